@@ -1,0 +1,33 @@
+package deploy
+
+import (
+	"context"
+	"net/netip"
+)
+
+// Engine makes a table real.
+type Engine interface {
+	// Name is the word for it in the setting `engine`.
+	Name() string
+
+	// Serving returns what the engine itself says that it sends new connections to, for each public address that it
+	// listens on. It is read from the engine each time, never remembered. An engine that does not run serves nothing:
+	// that is an empty map and no error.
+	Serving(ctx context.Context) (map[Listen][]netip.AddrPort, error)
+
+	// Apply makes t real and returns when it is: after that no new connection reaches a server that t does not name,
+	// established connections stay where they are, and addresses that t does not name are not listened on.
+	//
+	// A route that can't be made real (its port is taken) is reported as a *RouteError, joined with others' (errors.Join),
+	// and left as it was, or not listened on; all other routes are applied. Any other error means that what was in force
+	// before is in force still.
+	Apply(ctx context.Context, t Table) (Applied, error)
+}
+
+// Applied says what an Apply did.
+type Applied struct {
+	// Switched names the public addresses whose servers changed.
+	Switched []Listen
+	// Reload is the reason of a reload, "" when there was none.
+	Reload string
+}

@@ -1,0 +1,102 @@
+package deploy
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Listen is a public address: where clients connect to on the host.
+type Listen struct {
+	// IP is the address to bind. The zero Addr stands for every address of the host, IPv4 and IPv6.
+	IP netip.Addr
+	// Port is the public port, 1 to 65535.
+	Port uint16
+}
+
+// String returns the address as a PORTS file writes it: "25", "127.0.0.1:5432", "[::1]:5432".
+func (l Listen) String() string {
+	if !l.IP.IsValid() {
+		return strconv.Itoa(int(l.Port))
+	}
+	return netip.AddrPortFrom(l.IP, l.Port).String()
+}
+
+// Overlaps tells whether the two can't be bound side by side: the same port, and addresses of which one covers the other.
+func (l Listen) Overlaps(o Listen) bool {
+	if l.Port != o.Port {
+		return false
+	}
+	return covers(l.IP, o.IP) || covers(o.IP, l.IP)
+}
+
+// covers tells whether binding a takes b too: every address covers all, 0.0.0.0 covers IPv4 and :: covers IPv6 (engines
+// bind it for IPv6 only).
+func covers(a, b netip.Addr) bool {
+	switch {
+	case !a.IsValid() || a == b:
+		return true
+	case a.IsUnspecified() && b.IsValid():
+		return a.Is4() == b.Is4()
+	}
+	return false
+}
+
+// Compare orders by port, then address, every address first.
+func (l Listen) Compare(o Listen) int {
+	return cmp.Or(cmp.Compare(l.Port, o.Port), l.IP.Compare(o.IP))
+}
+
+// Server is one container behind a route.
+type Server struct {
+	// Container is the container's full id.
+	Container string
+	// Dyno is Dokku's name for its place in the app: "web.1".
+	Dyno string
+	// Addr is where the host reaches the container's private port.
+	Addr netip.AddrPort
+	// Proven tells that Addr accepted a connection in this reconcile. An engine sends an unproven server no traffic before
+	// a check of its own succeeds, unless checks are off.
+	Proven bool
+}
+
+// Route is one public address and the containers that serve it now.
+type Route struct {
+	App     string
+	Process string
+	Listen  Listen
+	// Servers get the new connections, in the order of their dynos. None: connections are held, then closed.
+	Servers []Server
+	// Hold is how long a new connection waits while no server is up; 0 closes it at once.
+	Hold time.Duration
+	// HealthCheck is the interval of the connect check on running servers; 0 turns it off.
+	HealthCheck time.Duration
+}
+
+// Table is all routes of the host, sorted by app and listen address, no two of which overlap.
+type Table struct {
+	Routes []Route
+}
+
+func (t Table) sort() {
+	slices.SortFunc(t.Routes, func(a, b Route) int {
+		return cmp.Or(cmp.Compare(a.App, b.App), a.Listen.Compare(b.Listen))
+	})
+}
+
+// RouteError is why one route could not be made real. Other routes are not touched by it.
+type RouteError struct {
+	App    string
+	Listen Listen
+	// Err says what is wrong and what to do about it.
+	Err error
+}
+
+func (e *RouteError) Error() string {
+	return fmt.Sprintf("%s: public port %s: %v", e.App, e.Listen, e.Err)
+}
+
+func (e *RouteError) Unwrap() error { return e.Err }

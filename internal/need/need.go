@@ -1,0 +1,60 @@
+// Package need says what a test can't do without. On a contributor's machine that lacks it the test is skipped with a plain
+// message; with CI=true it fails, since a skip there would hide what it skips.
+package need
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/client"
+)
+
+// Docker wants a Docker engine that answers, as DOCKER_HOST names it.
+func Docker(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	if err == nil {
+		defer c.Close()
+		_, err = c.Ping(ctx)
+	}
+	if err != nil {
+		lack(t, "a running Docker engine (Debian: apt-get install docker.io): %v", err)
+	}
+}
+
+// HAProxy wants the haproxy program and returns its path.
+func HAProxy(t testing.TB) string {
+	t.Helper()
+	// Debian's place for it is not on every user's PATH.
+	for _, name := range []string{"haproxy", "/usr/sbin/haproxy", "/usr/local/sbin/haproxy"} {
+		if path, err := exec.LookPath(name); err == nil {
+			if path, err = filepath.Abs(path); err == nil {
+				return path
+			}
+		}
+	}
+	lack(t, "haproxy (Debian: apt-get install haproxy)")
+	return ""
+}
+
+// Root wants user id 0.
+func Root(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		lack(t, "to run as root")
+	}
+}
+
+func lack(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("this test needs "+format, args...)
+	}
+	t.Skipf("this test needs "+format, args...)
+}
