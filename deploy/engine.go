@@ -2,8 +2,13 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 )
+
+// ErrNotRunning is what an engine's Apply returns, wrapped with how to start it, when its process does not run. What it
+// was given is written down and is in force as soon as it starts.
+var ErrNotRunning = errors.New("not running")
 
 // Engine makes a table real.
 type Engine interface {
@@ -13,7 +18,7 @@ type Engine interface {
 	// Serving returns what the engine itself says that it sends new connections to, for each public address that it
 	// listens on. It is read from the engine each time, never remembered. An engine that does not run serves nothing:
 	// that is an empty map and no error.
-	Serving(ctx context.Context) (map[Listen][]netip.AddrPort, error)
+	Serving(ctx context.Context) (map[Listen]Service, error)
 
 	// Apply makes t real and returns when it is: after that no new connection reaches a server that t does not name,
 	// established connections stay where they are, and addresses that t does not name are not listened on.
@@ -22,6 +27,14 @@ type Engine interface {
 	// and left as it was, or not listened on; all other routes are applied. Any other error means that what was in force
 	// before is in force still.
 	Apply(ctx context.Context, t Table) (Applied, error)
+}
+
+// Service is what an engine says of one public address that it listens on.
+type Service struct {
+	// App is the app that the route was applied for.
+	App string
+	// Servers are the addresses that get new connections; it may be none.
+	Servers []netip.AddrPort
 }
 
 // Applied says what an Apply did.
