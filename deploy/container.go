@@ -1,0 +1,82 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+)
+
+// Docker tells which containers there are.
+type Docker interface {
+	// Containers returns the containers of all apps, stopped ones too.
+	Containers(ctx context.Context) ([]Container, error)
+}
+
+// Container is what the model needs to know of a container: whose it is, and where this host reaches it.
+type Container struct {
+	// ID is the full id.
+	ID string
+	// App, Process and Dyno ("mail", "web", "web.1") are what Dokku's labels say, "" where it has no such label.
+	App, Process, Dyno string
+	// Image is the id of its image ("sha256:...").
+	Image string
+	// Running tells that it runs, and is neither paused nor waiting for a restart.
+	Running bool
+	// State is Docker's word for that ("exited"), NetworkMode Docker's for its network ("bridge", "none"): for messages.
+	State, NetworkMode string
+	// HostNetwork tells that it has no network of its own, but the host's.
+	HostNetwork bool
+	// Direct are its own addresses that this host reaches without any translation, the best one first.
+	Direct []netip.Addr
+	// Published leads from a private TCP port to the address of this host where Docker publishes it.
+	Published map[uint16]netip.AddrPort
+}
+
+// Upstream says which address of a container serves: a value of the setting `upstream`.
+type Upstream string
+
+const (
+	// UpstreamAuto is the direct address where there is one, else the published one. The zero value means the same.
+	UpstreamAuto Upstream = "auto"
+	// UpstreamDirect is the container's own address.
+	UpstreamDirect Upstream = "direct"
+	// UpstreamPublished is the port that Docker publishes on the host, for hosts that don't reach containers directly.
+	UpstreamPublished Upstream = "published"
+)
+
+// ParseUpstream reads a value of the setting `upstream`. The error lists the known ones.
+func ParseUpstream(s string) (Upstream, error) {
+	switch u := Upstream(s); u {
+	case UpstreamAuto, UpstreamDirect, UpstreamPublished:
+		return u, nil
+	}
+	return "", fmt.Errorf("unknown upstream %q: it is one of %s, %s and %s", s, UpstreamAuto, UpstreamDirect, UpstreamPublished)
+}
+
+// Addr is where this host reaches the container's private port. With the host's network that is 127.0.0.1, whatever u is.
+// The error says what the container lacks, and the command that helps.
+func (c Container) Addr(u Upstream, private uint16) (netip.AddrPort, error) {
+	if !c.Running {
+		return netip.AddrPort{}, fmt.Errorf("%s does not run (Docker says %q): see `dokku ps:report %s` and `dokku logs %s`", c.label(), c.State, c.App, c.App)
+	}
+	if c.HostNetwork {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), private), nil
+	}
+	if u != UpstreamPublished && len(c.Direct) > 0 {
+		return netip.AddrPortFrom(c.Direct[0], private), nil
+	}
+	if addr, ok := c.Published[private]; ok && u != UpstreamDirect {
+		return addr, nil
+	}
+	if u == UpstreamPublished {
+		return netip.AddrPort{}, fmt.Errorf("%s publishes no port %d on this host: `dokku ps:restart %s` creates its containers anew, with the port published", c.label(), private, c.App)
+	}
+	return netip.AddrPort{}, fmt.Errorf("%s has no address that this host reaches directly (its network mode is %q; only bridge networks of this host count): "+
+		"attach it to one with `dokku network:set %s initial-network NETWORK`, or use ports published by Docker with `dokku expose:set %s upstream published`; then `dokku ps:restart %s`",
+		c.label(), c.NetworkMode, c.App, c.App, c.App)
+}
+
+// label names the container in messages.
+func (c Container) label() string {
+	return fmt.Sprintf("container %s (%s of %s)", shortID(c.ID), c.Dyno, c.App)
+}

@@ -1,0 +1,79 @@
+package deploy
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+func TestContainerAddr(t *testing.T) {
+	const none = ""
+	direct := Container{ID: "0123456789abcdef", App: "mail", Dyno: "web.1", Running: true, State: "running", NetworkMode: "bridge",
+		Direct: []netip.Addr{netip.MustParseAddr("172.17.0.2"), netip.MustParseAddr("fd00::2")}}
+	published := direct
+	published.Direct = nil
+	published.Published = map[uint16]netip.AddrPort{5025: netip.MustParseAddrPort("127.0.0.1:32768")}
+	both := direct
+	both.Published = published.Published
+	onlyV6 := direct
+	onlyV6.Direct = direct.Direct[1:]
+	nowhere := published
+	nowhere.Published, nowhere.NetworkMode = nil, "none"
+	host := Container{ID: "0123456789abcdef", App: "mail", Dyno: "web.1", Running: true, State: "running", HostNetwork: true, NetworkMode: "host"}
+	stopped := both
+	stopped.Running, stopped.State = false, "exited"
+
+	for _, c := range []struct {
+		name      string
+		container Container
+		upstream  Upstream
+		want      string
+		// wantErr are words of the error, none where an address is expected.
+		wantErr []string
+	}{
+		{"auto prefers direct", both, UpstreamAuto, "172.17.0.2:5025", nil},
+		{"the zero value is auto", both, "", "172.17.0.2:5025", nil},
+		{"auto falls back to published", published, UpstreamAuto, "127.0.0.1:32768", nil},
+		{"direct takes the first address", direct, UpstreamDirect, "172.17.0.2:5025", nil},
+		{"direct takes IPv6 when there is nothing else", onlyV6, UpstreamDirect, "[fd00::2]:5025", nil},
+		{"published is never direct", both, UpstreamPublished, "127.0.0.1:32768", nil},
+		{"host network, auto", host, UpstreamAuto, "127.0.0.1:5025", nil},
+		{"host network, direct", host, UpstreamDirect, "127.0.0.1:5025", nil},
+		{"host network, published", host, UpstreamPublished, "127.0.0.1:5025", nil},
+		{"direct is never published", published, UpstreamDirect, none,
+			[]string{"0123456789ab (web.1 of mail)", `"bridge"`, "network:set mail", "expose:set mail upstream published"}},
+		{"published, but nothing is", direct, UpstreamPublished, none,
+			[]string{"0123456789ab (web.1 of mail)", "port 5025", "dokku ps:restart mail"}},
+		{"auto with neither", nowhere, UpstreamAuto, none, []string{`"none"`, "dokku ps:restart mail"}},
+		{"a container that does not run", stopped, UpstreamAuto, none, []string{`"exited"`, "dokku logs mail"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := c.container.Addr(c.upstream, 5025)
+			if c.want == none {
+				for _, word := range c.wantErr {
+					if err == nil || !strings.Contains(err.Error(), word) {
+						t.Errorf("got %v and error %v, want an error that says %q", got, err, word)
+					}
+				}
+				return
+			}
+			if err != nil || got.String() != c.want {
+				t.Errorf("got %v, %v, want %s", got, err, c.want)
+			}
+		})
+	}
+}
+
+func TestParseUpstream(t *testing.T) {
+	for _, u := range []Upstream{UpstreamAuto, UpstreamDirect, UpstreamPublished} {
+		if got, err := ParseUpstream(string(u)); err != nil || got != u {
+			t.Errorf("ParseUpstream(%q) = %q, %v", u, got, err)
+		}
+	}
+	for _, s := range []string{"", "Direct", "docker"} {
+		_, err := ParseUpstream(s)
+		if err == nil || !strings.Contains(err.Error(), "auto, direct and published") {
+			t.Errorf("ParseUpstream(%q): error %v, want one that lists the known words", s, err)
+		}
+	}
+}
