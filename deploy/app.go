@@ -1,0 +1,80 @@
+package deploy
+
+import (
+	"context"
+	"time"
+)
+
+// Place is one slot of a scaled process type, and the container that Dokku has put there.
+type Place struct {
+	// Process is the process type: "web".
+	Process string
+	// Dyno is Dokku's name for the place: "web.1".
+	Dyno string
+	// Container is the full id of the container.
+	Container string
+}
+
+// App is what Dokku and the operator want for one app.
+type App struct {
+	Name string
+	// Err tells that something of the app's own can't be read (its settings, its PORTS). What it has keeps running as it
+	// is; nothing new is done for it.
+	Err error
+	// Off is why the app is to have no routes at all: "stopped", "disabled", or "" when it is to have them.
+	Off string
+	// Operator are the claims of `expose:add`. They go for containers of any image.
+	Operator []Claim
+	// Images are the claims of the PORTS file that belongs to each image, by image id.
+	Images map[string][]Claim
+	// Current is the id of the image whose PORTS was in force last; it counts for as long as no container tells better.
+	Current string
+	// Places are the containers that Dokku's CONTAINER files name.
+	Places []Place
+	// Deploying is the deploy of the app that is on its way, or nil. While there is one, the containers that were there
+	// when it began go on serving: the switch is its last step.
+	Deploying *Deployment
+
+	Upstream    Upstream
+	Hold        time.Duration
+	HealthCheck time.Duration
+}
+
+// Deployment is a deploy on its way.
+type Deployment struct {
+	// Before are the app's places when it began.
+	Before []Place
+	// Retired are ids of containers that Dokku is about to stop: they get no new connection.
+	Retired []string
+	// Pending are the claims of the PORTS that it brings. They hold their addresses against other apps until it ends.
+	Pending []Claim
+}
+
+// Host tells what Dokku and the operator want. It is asked anew for each reconcile.
+type Host interface {
+	// Apps returns all apps that have claims, or an error of their own (see App.Err). An error of the call itself means
+	// that nothing can be known, and nothing is changed then.
+	Apps(ctx context.Context) ([]App, error)
+}
+
+// Claims are all that the app holds against others: what the PORTS in force and its operator ask for, and what a deploy
+// on its way brings. PORTS of images that were never switched to hold nothing.
+func (a *App) Claims() []Claim {
+	claims := append([]Claim(nil), a.Operator...)
+	claims = append(claims, a.Images[a.Current]...)
+	if a.Deploying != nil {
+		claims = append(claims, a.Deploying.Pending...)
+	}
+	return claims
+}
+
+// Taken collects what all apps but the one called except hold.
+func Taken(apps []App, except string) *Holders {
+	var h Holders
+	for i := range apps {
+		if apps[i].Name != except {
+			h.Add(apps[i].Claims()...)
+		}
+	}
+	return &h
+}

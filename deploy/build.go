@@ -1,0 +1,371 @@
+package deploy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Problem is something that keeps a route from being what was asked for. Whatever worked before goes on working.
+type Problem struct {
+	App string
+	// Listen is the zero Listen for a problem of the whole app.
+	Listen Listen
+	Err    error
+}
+
+func (p *Problem) Error() string {
+	if p.Listen == (Listen{}) {
+		return fmt.Sprintf("%s: %v", p.App, p.Err)
+	}
+	return fmt.Sprintf("%s: public port %s: %v", p.App, p.Listen, p.Err)
+}
+
+func (p *Problem) Unwrap() error { return p.Err }
+
+// ErrKept tells that a container that does not accept connections did not replace one that does.
+var ErrKept = errors.New("the container before it goes on serving")
+
+// ErrNotAccepting tells that no container of a route accepts connections on its private port.
+var ErrNotAccepting = errors.New("does not accept connections yet; new ones are held until it does")
+
+// Build makes the table that apps and containers ask for. serving is what the engine serves at this moment: a container
+// that does not accept connections never replaces one that does and is still the app's.
+func Build(ctx context.Context, apps []App, containers []Container, serving map[Listen]Service) (Table, []*Problem) {
+	b := builder{serving: serving, byID: make(map[string]*Container), byApp: make(map[string][]*Container)}
+	for i := range containers {
+		c := &containers[i]
+		b.byID[c.ID] = c
+		b.byApp[c.App] = append(b.byApp[c.App], c)
+	}
+	var drafts []*draft
+	for i := range apps {
+		drafts = append(drafts, b.app(&apps[i])...)
+	}
+	drafts = b.settle(drafts)
+	b.prove(ctx, drafts)
+
+	var table Table
+	for _, d := range drafts {
+		table.Routes = append(table.Routes, b.route(d))
+	}
+	table.sort()
+	return table, b.problems
+}
+
+type builder struct {
+	serving  map[Listen]Service
+	byID     map[string]*Container
+	byApp    map[string][]*Container
+	accepts  map[netip.AddrPort]bool
+	problems []*Problem
+}
+
+// draft is a route before it is known which of its servers accept.
+type draft struct {
+	app     *App
+	claim   Claim
+	servers []Server
+	// kept are servers of the app that the engine serves now, and that may have to go on doing so.
+	kept []Server
+}
+
+func (b *builder) problem(app string, listen Listen, err error) {
+	b.problems = append(b.problems, &Problem{App: app, Listen: listen, Err: err})
+}
+
+// app drafts the routes of one app.
+func (b *builder) app(a *App) []*draft {
+	if a.Err != nil {
+		b.problem(a.Name, Listen{}, a.Err)
+		return b.asServed(a)
+	}
+	if a.Off != "" {
+		return nil
+	}
+	places := b.places(a)
+	drafts := make(map[Listen]*draft)
+	for _, image := range b.imagesInForce(a, places) {
+		b.collect(drafts, a, places, a.Images[image], func(c *Container) bool { return b.imageOf(a, c) == image })
+	}
+	b.collect(drafts, a, places, a.Operator, func(*Container) bool { return true })
+
+	list := make([]*draft, 0, len(drafts))
+	for _, d := range drafts {
+		slices.SortFunc(d.servers, func(x, y Server) int {
+			return cmp.Or(compareDynos(x.Dyno, y.Dyno), cmp.Compare(x.Container, y.Container))
+		})
+		list = append(list, d)
+	}
+	return list
+}
+
+// collect drafts a route for each claim that some place of the app is there for, with those of its containers that run
+// and of which belongs is true.
+func (b *builder) collect(drafts map[Listen]*draft, a *App, places []Place, claims []Claim, belongs func(*Container) bool) {
+	byProcess := make(map[string][]Place)
+	for _, p := range places {
+		byProcess[p.Process] = append(byProcess[p.Process], p)
+	}
+	for _, claim := range claims {
+		// A process type that is scaled to zero has no place: nothing may be held for it.
+		if len(byProcess[claim.Process]) == 0 {
+			continue
+		}
+		d := drafts[claim.Listen]
+		if d == nil {
+			d = &draft{app: a, claim: claim}
+			drafts[claim.Listen] = d
+		}
+		for _, p := range byProcess[claim.Process] {
+			c := b.byID[p.Container]
+			if !b.serves(a, c) || !belongs(c) {
+				continue
+			}
+			addr, err := c.Addr(a.Upstream, claim.Private)
+			if err != nil {
+				b.problem(a.Name, claim.Listen, fmt.Errorf("%s (%s): %w", p.Dyno, shortID(c.ID), err))
+				continue
+			}
+			d.servers = append(d.servers, Server{Container: c.ID, Dyno: p.Dyno, Addr: addr})
+		}
+	}
+}
+
+// places are those whose containers are to serve. In the middle of a deploy these are the ones from before it; only a
+// process type of which none is alive any more moves on to its new ones early.
+func (b *builder) places(a *App) []Place {
+	if a.Deploying == nil {
+		return a.Places
+	}
+	alive := make(map[string]bool)
+	for _, p := range a.Deploying.Before {
+		if b.serves(a, b.byID[p.Container]) {
+			alive[p.Process] = true
+		}
+	}
+	var places []Place
+	for _, p := range a.Deploying.Before {
+		if alive[p.Process] {
+			places = append(places, p)
+		}
+	}
+	for _, p := range a.Places {
+		if !alive[p.Process] {
+			places = append(places, p)
+		}
+	}
+	return places
+}
+
+// serves tells whether c may get connections for a: it runs, Docker says that it is the app's, and Dokku is not about to
+// stop it.
+func (b *builder) serves(a *App, c *Container) bool {
+	if c == nil || !c.Running || c.App != a.Name {
+		return false
+	}
+	return a.Deploying == nil || !slices.Contains(a.Deploying.Retired, c.ID)
+}
+
+// imageOf is the image whose PORTS goes for c: its own, or the current one when its own was never read.
+func (b *builder) imageOf(a *App, c *Container) string {
+	if _, ok := a.Images[c.Image]; ok {
+		return c.Image
+	}
+	return a.Current
+}
+
+// imagesInForce are the images of the places' containers, whether these run or not, else the current one. The current
+// one comes first where it is among them, the others in a stable order.
+func (b *builder) imagesInForce(a *App, places []Place) []string {
+	var images []string
+	for _, p := range places {
+		if c := b.byID[p.Container]; c != nil && c.App == a.Name {
+			images = append(images, b.imageOf(a, c))
+		}
+	}
+	if len(images) == 0 {
+		return []string{a.Current}
+	}
+	slices.SortFunc(images, func(x, y string) int {
+		switch {
+		case x == y:
+			return 0
+		case x == a.Current:
+			return -1
+		case y == a.Current:
+			return 1
+		}
+		return cmp.Compare(x, y)
+	})
+	return slices.Compact(images)
+}
+
+// asServed drafts what the engine serves for the app now, as far as the servers are the app's own still.
+func (b *builder) asServed(a *App) []*draft {
+	if a.Off != "" {
+		return nil
+	}
+	var list []*draft
+	for listen, service := range b.serving {
+		if service.App != a.Name {
+			continue
+		}
+		claim := Claim{App: a.Name, Listen: listen, Where: "served until now"}
+		list = append(list, &draft{app: a, claim: claim, servers: b.stillOwn(a, service)})
+	}
+	return list
+}
+
+// stillOwn are the servers of a service whose addresses belong to running containers of the app.
+func (b *builder) stillOwn(a *App, service Service) []Server {
+	if service.App != a.Name {
+		return nil
+	}
+	var servers []Server
+	for _, addr := range service.Servers {
+		for _, c := range b.byApp[a.Name] {
+			if b.serves(a, c) && owns(c, addr) {
+				servers = append(servers, Server{Container: c.ID, Dyno: c.Dyno, Addr: addr})
+				break
+			}
+		}
+	}
+	return servers
+}
+
+// settle leaves out drafts whose address another app has a better right to: a claim in force goes before one that is not,
+// then whoever is served there now. Claims are checked before they come into force, so this is for what slipped through
+// (files edited by hand, a failed deploy that Dokku kept half of).
+func (b *builder) settle(drafts []*draft) []*draft {
+	rank := func(d *draft) int {
+		switch {
+		case slices.ContainsFunc(d.app.Claims(), func(c Claim) bool { return c.Listen == d.claim.Listen }):
+			return 0
+		case b.serving[d.claim.Listen].App == d.app.Name:
+			return 1
+		}
+		return 2
+	}
+	ranks := make(map[*draft]int, len(drafts))
+	for _, d := range drafts {
+		ranks[d] = rank(d)
+	}
+	slices.SortFunc(drafts, func(x, y *draft) int {
+		return cmp.Or(cmp.Compare(ranks[x], ranks[y]), cmp.Compare(x.app.Name, y.app.Name), x.claim.Listen.Compare(y.claim.Listen))
+	})
+	var (
+		holders Holders
+		settled = drafts[:0]
+	)
+	for _, d := range drafts {
+		if conflict := holders.Conflict(d.claim); conflict != nil {
+			b.problem(d.app.Name, d.claim.Listen, conflict)
+			continue
+		}
+		holders.Add(d.claim)
+		settled = append(settled, d)
+	}
+	return settled
+}
+
+// prove finds out which servers accept connections. One that the engine serves already is left to the engine's own
+// checks: asking it again could only take away what works. Where a server does not accept, those that the engine serves
+// in its stead are asked as well.
+func (b *builder) prove(ctx context.Context, drafts []*draft) {
+	b.accepts = make(map[netip.AddrPort]bool)
+	b.ask(ctx, drafts, func(d *draft) []Server {
+		return slices.DeleteFunc(slices.Clone(d.servers), func(s Server) bool { return b.served(d, s) })
+	})
+	b.ask(ctx, drafts, func(d *draft) []Server {
+		if slices.ContainsFunc(d.servers, func(s Server) bool { return !b.proven(d, s) }) {
+			d.kept = slices.DeleteFunc(b.stillOwn(d.app, b.serving[d.claim.Listen]), func(k Server) bool {
+				return slices.ContainsFunc(d.servers, func(s Server) bool { return s.Addr == k.Addr })
+			})
+		}
+		return d.kept
+	})
+}
+
+// ask dials the servers that list names, each address once.
+func (b *builder) ask(ctx context.Context, drafts []*draft, list func(*draft) []Server) {
+	var addrs []netip.AddrPort
+	for _, d := range drafts {
+		for _, s := range list(d) {
+			if _, asked := b.accepts[s.Addr]; !asked {
+				b.accepts[s.Addr] = false
+				addrs = append(addrs, s.Addr)
+			}
+		}
+	}
+	for addr, ok := range acceptAll(ctx, addrs) {
+		b.accepts[addr] = ok
+	}
+}
+
+func (b *builder) served(d *draft, s Server) bool {
+	service := b.serving[d.claim.Listen]
+	return service.App == d.app.Name && slices.Contains(service.Servers, s.Addr)
+}
+
+func (b *builder) proven(d *draft, s Server) bool {
+	return b.served(d, s) || b.accepts[s.Addr]
+}
+
+// route makes the final route of a draft: each server that does not accept gives its place back to the one that the
+// engine serves there now, if that one is still the app's and accepts.
+func (b *builder) route(d *draft) Route {
+	r := Route{
+		App: d.app.Name, Process: d.claim.Process, Listen: d.claim.Listen,
+		Hold: d.app.Hold, HealthCheck: d.app.HealthCheck,
+	}
+	kept := slices.DeleteFunc(d.kept, func(s Server) bool { return !b.accepts[s.Addr] })
+	anyProven := slices.ContainsFunc(d.servers, func(s Server) bool { return b.proven(d, s) })
+	for _, s := range d.servers {
+		s.Proven = b.proven(d, s)
+		if s.Proven {
+			r.Servers = append(r.Servers, s)
+			continue
+		}
+		before := slices.DeleteFunc(slices.Clone(kept), func(k Server) bool { return anyProven && k.Dyno != s.Dyno })
+		if len(before) == 0 {
+			b.problem(r.App, r.Listen, fmt.Errorf("%s (%s) at %s %w", s.Dyno, shortID(s.Container), s.Addr, ErrNotAccepting))
+			r.Servers = append(r.Servers, s)
+			continue
+		}
+		b.problem(r.App, r.Listen, fmt.Errorf("%s (%s) does not accept connections at %s: %w", s.Dyno, shortID(s.Container), s.Addr, ErrKept))
+		for _, k := range before {
+			k.Proven = true
+			if !slices.ContainsFunc(r.Servers, func(o Server) bool { return o.Addr == k.Addr }) {
+				r.Servers = append(r.Servers, k)
+			}
+		}
+	}
+	return r
+}
+
+// owns tells whether addr leads to c.
+func owns(c *Container, addr netip.AddrPort) bool {
+	if slices.Contains(c.Direct, addr.Addr()) || c.HostNetwork && addr.Addr().IsLoopback() {
+		return true
+	}
+	for _, published := range c.Published {
+		if published == addr {
+			return true
+		}
+	}
+	return false
+}
+
+// compareDynos orders "web.2" before "web.10".
+func compareDynos(x, y string) int {
+	return cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(x, y))
+}
+
+// shortID is the usual short form of a container id.
+func shortID(id string) string {
+	return id[:min(12, len(id))]
+}

@@ -1,0 +1,329 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// scene is a host with containers that have addresses of their own on the loopback range, and really listen there.
+type scene struct {
+	t          *testing.T
+	containers []Container
+	serving    map[Listen]Service
+}
+
+const (
+	imageA = "sha256:a"
+	imageB = "sha256:b"
+)
+
+// container adds a running container "mail-1" of app mail, at the n-th address, which listens on ports.
+func (s *scene) container(id, image, dyno string, n byte, ports ...uint16) {
+	s.t.Helper()
+	app, _, _ := strings.Cut(id, "-")
+	ip := netip.AddrFrom4([4]byte{127, 9, 0, n})
+	for _, port := range ports {
+		l, err := net.Listen("tcp", netip.AddrPortFrom(ip, port).String())
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				fmt.Fprintln(c, id)
+				c.Close()
+			}
+		}()
+	}
+	process, _, _ := strings.Cut(dyno, ".")
+	s.containers = append(s.containers, Container{
+		ID: id, App: app, Process: process, Dyno: dyno, Image: image, Running: true, State: "running", Direct: []netip.Addr{ip},
+	})
+}
+
+func (s *scene) serves(listen uint16, app string, addrs ...string) {
+	service := Service{App: app}
+	for _, a := range addrs {
+		service.Servers = append(service.Servers, netip.MustParseAddrPort(a))
+	}
+	if s.serving == nil {
+		s.serving = make(map[Listen]Service)
+	}
+	s.serving[Listen{Port: listen}] = service
+}
+
+func (s *scene) stop(id string) {
+	for i := range s.containers {
+		if s.containers[i].ID == id {
+			s.containers[i].Running, s.containers[i].Direct = false, nil
+		}
+	}
+}
+
+func claim(app string, public, private uint16, process string) Claim {
+	return Claim{App: app, Listen: Listen{Port: public}, Private: private, Process: process, Where: "PORTS line 1"}
+}
+
+func place(dyno, id string) Place {
+	process, _, _ := strings.Cut(dyno, ".")
+	return Place{Process: process, Dyno: dyno, Container: id}
+}
+
+// mail is an app with one port, image A in force, and its places.
+func mail(places ...Place) App {
+	return App{
+		Name: "mail", Current: imageA, Places: places,
+		Images: map[string][]Claim{
+			imageA: {claim("mail", 25, 15025, "web")},
+			imageB: {claim("mail", 25, 16025, "web"), claim("mail", 26, 16026, "web")},
+		},
+	}
+}
+
+// lines writes a table shortly: "25 mail: web.1=mail-1@15025 web.2=mail-2@15025?" where ? stands for unproven.
+func lines(t Table) []string {
+	var out []string
+	for _, r := range t.Routes {
+		line := fmt.Sprintf("%s %s:", r.Listen, r.App)
+		for _, s := range r.Servers {
+			line += fmt.Sprintf(" %s=%s@%d", s.Dyno, s.Container, s.Addr.Port())
+			if !s.Proven {
+				line += "?"
+			}
+		}
+		out = append(out, line)
+	}
+	return out
+}
+
+func TestBuild(t *testing.T) {
+	tests := []struct {
+		name     string
+		arrange  func(s *scene) []App
+		want     []string
+		problems []string
+	}{
+		{
+			name: "one container serves",
+			arrange: func(s *scene) []App {
+				s.container("mail-1", imageA, "web.1", 1, 15025)
+				return []App{mail(place("web.1", "mail-1"))}
+			},
+			want: []string{"25 mail: web.1=mail-1@15025"},
+		}, {
+			name: "all containers of a scaled process type serve, in the order of their numbers",
+			arrange: func(s *scene) []App {
+				s.container("mail-10", imageA, "web.10", 1, 15025)
+				s.container("mail-2", imageA, "web.2", 2, 15025)
+				s.container("mail-1", imageA, "web.1", 3, 15025)
+				s.container("mail-w", imageA, "worker.1", 4, 15025)
+				return []App{mail(place("web.10", "mail-10"), place("web.2", "mail-2"), place("web.1", "mail-1"), place("worker.1", "mail-w"))}
+			},
+			want: []string{"25 mail: web.1=mail-1@15025 web.2=mail-2@15025 web.10=mail-10@15025"},
+		}, {
+			name: "a container that Docker says is another app's gets nothing",
+			arrange: func(s *scene) []App {
+				s.container("other-1", imageA, "web.1", 1, 15025)
+				return []App{mail(place("web.1", "other-1"))}
+			},
+			want: []string{"25 mail:"},
+		}, {
+			name: "a dead container leaves a route that holds",
+			arrange: func(s *scene) []App {
+				s.container("mail-1", imageA, "web.1", 1, 15025)
+				s.stop("mail-1")
+				return []App{mail(place("web.1", "mail-1"))}
+			},
+			want: []string{"25 mail:"},
+		}, {
+			name: "scaled to zero there is no route",
+			arrange: func(s *scene) []App {
+				s.container("mail-w", imageA, "worker.1", 1, 15025)
+				return []App{mail(place("worker.1", "mail-w"))}
+			},
+		}, {
+			name: "stopped by an operator there is no route",
+			arrange: func(s *scene) []App {
+				s.container("mail-1", imageA, "web.1", 1, 15025)
+				a := mail(place("web.1", "mail-1"))
+				a.Off = "stopped"
+				return []App{a}
+			},
+		}, {
+			name: "each container serves with the mapping of its image",
+			arrange: func(s *scene) []App {
+				s.container("mail-1", imageB, "web.1", 1, 16025, 16026)
+				s.container("mail-2", imageA, "web.2", 2, 15025)
+				return []App{mail(place("web.1", "mail-1"), place("web.2", "mail-2"))}
+			},
+			want: []string{"25 mail: web.1=mail-1@16025 web.2=mail-2@15025", "26 mail: web.1=mail-1@16026"},
+		}, {
+			name: "when all containers are of another image the current one's ports are gone",
+			arrange: func(s *scene) []App {
+				s.container("mail-1", imageA, "web.1", 1, 15025)
+				a := mail(place("web.1", "mail-1"))
+				a.Current = imageB
+				return []App{a}
+			},
+			want: []string{"25 mail: web.1=mail-1@15025"},
+		}, {
+			name: "an image that was never read goes by the current PORTS",
+			arrange: func(s *scene) []App {
+				s.container("mail-1", "sha256:c", "web.1", 1, 15025)
+				return []App{mail(place("web.1", "mail-1"))}
+			},
+			want: []string{"25 mail: web.1=mail-1@15025"},
+		}, {
+			name: "an operator's mapping goes for any image",
+			arrange: func(s *scene) []App {
+				s.container("mail-1", "sha256:c", "web.1", 1, 15025, 17000)
+				a := mail(place("web.1", "mail-1"))
+				a.Operator = []Claim{claim("mail", 70, 17000, "web")}
+				return []App{a}
+			},
+			want: []string{"25 mail: web.1=mail-1@15025", "70 mail: web.1=mail-1@17000"},
+		}, {
+			name: "in the middle of a deploy the containers from before it serve",
+			arrange: func(s *scene) []App {
+				s.container("mail-1", imageA, "web.1", 1, 15025)
+				s.container("mail-2", imageB, "web.1", 2, 16025, 16026)
+				a := mail(place("web.1", "mail-2"))
+				a.Deploying = &Deployment{Before: []Place{place("web.1", "mail-1")}}
+				return []App{a}
+			},
+			want: []string{"25 mail: web.1=mail-1@15025"},
+		}, {
+			name: "in the middle of a deploy a new container serves where no old one is alive",
+			arrange: func(s *scene) []App {
+				s.container("mail-1", imageA, "web.1", 1, 15025)
+				s.stop("mail-1")
+				s.container("mail-2", imageB, "web.1", 2, 16025, 16026)
+				a := mail(place("web.1", "mail-2"))
+				a.Deploying = &Deployment{Before: []Place{place("web.1", "mail-1")}}
+				return []App{a}
+			},
+			want: []string{"25 mail: web.1=mail-2@16025", "26 mail: web.1=mail-2@16026"},
+		}, {
+			name: "a container that is about to be stopped gets no new connection",
+			arrange: func(s *scene) []App {
+				s.container("mail-1", imageA, "web.1", 1, 15025)
+				s.serves(25, "mail", "127.9.0.1:15025")
+				a := mail(place("web.1", "mail-1"))
+				a.Deploying = &Deployment{Before: []Place{place("web.1", "mail-1")}, Retired: []string{"mail-1"}}
+				return []App{a}
+			},
+			want: []string{"25 mail:"},
+		}, {
+			name: "a container that does not accept never replaces one that does",
+			arrange: func(s *scene) []App {
+				s.container("mail-1", imageA, "web.1", 1, 15025)
+				s.container("mail-2", imageA, "web.1", 2)
+				s.serves(25, "mail", "127.9.0.1:15025")
+				return []App{mail(place("web.1", "mail-2"))}
+			},
+			want:     []string{"25 mail: web.1=mail-1@15025"},
+			problems: []string{ErrKept.Error()},
+		}, {
+			name: "of three it keeps only the place of the one that does not accept",
+			arrange: func(s *scene) []App {
+				s.container("mail-1", imageA, "web.1", 1, 15025)
+				s.container("mail-2", imageA, "web.2", 2, 15025)
+				s.container("mail-3", imageA, "web.1", 3, 15025)
+				s.container("mail-4", imageA, "web.2", 4)
+				s.serves(25, "mail", "127.9.0.1:15025", "127.9.0.2:15025")
+				return []App{mail(place("web.1", "mail-3"), place("web.2", "mail-4"))}
+			},
+			want:     []string{"25 mail: web.1=mail-3@15025 web.2=mail-2@15025"},
+			problems: []string{ErrKept.Error()},
+		}, {
+			name: "a container that does not accept does not keep one that does not either",
+			arrange: func(s *scene) []App {
+				s.container("mail-1", imageA, "web.1", 1)
+				s.container("mail-2", imageA, "web.1", 2)
+				s.serves(25, "mail", "127.9.0.1:15025")
+				return []App{mail(place("web.1", "mail-2"))}
+			},
+			want:     []string{"25 mail: web.1=mail-2@15025?"},
+			problems: []string{ErrNotAccepting.Error()},
+		}, {
+			name: "an address that another app's container has now is not kept",
+			arrange: func(s *scene) []App {
+				s.container("other-1", imageA, "web.1", 1, 15025)
+				s.container("mail-2", imageA, "web.1", 2)
+				s.serves(25, "mail", "127.9.0.1:15025")
+				return []App{mail(place("web.1", "mail-2"))}
+			},
+			want:     []string{"25 mail: web.1=mail-2@15025?"},
+			problems: []string{ErrNotAccepting.Error()},
+		}, {
+			name: "a server that is served already is not asked again",
+			arrange: func(s *scene) []App {
+				s.container("mail-1", imageA, "web.1", 1)
+				s.serves(25, "mail", "127.9.0.1:15025")
+				return []App{mail(place("web.1", "mail-1"))}
+			},
+			want: []string{"25 mail: web.1=mail-1@15025"},
+		}, {
+			name: "an app whose files are broken keeps what it has",
+			arrange: func(s *scene) []App {
+				s.container("mail-1", imageA, "web.1", 1, 15025)
+				s.container("other-1", imageA, "web.1", 2, 15025)
+				s.serves(25, "mail", "127.9.0.1:15025", "127.9.0.2:15025")
+				s.serves(26, "other", "127.9.0.2:15025")
+				return []App{{Name: "mail", Err: errors.New("mail.toml line 1")}}
+			},
+			want:     []string{"25 mail: web.1=mail-1@15025"},
+			problems: []string{"mail.toml line 1"},
+		}, {
+			name: "an address of two apps stays with the one whose PORTS is in force",
+			arrange: func(s *scene) []App {
+				s.container("abba-1", imageB, "web.1", 1, 15025)
+				s.container("mail-1", imageA, "web.1", 2, 15025)
+				stranger := App{
+					Name: "abba", Current: imageA, Places: []Place{place("web.1", "abba-1")},
+					Images: map[string][]Claim{imageA: nil, imageB: {claim("abba", 25, 15025, "web")}},
+				}
+				return []App{stranger, mail(place("web.1", "mail-1"))}
+			},
+			want:     []string{"25 mail: web.1=mail-1@15025"},
+			problems: []string{"belongs to the app mail already"},
+		}, {
+			name: "a container without an address is told, and its route holds",
+			arrange: func(s *scene) []App {
+				s.container("mail-1", imageA, "web.1", 1)
+				s.containers[0].Direct = nil
+				return []App{mail(place("web.1", "mail-1"))}
+			},
+			want:     []string{"25 mail:"},
+			problems: []string{"dokku expose:set mail upstream published"},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &scene{t: t}
+			apps := tt.arrange(s)
+			table, problems := Build(context.Background(), apps, s.containers, s.serving)
+			if got := lines(table); !slices.Equal(got, tt.want) {
+				t.Errorf("table:\n got %q\nwant %q", got, tt.want)
+			}
+			if len(problems) != len(tt.problems) {
+				t.Errorf("problems: got %v, want %d", problems, len(tt.problems))
+			}
+			for i, want := range tt.problems {
+				if i < len(problems) && !strings.Contains(problems[i].Error(), want) {
+					t.Errorf("problem %d: %q does not say %q", i, problems[i], want)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,71 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+)
+
+const (
+	// dialTimeout bounds one connection attempt. A container's address is on this host: it answers at once or is not there.
+	dialTimeout = time.Second
+	// dialsAtOnce bounds the attempts in flight, far below the usual limit of 1,024 open files.
+	dialsAtOnce = 128
+)
+
+// Accepts tells whether something at addr accepts a connection and keeps it open for stay; nil means yes. Docker's own
+// proxy for published ports accepts whatever is behind it and closes at once when nothing is, hence stay.
+func Accepts(ctx context.Context, addr netip.AddrPort, stay time.Duration) error {
+	dialer := net.Dialer{Timeout: dialTimeout}
+	conn, err := dialer.DialContext(ctx, "tcp", addr.String())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if stay <= 0 {
+		return nil
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(stay)); err != nil {
+		return err
+	}
+	switch n, err := conn.Read(make([]byte, 1)); {
+	case n > 0, errors.Is(err, os.ErrDeadlineExceeded):
+		return nil
+	default:
+		return fmt.Errorf("%s accepts connections and closes them at once: %w", addr, err)
+	}
+}
+
+// publishedStay is how long a connection through Docker's proxy must stay open to count as accepted by the container.
+const publishedStay = 100 * time.Millisecond
+
+// acceptAll returns those of addrs that accept, asked all at the same time.
+func acceptAll(ctx context.Context, addrs []netip.AddrPort) map[netip.AddrPort]bool {
+	var (
+		mu      sync.Mutex
+		proven  = make(map[netip.AddrPort]bool, len(addrs))
+		wg      sync.WaitGroup
+		tickets = make(chan struct{}, dialsAtOnce)
+	)
+	for _, addr := range addrs {
+		tickets <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-tickets }()
+			var stay time.Duration
+			if addr.Addr().IsLoopback() {
+				stay = publishedStay
+			}
+			ok := Accepts(ctx, addr, stay) == nil
+			mu.Lock()
+			defer mu.Unlock()
+			proven[addr] = ok
+		})
+	}
+	wg.Wait()
+	return proven
+}
