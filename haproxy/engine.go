@@ -9,9 +9,6 @@ import (
 	"dokku-expose/deploy"
 )
 
-// ErrNotRunning is wrapped by errors of calls that need a running HAProxy and find none on its sockets.
-var ErrNotRunning = errors.New("the HAProxy of dokku-expose is not running")
-
 // Config says where the HAProxy of an [Engine] lives. Every field without a stated default must be set.
 type Config struct {
 	// Binary is the path of the haproxy program.
@@ -41,12 +38,12 @@ func New(cfg Config) *Engine { return &Engine{cfg: cfg} }
 func (e *Engine) Name() string { return "haproxy" }
 
 // Serving implements [deploy.Engine].
-func (e *Engine) Serving(ctx context.Context) (map[deploy.Listen][]netip.AddrPort, error) {
+func (e *Engine) Serving(ctx context.Context) (map[deploy.Listen]deploy.Service, error) {
 	return nil, errors.ErrUnsupported
 }
 
 // Apply implements [deploy.Engine]. Without a running HAProxy the file is written, for its next start, and the error wraps
-// [ErrNotRunning].
+// [deploy.ErrNotRunning].
 func (e *Engine) Apply(ctx context.Context, t deploy.Table) (deploy.Applied, error) {
 	return deploy.Applied{}, errors.ErrUnsupported
 }
