@@ -1,0 +1,160 @@
+package load
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+)
+
+// errGarbled is an answer that is none: no greeting, or the echo of something else.
+var errGarbled = errors.New("garbled")
+
+// connection is one that a client opened, or tried to.
+type connection struct {
+	conn   net.Conn // nil when it could not be opened
+	lines  *bufio.Reader
+	unbind func() bool // ends the watch over the load's context
+
+	phase     *phase
+	began     time.Time
+	greeted   time.Time // zero when there was no greeting
+	version   string
+	container string
+	sent      int
+}
+
+// open is one opener's life.
+func (l *Load) open() {
+	for l.running() {
+		c, err := l.connect()
+		if err == nil {
+			err = c.echo(l.cfg.Timeout)
+		}
+		c.close()
+		l.attempted(c, err)
+	}
+}
+
+// hold is one holder's life. The outcome of its first connection goes to first.
+func (l *Load) hold(first chan<- error) {
+	tick := time.NewTicker(l.cfg.HoldInterval)
+	defer tick.Stop()
+	for l.running() {
+		c, err := l.connect()
+		if err == nil {
+			err = c.echo(l.cfg.Timeout)
+		}
+		l.attempted(c, err)
+		if err == nil {
+			l.holding(c)
+		}
+		if first != nil {
+			first <- err
+			first = nil
+		}
+		if err == nil {
+			err = l.keep(c, tick.C)
+			l.released(c, err)
+		}
+		c.close()
+		if err != nil {
+			// Not again at once: a holder is no opener.
+			select {
+			case <-tick.C:
+			case <-l.stop:
+			case <-l.ctx.Done():
+			}
+		}
+	}
+	if first != nil {
+		first <- context.Cause(l.ctx)
+	}
+}
+
+// keep has lines echoed until the connection breaks, which is the error, or the load ends.
+func (l *Load) keep(c *connection, tick <-chan time.Time) error {
+	for {
+		select {
+		case <-l.stop:
+			return nil
+		case <-l.ctx.Done():
+			return nil
+		case <-tick:
+			if err := c.echo(l.cfg.Timeout); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (l *Load) running() bool {
+	select {
+	case <-l.stop:
+		return false
+	case <-l.ctx.Done():
+		return false
+	default:
+		return true
+	}
+}
+
+// connect opens a connection and reads the greeting. The connection is never nil, and is to be closed after an error too.
+func (l *Load) connect() (*connection, error) {
+	c := l.begin()
+	dialer := net.Dialer{Timeout: l.cfg.Timeout, LocalAddr: l.source()}
+	conn, err := dialer.DialContext(l.ctx, "tcp", l.cfg.Addr.String())
+	if err != nil {
+		return c, err
+	}
+	c.conn, c.lines = conn, bufio.NewReader(conn)
+	c.unbind = context.AfterFunc(l.ctx, func() { _ = conn.Close() })
+
+	// Closing resets: a port in TIME_WAIT is one that the next connections can't have, for a minute.
+	if err := conn.(*net.TCPConn).SetLinger(0); err != nil {
+		return c, err
+	}
+	if err := conn.SetDeadline(time.Now().Add(l.cfg.Timeout)); err != nil {
+		return c, err
+	}
+	line, err := c.lines.ReadString('\n')
+	if err != nil {
+		return c, err
+	}
+	fields := strings.Fields(line)
+	if len(fields) != 3 {
+		return c, fmt.Errorf(`%w: the greeting is %q, want "VERSION CONTAINER PORT"`, errGarbled, line)
+	}
+	c.greeted, c.version, c.container = time.Now(), fields[0], short(fields[1])
+	return c, nil
+}
+
+// echo sends a line and waits until it is back.
+func (c *connection) echo(timeout time.Duration) error {
+	if err := c.conn.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return err
+	}
+	c.sent++
+	line := fmt.Sprintf("line %d\n", c.sent)
+	if _, err := c.conn.Write([]byte(line)); err != nil {
+		return err
+	}
+	got, err := c.lines.ReadString('\n')
+	if err != nil {
+		return err
+	}
+	if got != line {
+		return fmt.Errorf("%w: %q came back as %q", errGarbled, line, got)
+	}
+	return nil
+}
+
+func (c *connection) close() {
+	if c.conn != nil {
+		c.unbind()
+		_ = c.conn.Close()
+	}
+}
