@@ -1,0 +1,62 @@
+package portsfile
+
+import "net/netip"
+
+// claims knows which public addresses of a file are mapped, so that each new one is compared with all others in a few map
+// lookups, however many addresses share a port and however they cover each other. The zero Addr stands for every address.
+type claims struct {
+	// bound holds the addresses as they are bound, within each address of which at least a part is bound: those in bound
+	// and what covers them. The values are the entries that were the first.
+	bound, within map[claim]*Entry
+}
+
+type claim struct {
+	ip   netip.Addr
+	port uint16
+}
+
+func newClaims() claims {
+	return claims{bound: map[claim]*Entry{}, within: map[claim]*Entry{}}
+}
+
+// add claims e's public ports. When other entries have some of them it returns the lowest such port and the first entry
+// that has it, else nil. What is taken is claimed nevertheless, since either of the two may be the mistaken one.
+func (c claims) add(e Entry) (taken uint16, by *Entry) {
+	covers := covering(e.Bind)
+	for public := range e.Ports() {
+		first := c.within[claim{e.Bind, public}]
+		for _, ip := range covers {
+			if other := c.bound[claim{ip, public}]; other != nil && (first == nil || other.Line < first.Line) {
+				first = other
+			}
+		}
+		if by == nil && first != nil {
+			taken, by = public, first
+		}
+		put(c.bound, claim{e.Bind, public}, &e)
+		for _, ip := range covers {
+			put(c.within, claim{ip, public}, &e)
+		}
+	}
+	return taken, by
+}
+
+func put(entries map[claim]*Entry, at claim, e *Entry) {
+	if entries[at] == nil {
+		entries[at] = e
+	}
+}
+
+// covering returns ip and the wildcards that bind it too.
+func covering(ip netip.Addr) []netip.Addr {
+	switch {
+	case !ip.IsValid():
+		return []netip.Addr{ip}
+	case ip.IsUnspecified():
+		return []netip.Addr{ip, {}}
+	case ip.Is4():
+		return []netip.Addr{ip, netip.IPv4Unspecified(), {}}
+	default:
+		return []netip.Addr{ip, netip.IPv6Unspecified(), {}}
+	}
+}

@@ -1,0 +1,101 @@
+package portsfile
+
+import (
+	"bytes"
+	"iter"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// DefaultProcess is the process type of a mapping that names none.
+const DefaultProcess = "web"
+
+// Range is a run of ports, both ends included. A single port is a range whose ends are equal.
+type Range struct {
+	First, Last uint16
+}
+
+// Len returns how many ports the range has.
+func (r Range) Len() int { return int(r.Last) - int(r.First) + 1 }
+
+// Contains tells whether port is one of the range.
+func (r Range) Contains(port uint16) bool { return r.First <= port && port <= r.Last }
+
+// String returns "25" or "6000-6010".
+func (r Range) String() string {
+	first := strconv.Itoa(int(r.First))
+	if r.First == r.Last {
+		return first
+	}
+	return first + "-" + strconv.Itoa(int(r.Last))
+}
+
+// Mapping is one line of a PORTS file: public ports and the private ports that they lead to. Two mappings are equal (==)
+// if and only if their canonical lines are.
+type Mapping struct {
+	// Bind is the host's address to listen on. The zero Addr stands for every address, IPv4 and IPv6; 0.0.0.0 stands for
+	// every IPv4 address only and :: for every IPv6 address only. It has no zone and is never an IPv4 address in IPv6 form.
+	Bind netip.Addr
+	// Public are the ports that clients connect to.
+	Public Range
+	// Private are the ports that the app listens on inside its container, as many as Public.
+	Private Range
+	// Process is the process type whose containers serve the ports: 1 to 63 letters, digits, "-" and "_".
+	Process string
+}
+
+// String returns the mapping's canonical line, without a line end. Options appear when they are not the default.
+func (m Mapping) String() string {
+	var b strings.Builder
+	b.WriteString(m.listen())
+	b.WriteByte(':')
+	b.WriteString(m.Private.String())
+	for _, o := range options {
+		if value := o.format(m); value != "" {
+			b.WriteString(" " + o.key + "=" + value)
+		}
+	}
+	return b.String()
+}
+
+// listen returns the public half of the canonical line, "25" or "[::1]:6000-6010".
+func (m Mapping) listen() string {
+	switch {
+	case !m.Bind.IsValid():
+		return m.Public.String()
+	case m.Bind.Is4():
+		return m.Bind.String() + ":" + m.Public.String()
+	default:
+		return "[" + m.Bind.String() + "]:" + m.Public.String()
+	}
+}
+
+// Ports returns each public port with the private port that it leads to, in ascending order.
+func (m Mapping) Ports() iter.Seq2[uint16, uint16] {
+	return func(yield func(public, private uint16) bool) {
+		for i := range m.Public.Len() {
+			if !yield(m.Public.First+uint16(i), m.Private.First+uint16(i)) {
+				return
+			}
+		}
+	}
+}
+
+// Entry is a mapping and where it was read.
+type Entry struct {
+	Mapping
+	// Line counts from 1.
+	Line int
+}
+
+// Format returns the file that holds the mappings in the order given, one canonical line each. What [Parse] returned is
+// read back the same.
+func Format(ms []Mapping) []byte {
+	var b bytes.Buffer
+	for _, m := range ms {
+		b.WriteString(m.String())
+		b.WriteByte('\n')
+	}
+	return b.Bytes()
+}

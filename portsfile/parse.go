@@ -1,0 +1,193 @@
+package portsfile
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	// MaxSize is the size of the largest file that is read, in bytes.
+	MaxSize = 64 << 10
+	// MaxPorts is how many public ports one file may map.
+	MaxPorts = 1024
+)
+
+// expected is what a line's mapping can look like, for messages.
+const expected = "expected PUBLIC:PRIVATE or BIND:PUBLIC:PRIVATE, such as 25:5025 or 127.0.0.1:5432:5432"
+
+// Parse reads a PORTS file. Its name goes into the errors. The entries are in the file's order and no two of them overlap.
+//
+// The error is an [ErrorList]; nothing of a file with an error is returned. A caller that reads src from an untrusted place
+// need not read more than MaxSize+1 bytes.
+func Parse(name string, src []byte) ([]Entry, error) {
+	p := parser{file: name, line: 1, claims: newClaims()}
+	switch {
+	case len(src) > MaxSize:
+		p.fail(1, "the file is larger than %d KiB: is it really a PORTS file?", MaxSize>>10)
+		return p.result()
+	case bytes.HasPrefix(src, []byte("\xff\xfe")), bytes.HasPrefix(src, []byte("\xfe\xff")):
+		p.fail(1, "the file is UTF-16 text, as PowerShell writes it: save it as UTF-8")
+		return p.result()
+	}
+	text := strings.TrimPrefix(string(src), "\ufeff")
+	for line := range strings.SplitSeq(text, "\n") {
+		if line = strings.TrimRight(line, "\r"); p.printable(line) {
+			line, _, _ = strings.Cut(line, "#")
+			p.parseLine(line)
+		}
+		p.line++
+	}
+	return p.result()
+}
+
+// ParseMapping reads one mapping with its options, without a comment. The error is an [ErrorList] whose errors have a
+// column only.
+func ParseMapping(text string) (Mapping, error) {
+	p := parser{claims: newClaims()}
+	if p.printable(text) {
+		if mapping, _, found := (token{text, 1}).cut("#"); found {
+			p.fail(mapping.end(), `unexpected "#": a comment can be written in a PORTS file only`)
+		} else if p.parseLine(text); len(p.entries)+len(p.errs) == 0 {
+			p.fail(1, "no mapping: %s", expected)
+		}
+	}
+	entries, err := p.result()
+	if err != nil {
+		return Mapping{}, err
+	}
+	return entries[0].Mapping, nil
+}
+
+// parser collects the mappings of a file and what is wrong with it.
+type parser struct {
+	file    string
+	line    int
+	entries []Entry
+	claims  claims
+	ports   int  // public ports of the entries
+	full    bool // the error about too many ports is reported
+	errs    ErrorList
+	omitted int // errors beyond maxErrors, the last of errs stands for them
+}
+
+// fail reports an error in the current line. Errors are reported in the order of their columns.
+func (p *parser) fail(column int, format string, args ...any) {
+	switch {
+	case len(p.errs) < maxErrors:
+		p.errs = append(p.errs, &Error{File: p.file, Line: p.line, Column: column, Msg: fmt.Sprintf(format, args...)})
+	case p.omitted == 0:
+		p.errs = append(p.errs, &Error{File: p.file, Line: p.line, Column: column})
+		p.omitted = 1
+	default:
+		p.omitted++
+	}
+}
+
+func (p *parser) result() ([]Entry, error) {
+	if len(p.errs) == 0 {
+		return p.entries, nil
+	}
+	if p.omitted > 0 {
+		p.errs[maxErrors].Msg = fmt.Sprintf("errors from here on that are not shown: %d", p.omitted)
+	}
+	return nil, p.errs
+}
+
+// printable tells whether a line, its comment included, is text that can be shown on any terminal, and reports the first
+// character that is not.
+func (p *parser) printable(line string) bool {
+	column := 1
+	for rest := line; rest != ""; column++ {
+		r, size := utf8.DecodeRuneInString(rest)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			p.fail(column, "byte 0x%02x is not UTF-8 text: save the file as UTF-8", rest[0])
+			return false
+		case r == '\r':
+			p.fail(column, "carriage return inside a line: end lines with LF or CRLF")
+			return false
+		case unicode.IsControl(r) && r != '\t':
+			p.fail(column, "control character %U: only text, spaces and tabs are allowed", r)
+			return false
+		}
+		rest = rest[size:]
+	}
+	return true
+}
+
+// parseLine reads a line without its comment.
+func (p *parser) parseLine(line string) {
+	words := split(line)
+	if len(words) == 0 {
+		return
+	}
+	m, ok := p.parseMapping(words[0])
+	if ok {
+		p.claim(words[0].column, m)
+	}
+	p.parseOptions(&m, words[1:])
+	p.entries = append(p.entries, Entry{Mapping: m, Line: p.line})
+}
+
+// claim checks a mapping against the rest of the file. A mapping beyond the limit is not looked at, which bounds the work,
+// and the limit is reported once; a smaller one after it may fit.
+func (p *parser) claim(column int, m Mapping) {
+	n := m.Public.Len()
+	if p.ports+n > MaxPorts {
+		if !p.full {
+			p.fail(column, "too many public ports: %d here and %d before, at most %d can be mapped", n, p.ports, MaxPorts)
+		}
+		p.full = true
+		return
+	}
+	p.ports += n
+	if port, other := p.claims.add(Entry{m, p.line}); other != nil {
+		m.Public = Range{port, port}
+		p.fail(column, "public port %s is mapped already: it overlaps %s in line %d", m.listen(), other, other.Line)
+	}
+}
+
+// parseOptions reads KEY=VALUE words into m.
+func (p *parser) parseOptions(m *Mapping, words []token) {
+	seen := map[string]int{}
+	for _, word := range words {
+		key, value, found := word.cut("=")
+		if !found || key.text == "" {
+			// What follows is most likely a consequence, as the "=" and "imap" in "process = imap".
+			p.fail(word.column, `%s is not an option: expected KEY=VALUE, without blanks around "="`, quote(word.text))
+			return
+		}
+		o, known := findOption(key.text)
+		first, again := seen[o.key]
+		switch {
+		case !known:
+			p.fail(key.column, "unknown option %s: known are %s", quote(key.text), knownOptions())
+		case again:
+			p.fail(key.column, "option %s is given twice, first in column %d", o.key, first)
+		case value.text == "":
+			p.fail(value.column, "option %s has no value: expected %s=%s", o.key, o.key, o.value)
+		default:
+			if err := o.parse(m, value.text); err != nil {
+				p.fail(value.column, "option %s is %s: %v", o.key, quote(value.text), err)
+			}
+		}
+		if known && !again {
+			seen[o.key] = key.column
+		}
+	}
+}
+
+// quote makes foreign text safe and short enough for a message.
+func quote(s string) string { return strconv.Quote(shorten(s)) }
+
+func shorten(s string) string {
+	const most = 40
+	if runes := []rune(s); len(runes) > most {
+		return string(runes[:most]) + "..."
+	}
+	return s
+}
