@@ -1,0 +1,131 @@
+package portsfile_test
+
+import (
+	"bytes"
+	"errors"
+	"net/netip"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"dokku-expose/portsfile"
+)
+
+// FuzzParse checks what holds for every input. The golden tests' files are its seeds.
+func FuzzParse(f *testing.F) {
+	for _, input := range inputs(f) {
+		src, err := os.ReadFile(input)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(src)
+	}
+	f.Fuzz(func(t *testing.T, src []byte) {
+		entries, err := portsfile.Parse("PORTS", src)
+		if err != nil {
+			if entries != nil {
+				t.Errorf("an error and %d entries", len(entries))
+			}
+			checkErrors(t, src, err)
+		} else {
+			checkEntries(t, src, entries)
+		}
+
+		crlf := bytes.ReplaceAll(src, []byte("\n"), []byte("\r\n"))
+		if len(crlf) <= portsfile.MaxSize {
+			entriesCRLF, errCRLF := portsfile.Parse("PORTS", crlf)
+			if !slices.Equal(entriesCRLF, entries) || !reflect.DeepEqual(errCRLF, err) {
+				t.Errorf("with CRLF line ends: %v, %v\nwith LF: %v, %v", entriesCRLF, errCRLF, entries, err)
+			}
+		}
+	})
+}
+
+func checkErrors(t *testing.T, src []byte, err error) {
+	t.Helper()
+	var list portsfile.ErrorList
+	if !errors.As(err, &list) || len(list) == 0 || len(list) > 21 {
+		t.Fatalf("error is not an ErrorList of 1 to 21 errors: %v", err)
+	}
+	lines := strings.Split(strings.TrimPrefix(string(src), "\ufeff"), "\n")
+	for _, e := range list {
+		if e.Line < 1 || e.Line > len(lines) {
+			t.Fatalf("%q is in no line of %d", e, len(lines))
+		}
+		if end := utf8.RuneCountInString(lines[e.Line-1]) + 1; e.Column < 1 || e.Column > end {
+			t.Errorf("%q is outside of line %q", e, lines[e.Line-1])
+		}
+		if e.Msg == "" || len(e.Msg) > 600 || strings.ContainsFunc(e.Msg, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Errorf("message is not one short printable line: %q", e.Msg)
+		}
+	}
+	if !slices.IsSortedFunc(list, func(a, b *portsfile.Error) int {
+		return slices.Compare([]int{a.Line, a.Column}, []int{b.Line, b.Column})
+	}) {
+		t.Errorf("errors are not in the file's order:\n%v", list)
+	}
+}
+
+func checkEntries(t *testing.T, src []byte, entries []portsfile.Entry) {
+	t.Helper()
+	if len(src) > portsfile.MaxSize {
+		t.Errorf("%d bytes were read", len(src))
+	}
+	ports, line := 0, 0
+	for i, e := range entries {
+		if e.Line <= line {
+			t.Errorf("line %d comes after line %d", e.Line, line)
+		}
+		line = e.Line
+		ports += e.Public.Len()
+		checkMapping(t, e.Mapping)
+		for _, other := range entries[:i] {
+			if overlap(e.Mapping, other.Mapping) {
+				t.Errorf("line %d, %s, overlaps line %d, %s", e.Line, e, other.Line, other)
+			}
+		}
+	}
+	if ports > portsfile.MaxPorts {
+		t.Errorf("%d ports are mapped", ports)
+	}
+
+	canonical := portsfile.Format(mappings(entries))
+	again, err := portsfile.Parse("canonical", canonical)
+	if err != nil || !slices.Equal(mappings(again), mappings(entries)) {
+		t.Errorf("Parse(Format(m)) is %v, %v\nwant %v", again, err, entries)
+	}
+}
+
+func checkMapping(t *testing.T, m portsfile.Mapping) {
+	t.Helper()
+	if m.Public.First < 1 || m.Public.First > m.Public.Last || m.Private.First < 1 || m.Private.First > m.Private.Last ||
+		m.Public.Len() != m.Private.Len() {
+		t.Errorf("%s has invalid ranges", m)
+	}
+	if m.Bind.Zone() != "" || m.Bind.Is4In6() {
+		t.Errorf("bind address %s is not canonical", m.Bind)
+	}
+	if m.Process == "" || len(m.Process) > 63 || strings.ContainsFunc(m.Process, func(r rune) bool {
+		return r != '-' && r != '_' && (r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r))
+	}) {
+		t.Errorf("process type is %q", m.Process)
+	}
+	if again, err := portsfile.ParseMapping(m.String()); err != nil || again != m {
+		t.Errorf("ParseMapping(%q) is %v, %v", m.String(), again, err)
+	}
+}
+
+// overlap compares two mappings the plain way, by their ranges and addresses.
+func overlap(a, b portsfile.Mapping) bool {
+	if a.Public.Last < b.Public.First || b.Public.Last < a.Public.First {
+		return false
+	}
+	covers := func(a, b netip.Addr) bool {
+		return a == netip.Addr{} || a == b || a.IsUnspecified() && b.IsValid() && a.Is4() == b.Is4()
+	}
+	return covers(a.Bind, b.Bind) || covers(b.Bind, a.Bind)
+}
