@@ -228,7 +228,7 @@ func (b *builder) stillOwn(a *App, service Service) []Server {
 	var servers []Server
 	for _, addr := range service.Servers {
 		for _, c := range b.byApp[a.Name] {
-			if b.serves(a, c) && owns(c, addr) {
+			if b.serves(a, c) && c.Owns(addr) {
 				servers = append(servers, Server{Container: c.ID, Dyno: c.Dyno, Addr: addr})
 				break
 			}
@@ -345,19 +345,6 @@ func (b *builder) route(d *draft) Route {
 		}
 	}
 	return r
-}
-
-// owns tells whether addr leads to c.
-func owns(c *Container, addr netip.AddrPort) bool {
-	if slices.Contains(c.Direct, addr.Addr()) || c.HostNetwork && addr.Addr().IsLoopback() {
-		return true
-	}
-	for _, published := range c.Published {
-		if published == addr {
-			return true
-		}
-	}
-	return false
 }
 
 // compareDynos orders "web.2" before "web.10".

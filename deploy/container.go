@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // Docker tells which containers there are.
@@ -74,6 +75,19 @@ func (c Container) Addr(u Upstream, private uint16) (netip.AddrPort, error) {
 	return netip.AddrPort{}, fmt.Errorf("%s has no address that this host reaches directly (its network mode is %q; only bridge networks of this host count): "+
 		"attach it to one with `dokku network:set %s initial-network NETWORK`, or use ports published by Docker with `dokku expose:set %s upstream published`; then `dokku ps:restart %s`",
 		c.label(), c.NetworkMode, c.App, c.App, c.App)
+}
+
+// Owns tells whether addr leads to the container.
+func (c Container) Owns(addr netip.AddrPort) bool {
+	if slices.Contains(c.Direct, addr.Addr()) || c.HostNetwork && addr.Addr().IsLoopback() {
+		return true
+	}
+	for _, published := range c.Published {
+		if published == addr {
+			return true
+		}
+	}
+	return false
 }
 
 // label names the container in messages.
