@@ -19,7 +19,7 @@ import (
 )
 
 // ErrUnreachable is wrapped by every error whose reason is that the Docker engine does not answer.
-var ErrUnreachable = errors.New("Docker is not reachable") //nolint:staticcheck // Docker is a name
+var ErrUnreachable = errors.New("the Docker engine is not reachable")
 
 const (
 	// callTimeout bounds one question to Docker. A healthy engine answers within milliseconds; one that pulls and builds on
