@@ -68,7 +68,7 @@ func preBuild(ctx context.Context, h *Host, args []string) error {
 
 // expectImage notes that a deploy is on its way whose PORTS is in its image.
 func (h *Host) expectImage(ctx context.Context, app string) error {
-	return h.underLock(ctx, func(*deploy.Lock) error {
+	return h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
 		remembered, err := h.state.Load(app)
 		if err != nil {
 			return err
@@ -96,7 +96,7 @@ func (h *Host) stage(ctx context.Context, app string, ports state.Ports, image s
 	if err != nil {
 		return err
 	}
-	return h.underLock(ctx, func(*deploy.Lock) error {
+	return h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
 		operator, err := h.operatorClaims(app)
 		if err != nil {
 			return err
@@ -248,7 +248,7 @@ func dockerArgs(ctx context.Context, h *Host, args []string) error {
 		return err
 	}
 	var claims []deploy.Claim
-	err := h.underLock(ctx, func(*deploy.Lock) error {
+	err := h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
 		remembered, err := h.state.Load(app)
 		if err != nil {
 			return err
@@ -332,7 +332,7 @@ func checkDeploy(ctx context.Context, h *Host, args []string) error {
 		return err
 	}
 	// A deploy without a build (ps:restart after a failed push) brings claims that nothing has looked at yet.
-	err = h.underLock(ctx, func(*deploy.Lock) error { return h.admit(ctx, app, claims) })
+	err = h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error { return h.admit(ctx, app, claims) })
 	if err != nil || values.CheckTimeout == 0 {
 		return err
 	}
@@ -466,7 +466,7 @@ func retired(ctx context.Context, h *Host, args []string) error {
 	if disabled, err := h.env.ChecksDisabled(app, container.Process); !disabled {
 		return err
 	}
-	return h.underLock(ctx, func(lock *deploy.Lock) error {
+	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		remembered, err := h.state.Load(app)
 		if err != nil {
 			return err
@@ -491,7 +491,7 @@ func postProcess(ctx context.Context, h *Host, args []string) error {
 	if local, err := h.local(app); !local {
 		return err
 	}
-	return h.underLock(ctx, func(lock *deploy.Lock) error {
+	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		_, err := h.reconcile(ctx, lock)
 		return err
 	})

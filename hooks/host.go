@@ -29,6 +29,9 @@ import (
 // longer than this has found a process that hangs.
 const lockTimeout = 2 * time.Minute
 
+// changeTimeout bounds what is done while the lock is held, below lockTimeout: those who wait find out what became of it.
+const changeTimeout = time.Minute
+
 // Host is the Dokku host that a hook or a subcommand works on. What costs time (Docker, the engine) is made when it is
 // first needed: most hooks are for apps without public ports and need neither.
 type Host struct {
@@ -169,12 +172,15 @@ func (h *Host) reconcile(ctx context.Context, lock *deploy.Lock) (deploy.Outcome
 	return r.Reconcile(ctx, lock)
 }
 
-// underLock runs change with the host-wide lock held.
-func (h *Host) underLock(ctx context.Context, change func(*deploy.Lock) error) (err error) {
+// underLock runs change with the host-wide lock held. Whoever goes away meanwhile (the user's ssh connection drops) ends
+// the wait for the lock, but not the change: half a switch would be worse than one that nobody waits for.
+func (h *Host) underLock(ctx context.Context, change func(context.Context, *deploy.Lock) error) (err error) {
 	lock, err := h.lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
-	return change(lock)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTimeout)
+	defer cancel()
+	return change(ctx, lock)
 }

@@ -25,7 +25,7 @@ func postStop(ctx context.Context, h *Host, args []string) error {
 
 // change edits what is remembered of an app and makes it real.
 func (h *Host) change(ctx context.Context, app string, edit func(*state.App)) error {
-	return h.underLock(ctx, func(lock *deploy.Lock) error {
+	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		remembered, err := h.state.Load(app)
 		if err != nil {
 			return err
@@ -58,7 +58,7 @@ func forget(ctx context.Context, h *Host, app string) error {
 	if !h.concerns(app) {
 		return nil
 	}
-	return h.underLock(ctx, func(lock *deploy.Lock) error {
+	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		if err := errors.Join(h.state.Remove(app), h.settings.Remove(app)); err != nil {
 			return err
 		}
@@ -76,7 +76,7 @@ func renameSetup(ctx context.Context, h *Host, args []string) error {
 	if !h.concerns(from) {
 		return nil
 	}
-	return h.underLock(ctx, func(lock *deploy.Lock) error {
+	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		if err := h.settings.Rename(from, to); err != nil {
 			return err
 		}
@@ -97,7 +97,7 @@ func cloneSetup(ctx context.Context, h *Host, args []string) error {
 	if !h.concerns(from) {
 		return nil
 	}
-	return h.underLock(ctx, func(*deploy.Lock) error {
+	return h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
 		if err := h.settings.Clone(from, to); err != nil {
 			return err
 		}

@@ -123,7 +123,7 @@ func orNone(list []string) string {
 
 // editMappings changes the operator's mappings of an app and makes that real. When it can't be made real it is undone.
 func (h *Host) editMappings(ctx context.Context, app string, edit func([]portsfile.Mapping) ([]portsfile.Mapping, error)) error {
-	return h.underLock(ctx, func(lock *deploy.Lock) error {
+	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		set, err := h.settings.Load(app)
 		if err != nil {
 			return err
@@ -223,7 +223,7 @@ It takes effect at once. expose:report shows the settings in force. The keys:
 		if len(args) == 2 {
 			value = args[1]
 		}
-		return h.underLock(ctx, func(lock *deploy.Lock) error {
+		return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 			return h.edit(ctx, lock, app, func() error { return h.settings.Set(app, args[0], value) })
 		})
 	},
@@ -259,7 +259,7 @@ func (h *Host) setDisabled(ctx context.Context, name string, args []string, disa
 	if len(rest) > 0 {
 		return usageError(name, fmt.Sprintf("unexpected argument %q", rest[0]))
 	}
-	return h.underLock(ctx, func(lock *deploy.Lock) error {
+	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		return h.edit(ctx, lock, app, func() error { return h.settings.SetDisabled(app, disabled) })
 	})
 }
@@ -281,12 +281,17 @@ hand, or to see what is wrong.
 
 func (h *Host) sync(ctx context.Context) error {
 	var outcome deploy.Outcome
-	err := h.underLock(ctx, func(lock *deploy.Lock) (err error) {
+	err := h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) (err error) {
 		outcome, err = h.reconcile(ctx, lock)
 		return err
 	})
 	if err != nil {
 		return err
+	}
+	if client, err := h.docker(); err == nil {
+		if err := client.RemoveLeftovers(ctx); err != nil {
+			h.out.Warn("%v", err)
+		}
 	}
 	apps := make(map[string]bool)
 	for _, r := range outcome.Table.Routes {

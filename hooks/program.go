@@ -112,7 +112,7 @@ func (h *Host) lint(args []string) error {
 
 // prepare writes the configuration for a start of HAProxy. What Docker does not confirm at this moment is not in it.
 func (h *Host) prepare(ctx context.Context) error {
-	return h.underLock(ctx, func(*deploy.Lock) error {
+	return h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
 		r, err := h.reconciler()
 		if err != nil {
 			return err

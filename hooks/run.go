@@ -41,7 +41,8 @@ var triggers = map[string]trigger{
 // Main runs the program: a trigger or a subcommand of the plugin, by the name that it was called as, or one of the
 // program's own commands. It returns the exit code.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	// Whoever interrupts a deploy wants it to end; what is half done is completed by the next reconcile.
+	// Whoever interrupts a deploy wants it to end. That nobody reads the output any more must not end it.
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 

@@ -34,7 +34,7 @@ func postDeploy(ctx context.Context, h *Host, args []string) error {
 		return err
 	}
 	var outcome deploy.Outcome
-	err = h.underLock(ctx, func(lock *deploy.Lock) error {
+	err = h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		before, err := h.state.Load(app)
 		if err != nil {
 			return err
