@@ -1,3 +1,5 @@
+// Package templates holds the texts that the program renders: HAProxy's configuration and the service manager's files. It knows
+// nothing of what is put into them.
 package templates
 
 import "embed"

@@ -26,8 +26,6 @@ const (
 	Binary = "/usr/local/lib/dokku-expose/dokku-expose"
 	// RunDir holds HAProxy's sockets; the service creates it.
 	RunDir = "/run/dokku-expose"
-	// statsSocket is the socket of HAProxy's worker, as the engine names it.
-	statsSocket = RunDir + "/stats.sock"
 	// Service is the name of the systemd unit and of the runit service.
 	Service = "dokku-expose-haproxy"
 	// Account is the name of the system user and of the group that HAProxy runs as. Dokku's user is in the group: this is how

@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"text/template"
-	"time"
 
 	"github.com/google/renameio/v2"
 
@@ -90,28 +88,6 @@ func (s *setup) render(name string) ([]byte, error) {
 		"DockerHost": s.DockerHost,
 	})
 	return out.Bytes(), err
-}
-
-// startTimeout is how long HAProxy may take to start: it reads the configuration within a second for a thousand ports.
-const startTimeout = 15 * time.Second
-
-// awaitHAProxy waits for the worker's socket, since a service manager only knows that there is a process.
-func (s *setup) awaitHAProxy(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	again := time.NewTicker(50 * time.Millisecond)
-	defer again.Stop()
-	for {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", statsSocket)
-		if err == nil {
-			return conn.Close()
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("HAProxy of dokku-expose was started but does not answer on %s", statsSocket)
-		case <-again.C:
-		}
-	}
 }
 
 // replace writes a file, by renaming, if it differs.

@@ -52,10 +52,7 @@ func (s systemd) install(ctx context.Context) error {
 		return err
 	}
 	if err := run(ctx, "systemctl", "enable", "--now", Service); err != nil {
-		return err
-	}
-	if err := s.awaitHAProxy(ctx); err != nil {
-		return fmt.Errorf("%w; `journalctl -u %s` says why", err, Service)
+		return fmt.Errorf("HAProxy of dokku-expose does not start; `journalctl -u %s` says why: %w", Service, err)
 	}
 	s.say("Started %s", Service)
 	return nil
