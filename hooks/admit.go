@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"slices"
 
 	"dokku-expose/deploy"
@@ -125,6 +127,9 @@ func (h *Host) admitHost(ctx context.Context, claims []deploy.Claim, note func(d
 		engineListens[listen.Port] = true
 	}
 	for _, c := range claims {
+		if !ownAddress(c.Listen.IP) {
+			note(c, fmt.Errorf("public port %s (%s): this host has no address %s; use one that it has (ip address), or none", c.Listen, c.Where, c.Listen.IP))
+		}
 		for _, p := range published {
 			if p.Listen.Overlaps(c.Listen) {
 				note(c, fmt.Errorf("public port %s (%s): the container %s publishes it (docker run -p); use another port, or publish that one elsewhere",
@@ -142,4 +147,16 @@ func (h *Host) admitHost(ctx context.Context, claims []deploy.Claim, note func(d
 		}
 	}
 	return nil
+}
+
+// ownAddress tells whether this host can bind an address, whatever the port.
+func ownAddress(ip netip.Addr) bool {
+	if !ip.IsValid() {
+		return true
+	}
+	listener, err := net.Listen("tcp", netip.AddrPortFrom(ip, 0).String())
+	if err != nil {
+		return false
+	}
+	return listener.Close() == nil
 }

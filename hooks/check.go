@@ -29,6 +29,9 @@ func (f finding) String() string {
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ": ")
 }
 
+// notRunning says that there is no engine, and what to do.
+const notRunning = "HAProxy of dokku-expose does not run, so no port is served; start it: systemctl start dokku-expose-haproxy (runit: sv start dokku-expose-haproxy), and see why it ended: journalctl -u dokku-expose-haproxy"
+
 var checkCommand = command{
 	args: "[<app>] [--format stdout|json]",
 	text: "Tells what is wrong with public ports and what to do",
@@ -103,7 +106,7 @@ func (h *Host) check(ctx context.Context) []finding {
 	status, err := engine.Status(ctx)
 	note("", "", err)
 	if err == nil && !status.Running {
-		note("", "", errors.New("HAProxy of dokku-expose does not run, so no port is served; start it: systemctl start dokku-expose-haproxy (runit: sv start dokku-expose-haproxy), and look into its log: journalctl -u dokku-expose-haproxy"))
+		note("", "", errors.New(notRunning))
 	}
 	if status.Stale != "" {
 		note("", "", fmt.Errorf("HAProxy runs with something else than its configuration file says (%s); run: dokku expose:sync", status.Stale))

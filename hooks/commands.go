@@ -52,6 +52,7 @@ func init() {
 		"disable": disableCommand,
 		"sync":    syncCommand,
 		"check":   checkCommand,
+		"stats":   statsCommand,
 
 		"show-config": showConfigCommand,
 	}
