@@ -27,6 +27,7 @@ of its own commands only lint is for app developers.
     lint [FILE]      Checks a PORTS file (default ./PORTS; - is the standard input) and prints
                      its canonical form. Every error is printed as FILE:LINE:COLUMN: message.
     sync             Makes all public ports what they should be now, as dokku expose:sync does
+    daemon           Makes them so whenever Docker's containers change (for its service)
     prepare          Writes the configuration that HAProxy starts with, from what is true now
     run-haproxy      Becomes the HAProxy process of dokku-expose (for its service)
     setup ACTION     Sets up the host: install, update or uninstall (for the plugin's scripts)
@@ -51,6 +52,8 @@ func (h *Host) program(ctx context.Context, args []string) error {
 		return h.lint(args)
 	case "sync":
 		return h.sync(ctx)
+	case "daemon":
+		return h.daemon(ctx)
 	case "prepare":
 		return h.prepare(ctx)
 	case "run-haproxy":
