@@ -58,7 +58,7 @@ func (e Env) Apps() ([]string, error) {
 
 // Exists tells whether there is such an app. What can't be the name of an app does not exist.
 func (e Env) Exists(app string) (bool, error) {
-	if ValidName(app) != nil {
+	if !appName.MatchString(app) {
 		return false, nil
 	}
 	info, err := os.Stat(e.appDir(app))
