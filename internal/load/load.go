@@ -57,6 +57,7 @@ type Load struct {
 	phases     []*phase
 	versions   map[string]*version
 	containers map[string]int // answers
+	held       map[string]int // connections held now, by version
 	failures   []Failure
 	waiters    []*waiter
 }
@@ -94,6 +95,7 @@ func Start(ctx context.Context, cfg Config) (*Load, error) {
 		phases:     []*phase{{name: "start", answers: make(map[string]int)}},
 		versions:   make(map[string]*version),
 		containers: make(map[string]int),
+		held:       make(map[string]int),
 	}
 	l.ctx, l.cut = context.WithCancel(ctx)
 

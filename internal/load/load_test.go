@@ -137,7 +137,7 @@ func TestAGoodSwitchHasNoFailures(t *testing.T) {
 	l.Phase("v2 serves")
 	await(t, l, 50)
 	s.closeAll() // the old container's end: the holders' connections were all its
-	until(t, l, "the holders on v2", func(r Report) bool { return r.Held.Opened == 6 })
+	until(t, l, "the holders on v2", func(r Report) bool { return r.Holding["v2"] == 3 && r.Holding["v1"] == 0 })
 	r := l.Stop()
 
 	// closeAll ended openers' connections on v2 too, which nobody said would end: these, and only these, are failures.
