@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"dokku-expose/deploy"
+	"dokku-expose/hooks/dokku"
 	"dokku-expose/hooks/settings"
 	"dokku-expose/hooks/state"
 )
@@ -44,6 +45,10 @@ func (h *Host) change(ctx context.Context, app string, edit func(*state.App)) er
 //
 //	post-create APP
 func postCreate(ctx context.Context, h *Host, args []string) error {
+	if app := args[0]; app == dokku.Plugin {
+		h.out.Warn("%s is the name of this plugin too: Dokku keeps the app's variables where the plugin's settings are (%s), and apps:destroy %s will delete both. Better give the app another name.",
+			app, h.settings.Dir, app)
+	}
 	return forget(ctx, h, args[0])
 }
 
