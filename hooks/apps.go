@@ -142,15 +142,28 @@ func toState(places []deploy.Place) []state.Place {
 	return list
 }
 
-// concerns tells, at the cost of two system calls, whether an app may have anything to do with public ports.
+// concerns tells, at the cost of two system calls, whether anything is remembered or set for an app.
 func (h *Host) concerns(app string) bool {
 	return h.state.Known(app) || h.settings.Known(app)
 }
 
-// local tells whether an app may have something to do with public ports and its containers are on this host.
-func (h *Host) local(app string) (bool, error) {
-	if !h.concerns(app) {
+// involved tells whether an app has public ports, or had some at its last deploy.
+func (h *Host) involved(app string) (bool, error) {
+	if h.state.Known(app) {
+		return true, nil
+	}
+	if !h.settings.Known(app) {
 		return false, nil
+	}
+	set, err := h.settings.Load(app)
+	return len(set.Mappings) > 0, err
+}
+
+// local tells whether an app is involved and has its containers on this host.
+func (h *Host) local(app string) (bool, error) {
+	involved, err := h.involved(app)
+	if !involved || err != nil {
+		return false, err
 	}
 	scheduler, err := h.env.Scheduler(app)
 	return scheduler == dokku.DockerLocal, err

@@ -45,8 +45,8 @@ func preBuild(ctx context.Context, h *Host, args []string) error {
 				// This tree is a Dockerfile of Dokku's; the app's own files are in the image.
 				return h.expectImage(ctx, app)
 			}
-			if !h.concerns(app) {
-				return nil
+			if involved, err := h.involved(app); !involved {
+				return err
 			}
 		case err != nil:
 			return err
@@ -478,8 +478,8 @@ func retired(ctx context.Context, h *Host, args []string) error {
 		if err := h.state.Save(app, remembered); err != nil {
 			return err
 		}
-		_, err = h.reconcile(ctx, lock)
-		return err
+		h.settle(ctx, lock, app)
+		return nil
 	})
 }
 
@@ -492,7 +492,7 @@ func postProcess(ctx context.Context, h *Host, args []string) error {
 		return err
 	}
 	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
-		_, err := h.reconcile(ctx, lock)
-		return err
+		h.settle(ctx, lock, app)
+		return nil
 	})
 }

@@ -19,8 +19,8 @@ import (
 //	post-deploy APP "" "" IMAGE_TAG
 func postDeploy(ctx context.Context, h *Host, args []string) error {
 	app := args[0]
-	if !h.concerns(app) {
-		return nil
+	if involved, err := h.involved(app); !involved {
+		return err
 	}
 	scheduler, err := h.env.Scheduler(app)
 	if err != nil {
