@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -102,9 +103,10 @@ func (e *Engine) validate(ctx context.Context, w wanted) error {
 }
 
 // write puts text in the file's place. The file holds a password: it is for its owner and the folder's group only, which is
-// HAProxy's.
+// HAProxy's. A file gets that group by being made in the folder, not by being moved there from /tmp.
 func (e *Engine) write(text []byte) error {
-	if err := renameio.WriteFile(e.cfg.ConfigFile, text, 0o640, renameio.IgnoreUmask()); err != nil {
+	folder := renameio.WithTempDir(filepath.Dir(e.cfg.ConfigFile))
+	if err := renameio.WriteFile(e.cfg.ConfigFile, text, 0o640, renameio.IgnoreUmask(), folder); err != nil {
 		return fmt.Errorf("HAProxy's configuration: %w", err)
 	}
 	return nil
