@@ -13,6 +13,64 @@ import (
 	"dokku-expose/hooks/state"
 )
 
+// retired takes a container out of service before it is stopped. With checks on, the containers that are registered here
+// go on serving until the switch.
+//
+//	scheduler-register-retired APP OLD_CONTAINER_ID WAIT_SECONDS
+func retired(ctx context.Context, h *Host, args []string) error {
+	app, id := args[0], args[1]
+	// Dokku leaves the app's name out when it registers the new container of a deploy that failed.
+	if app == "" {
+		return nil
+	}
+	if local, err := h.local(app); !local {
+		return err
+	}
+	client, err := h.docker()
+	if err != nil {
+		return err
+	}
+	container, err := find(ctx, client, id)
+	if errors.Is(err, errGone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if disabled, err := h.env.ChecksDisabled(app, container.Process); !disabled {
+		return err
+	}
+	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
+		remembered, err := h.state.Load(app)
+		if err != nil {
+			return err
+		}
+		if err := h.begin(app, &remembered); err != nil {
+			return err
+		}
+		remembered.Deploy.Retired = append(remembered.Deploy.Retired, container.ID)
+		if err := h.state.Save(app, remembered); err != nil {
+			return err
+		}
+		h.settle(ctx, lock, app)
+		return nil
+	})
+}
+
+// postProcess lets new containers serve where no old one is alive any more.
+//
+//	scheduler-post-deploy-process APP PROC
+func postProcess(ctx context.Context, h *Host, args []string) error {
+	app := args[0]
+	if local, err := h.local(app); !local {
+		return err
+	}
+	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
+		h.settle(ctx, lock, app)
+		return nil
+	})
+}
+
 // postDeploy is the switch: the PORTS of the deployed containers' image comes into force, and new connections go to the
 // new containers only. When it returns an error Dokku leaves the old containers alone, and so do we.
 //
