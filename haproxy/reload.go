@@ -92,6 +92,8 @@ func (e *Engine) validate(ctx context.Context, w wanted) error {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, e.cfg.Binary, "-c", "-q", "-f", "/dev/stdin")
 	cmd.Stdin = bytes.NewReader(w.text)
+	// HAProxy must be able to return to where it starts, and a hook starts wherever an operator happens to be: in /root.
+	cmd.Dir = "/"
 	output, err := cmd.CombinedOutput()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && ctx.Err() == nil {
 		return reject(w, strings.TrimSpace(string(output)))
