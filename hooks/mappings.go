@@ -302,7 +302,7 @@ func (h *Host) sync(ctx context.Context) error {
 	}
 	var errs []error
 	for _, p := range outcome.Problems {
-		if !errors.Is(p, deploy.ErrNotAccepting) {
+		if !passing(p) {
 			errs = append(errs, p)
 		}
 	}

@@ -204,13 +204,18 @@ func allAccept(ctx context.Context, c deploy.Container, upstream deploy.Upstream
 	return true
 }
 
-// failures are the problems of an app that mean that something was not switched. That a container of a deploy without
-// checks is slow to start is none: its connections are held.
+// passing tells whether a problem is to be told, but is no failure: a container of a deploy without checks that is slow to
+// start, whose connections are held, and one that serves at its former kind of address until the next deploy.
+func passing(p *deploy.Problem) bool {
+	return errors.Is(p, deploy.ErrNotAccepting) || errors.Is(p, deploy.ErrAddressKept)
+}
+
+// failures are the problems of an app that mean that something was not switched.
 func failures(outcome deploy.Outcome, app string) error {
 	var errs []error
 	_, problems := outcome.Of(app)
 	for _, p := range problems {
-		if !errors.Is(p, deploy.ErrNotAccepting) {
+		if !passing(p) {
 			errs = append(errs, p)
 		}
 	}
@@ -221,7 +226,7 @@ func failures(outcome deploy.Outcome, app string) error {
 func (h *Host) tell(outcome deploy.Outcome, app string) {
 	routes, problems := outcome.Of(app)
 	for _, p := range problems {
-		if errors.Is(p, deploy.ErrNotAccepting) {
+		if passing(p) {
 			h.out.Warn("%s", p.Error())
 		}
 	}
