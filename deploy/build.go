@@ -224,7 +224,7 @@ func (b *builder) asServed(a *App) []*draft {
 		if service.App != a.Name {
 			continue
 		}
-		claim := Claim{App: a.Name, Listen: listen, Where: "served until now"}
+		claim := Claim{App: a.Name, Listen: listen}
 		list = append(list, &draft{app: a, claim: claim, servers: b.stillOwn(a, service)})
 	}
 	return list

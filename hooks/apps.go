@@ -13,9 +13,6 @@ import (
 	"dokku-expose/portsfile"
 )
 
-// operatorWhere is what messages call a mapping of `expose:add`.
-const operatorWhere = "expose:add"
-
 // Apps implements [deploy.Host]: every app of which something is remembered or set.
 func (h *Host) Apps(ctx context.Context) ([]deploy.App, error) {
 	remembered, err := h.state.Apps()
@@ -173,7 +170,7 @@ func (h *Host) local(app string) (bool, error) {
 func operatorClaims(app string, set settings.App) []deploy.Claim {
 	var claims []deploy.Claim
 	for _, m := range set.Mappings {
-		claims = append(claims, deploy.Claims(app, operatorWhere, m)...)
+		claims = append(claims, deploy.OperatorClaims(app, m)...)
 	}
 	return claims
 }

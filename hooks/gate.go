@@ -139,7 +139,7 @@ func notAccepting(c deploy.Container, timeout time.Duration, waiting map[uint16]
 	for _, claim := range claims {
 		if err, ok := waiting[claim.Private]; ok {
 			errs = append(errs, fmt.Errorf("%s: nothing accepts connections on the private port %d (%s, public port %s) of container %.12s after %s: %w",
-				c.App, claim.Private, claim.Where, claim.Listen, c.ID, timeout, err))
+				c.App, claim.Private, claim.Where(), claim.Listen, c.ID, timeout, err))
 		}
 	}
 	return errors.Join(append(errs, fmt.Errorf("the app has to listen there on all addresses (0.0.0.0 or [::]), not on 127.0.0.1; one that needs longer to start: dokku expose:set %s check-timeout 2m", c.App))...)

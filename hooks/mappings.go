@@ -156,7 +156,7 @@ func (h *Host) admitMappings(ctx context.Context, app string, mappings []portsfi
 	)
 	holders.Add(claims...)
 	for _, m := range mappings {
-		for _, c := range deploy.Claims(app, operatorWhere, m) {
+		for _, c := range deploy.OperatorClaims(app, m) {
 			if conflict := holders.Conflict(c); conflict != nil {
 				errs = append(errs, conflict)
 			}

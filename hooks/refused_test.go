@@ -54,7 +54,7 @@ func TestPushIsRefusedBeforeTheBuild(t *testing.T) {
 		{"a folder", prepared("PORTS", func(path string) error { return os.Mkdir(path, 0o755) }),
 			[]string{"PORTS is a folder", "regular file"}},
 		{"another app's address, asked for on all addresses", source("v2", "# the first line", lead(held, private)),
-			[]string{fmt.Sprintf("public port %d (PORTS line 2) belongs to the app chat", held), fmt.Sprintf("public port 127.0.0.1:%d", held), "free it there first"}},
+			[]string{fmt.Sprintf("public port %d (PORTS line 2) belongs to the app chat", held), fmt.Sprintf("public port 127.0.0.1:%d", held), "take it out of PORTS of chat and deploy that"}},
 		{"another app's address, asked for on that address", source("v2", fmt.Sprintf("127.0.0.1:%d:%d", held, private)),
 			[]string{"belongs to the app chat"}},
 		{"a stopped app's port", source("v2", lead(asleep, private)), []string{"belongs to the app idle"}},
