@@ -60,14 +60,19 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if *keep {
 		d.keep = stdin
 	}
-	report, err := d.play(ctx)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		fmt.Fprintf(stderr, "\nThe demo was interrupted: %v\n", err)
-		return 130
-	case err != nil:
+	err := d.play(ctx)
+	interrupted := err != nil && ctx.Err() != nil
+	if interrupted {
+		fmt.Fprintln(stderr, "\nThe demo was interrupted.")
+		err = nil // it says the same in other words
+	}
+	report, closeErr := d.close()
+	if err := errors.Join(err, closeErr); err != nil {
 		fmt.Fprintf(stderr, "\nThe demo failed: %v\n", err)
 		return 1
+	}
+	if interrupted {
+		return 130
 	}
 	fmt.Fprintln(stdout, report.Summary())
 	if report.Failed() > 0 || report.Held.Broken > 0 {
@@ -80,32 +85,55 @@ type demo struct {
 	out  io.Writer
 	keep io.Reader // nil: end at once
 
-	host    *rig.Host
-	remote  *prefixer  // what the host prints
-	load    *load.Load // nil before there is any
+	// What there is up to now; close ends it.
+	dir  string
+	host *rig.Host
+	load *load.Load
+
+	remote  *prefixer // what the host prints
 	port    uint16
 	version string // pushed last
 }
 
-// play is the whole demo. Nothing runs any more when it returns.
-func (d *demo) play(ctx context.Context) (report load.Report, err error) {
+// play is the whole demo. Close is needed whatever comes of it.
+func (d *demo) play(ctx context.Context) error {
 	if err := needs(ctx); err != nil {
-		return report, err
+		return err
 	}
-	dir, err := os.MkdirTemp("", "dokku-expose-demo-")
-	if err != nil {
-		return report, err
+	if err := d.setUp(ctx); err != nil {
+		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if err := d.deploys(ctx); err != nil {
+		return err
+	}
+	d.step("What %d clients that connect without a pause, and %d that hold one connection, have seen", openers, holders)
+	if err := d.load.Report().Print(d.out); err != nil {
+		return err
+	}
+	for _, verb := range []string{"list", "stats"} {
+		if err := d.dokku(verb); err != nil {
+			return err
+		}
+	}
+	if d.keep != nil {
+		return d.wait(ctx)
+	}
+	return nil
+}
 
+// setUp builds what is to be shown and starts a host.
+func (d *demo) setUp(ctx context.Context) (err error) {
 	d.step("Building the plugin and an app to deploy")
-	plugin, err := rig.BuildPlugin(ctx, dir)
-	if err != nil {
-		return report, err
+	if d.dir, err = os.MkdirTemp("", "dokku-expose-demo-"); err != nil {
+		return err
 	}
-	server, err := rig.BuildApp(ctx, dir)
+	plugin, err := rig.BuildPlugin(ctx, d.dir)
 	if err != nil {
-		return report, err
+		return err
+	}
+	server, err := rig.BuildApp(ctx, d.dir)
+	if err != nil {
+		return err
 	}
 	d.step("Starting a Dokku host in a temporary folder, with an HAProxy for dokku-expose")
 	d.remote = &prefixer{w: d.out}
@@ -115,37 +143,25 @@ func (d *demo) play(ctx context.Context) (report load.Report, err error) {
 		Stopping: d.stopping,
 	})
 	if err != nil {
-		return report, err
+		return err
 	}
-	defer func() { err = errors.Join(err, d.host.Close()) }()
-	defer func() {
-		if d.load != nil {
-			d.load.Stop()
-		}
-	}()
-	if d.port, err = d.host.FreePort(); err != nil {
-		return report, err
-	}
-	if err := d.deploys(ctx); err != nil {
-		return report, err
-	}
-	report = d.load.Report()
-	d.step("What %d clients that connect without a pause, and %d that hold one connection, have seen", openers, holders)
-	if err := report.Print(d.out); err != nil {
-		return report, err
-	}
-	for _, verb := range []string{"list", "stats"} {
-		if err := d.dokku(verb); err != nil {
-			return report, err
-		}
-	}
-	if d.keep != nil {
-		if err := d.wait(ctx); err != nil {
-			return report, err
-		}
+	d.port, err = d.host.FreePort()
+	return err
+}
+
+// close ends the clients, whose report it returns, and all the rest.
+func (d *demo) close() (report load.Report, err error) {
+	if d.dir == "" {
+		return report, nil
 	}
 	d.step("Cleaning up")
-	return d.load.Stop(), nil
+	if d.load != nil {
+		report = d.load.Stop()
+	}
+	if d.host != nil {
+		err = d.host.Close()
+	}
+	return report, errors.Join(err, os.RemoveAll(d.dir))
 }
 
 // needs says in one go what the machine lacks.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/docker/docker/api/types/container"
@@ -54,9 +55,17 @@ func (s *session) restart(app, process string) error {
 	return s.deploy(app, process)
 }
 
+// deployed tells whether the app was ever deployed well, or has containers; it stays so when it is scaled to 0
+// (plugins/common: IsDeployed).
 func (h *Host) deployed(app string) (bool, error) {
+	if known, err := h.property("common", app, "deployed"); known != "" || err != nil {
+		return known == "true", err
+	}
 	current, err := h.Containers(app)
-	return len(current) > 0, err
+	if err != nil {
+		return false, err
+	}
+	return len(current) > 0, h.SetProperty("common", app, "deployed", strconv.FormatBool(len(current) > 0))
 }
 
 // ConfigSet is config:set APP KEY=VALUE: a release and a deploy. The variable itself is not kept.

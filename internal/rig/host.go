@@ -239,7 +239,8 @@ func (h *Host) moveProperties(from, to string, keep bool) error {
 		if _, err := os.Stat(old); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if to != "" {
+		// `common` notes whether an app was deployed; a copy has yet to be.
+		if to != "" && plugin.Name() != "common" {
 			if err := os.CopyFS(filepath.Join(h.Lib, "config", plugin.Name(), to), os.DirFS(old)); err != nil {
 				return err
 			}

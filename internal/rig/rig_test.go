@@ -216,15 +216,19 @@ func TestSequences(t *testing.T) {
 			[][]string{{"pre-start mail"}, release, process("checked", "old"), end, {"proxy-build-config mail"}}},
 		{"ps:scale to 0", func() error { return s.Scale("mail", "web", 0) },
 			[][]string{process("checked"), {"scheduler-register-retired mail CONTAINER 60"}, end}},
-		{"ps:restart of an app without containers", func() error { return s.Restart("mail") }, [][]string{nil}},
+		{"ps:scale from 0", func() error { return s.Scale("mail", "web", 1) },
+			[][]string{process("checked", ""), end}},
+		{"ps:restart of an app that was never deployed", func() error {
+			s.must(s.CreateApp("new"))
+			return s.Restart("new")
+		}, [][]string{{"post-create new"}}},
 		{"git:from-image", func() error {
 			ref, err := s.Image("example/mail", mail)
 			if err != nil {
 				return err
 			}
-			s.must(s.SetProperty("ps", "mail", "scale", "web=1"))
 			return s.FromImage("mail", ref)
-		}, [][]string{push, release, process("checked", ""), end}},
+		}, [][]string{push, release, process("checked", "old"), end}},
 		{"checks:disable and ps:restart", func() error {
 			s.must(s.ChecksDisable("mail"))
 			return s.Restart("mail")
@@ -248,11 +252,7 @@ func TestSequences(t *testing.T) {
 		if !t.Run(test.name, func(t *testing.T) {
 			s.t = t
 			s.must(test.command())
-			want := slices.Concat(test.want...)
-			if want == nil {
-				want = []string{""}
-			}
-			if got := s.calls(); !slices.Equal(got, want) {
+			if got, want := s.calls(), slices.Concat(test.want...); !slices.Equal(got, want) {
 				t.Errorf("calls\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
 			}
 		}) {

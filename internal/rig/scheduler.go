@@ -78,7 +78,7 @@ func (s *session) postDeploy(app string) error {
 
 // corePostDeploy is what core plugins do then: containers get their names, files of process types that are gone go.
 func (s *session) corePostDeploy(app string) error {
-	if err := s.SetProperty("ps", app, "restore", ""); err != nil {
+	if err := errors.Join(s.SetProperty("common", app, "deployed", "true"), s.SetProperty("ps", app, "restore", "")); err != nil {
 		return err
 	}
 	if err := s.promoteProcfile(app); err != nil {

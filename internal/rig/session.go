@@ -76,8 +76,9 @@ func (h *Host) begin(opts []Option) (*session, error) {
 	for _, o := range opts {
 		o(&s.opts)
 	}
-	// A process that does nothing, and ends by itself should this one be killed.
+	// A process that does nothing, and ends by itself should this one be killed. Ctrl-C is not for it.
 	s.process = exec.Command("cat")
+	s.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	stdin, err := s.process.StdinPipe()
 	if err != nil {
 		return nil, err
