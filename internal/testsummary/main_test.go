@@ -30,7 +30,7 @@ func TestSummarize(t *testing.T) {
 		},
 		{
 			name:   "skips are counted by reason",
-			args:   []string{"-run=TestSkipped", "./testdata/sample"},
+			args:   []string{"-run=Skipped", "./testdata/sample"},
 			has:    []string{"ok  \t", "Skipped tests: 2\n"},
 			hasNot: []string{"--- SKIP"},
 			last:   "    2  this test needs a moon",

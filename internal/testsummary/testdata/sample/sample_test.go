@@ -17,3 +17,8 @@ func TestPanics(t *testing.T) {
 	t.Log("said before the panic")
 	panic("out of the blue")
 }
+
+func FuzzSkippedToo(f *testing.F) {
+	f.Add("a text that the target does not take")
+	f.Fuzz(func(t *testing.T, _ string) { t.Skip() })
+}
