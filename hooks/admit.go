@@ -95,7 +95,7 @@ func proxyConflict(c deploy.Claim, p dokku.ProxyPort) error {
 	if p.Detected {
 		how = "detected from EXPOSE"
 	}
-	return fmt.Errorf("Dokku's own proxy listens on port %d for the app %s (%s, %s); give that app's HTTP other ports: dokku ports:set %s http:80:%d",
+	return fmt.Errorf("a proxy of Dokku listens on port %d for the app %s (%s, %s); give that app's HTTP other ports: dokku ports:set %s http:80:%d",
 		p.Host, p.App, p, how, p.App, p.Container)
 }
 
@@ -127,7 +127,7 @@ func (h *Host) admitHost(ctx context.Context, claims []deploy.Claim, note func(d
 		engineListens[listen.Port] = true
 	}
 	for _, c := range claims {
-		if !ownAddress(c.Listen.IP) {
+		if !ownAddress(ctx, c.Listen.IP) {
 			note(c, fmt.Errorf("public port %s (%s): this host has no address %s; use one that it has (ip address), or none", c.Listen, c.Where(), c.Listen.IP))
 		}
 		for _, p := range published {
@@ -150,11 +150,12 @@ func (h *Host) admitHost(ctx context.Context, claims []deploy.Claim, note func(d
 }
 
 // ownAddress tells whether this host can bind an address, whatever the port.
-func ownAddress(ip netip.Addr) bool {
+func ownAddress(ctx context.Context, ip netip.Addr) bool {
 	if !ip.IsValid() {
 		return true
 	}
-	listener, err := net.Listen("tcp", netip.AddrPortFrom(ip, 0).String())
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", netip.AddrPortFrom(ip, 0).String())
 	if err != nil {
 		return false
 	}

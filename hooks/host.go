@@ -134,7 +134,7 @@ func haproxyBinary() (string, error) {
 			return path, nil
 		}
 	}
-	return "", errors.New("HAProxy is not installed; install it (apt-get install haproxy), then run: dokku plugin:trigger install")
+	return "", errors.New("HAProxy is not installed; install it (apt-get install haproxy), then run: dokku plugin:install")
 }
 
 // statsUser is the login of the statistics page.

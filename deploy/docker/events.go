@@ -24,6 +24,10 @@ func (c *Client) Watch(ctx context.Context, subscribed, changed func()) error {
 	} {
 		filter.Add("event", string(action))
 	}
+	// The library does not tell a stream that could not be opened from one that has ended.
+	if _, err := c.api.Ping(ctx); err != nil {
+		return c.failed("watching containers", err)
+	}
 	stream, errs := c.api.Events(ctx, events.ListOptions{Filters: filter})
 	// The library has Docker's answer by now: from here on no event is missed.
 	subscribed()
