@@ -306,6 +306,17 @@ func TestBuild(t *testing.T) {
 			},
 			want:     []string{"25 mail:"},
 			problems: []string{"dokku expose:set mail upstream published"},
+		}, {
+			name: "a container without an address of the kind that is wanted serves on at the one that it has",
+			arrange: func(s *scene) []App {
+				s.container("mail-1", imageA, "web.1", 1, 15025)
+				s.serves(25, "mail", "127.9.0.1:15025")
+				a := mail(place("web.1", "mail-1"))
+				a.Upstream = UpstreamPublished
+				return []App{a}
+			},
+			want:     []string{"25 mail: web.1=mail-1@15025"},
+			problems: []string{ErrAddressKept.Error()},
 		},
 	}
 	for _, tt := range tests {
