@@ -2,12 +2,13 @@
 // real Docker and, on demand, a real HAProxy.
 //
 // [New] makes a [Host] and [Host.Close] removes all that it made, after a failure too; containers and images carry a label
-// of that host's own. Between the two a host has one method for each command of Dokku's: [Host.Push] is a git push,
-// [Host.Scale] is ps:scale, [Host.Command] a subcommand of the plugin. Each of them is one process of Dokku's: it has a
-// DOKKU_PID of its own, and calls the triggers in Dokku's order, with Dokku's arguments, environment and standard input,
-// through a link whose name is the trigger's. Between them it does what Dokku itself does to files and containers, and a
-// trigger that fails has the consequences that it has there. An [Option] lets one command fail where a test wants it to, or
-// die in the middle.
+// of that host's own. What was left by a process that ended without closing its host, the next New removes.
+//
+// Between the two a host has one method for each command of Dokku's: [Host.Push] is a git push, [Host.Scale] is ps:scale,
+// [Host.Command] a subcommand of the plugin. Each of them is one process of Dokku's: it has a DOKKU_PID of its own, and
+// calls the triggers in Dokku's order, with Dokku's arguments, environment and standard input, through a link whose name is
+// the trigger's. Between them it does what Dokku itself does to files and containers, and a trigger that fails has the
+// consequences that it has there. An [Option] lets one command fail where a test wants it to, or die in the middle.
 //
 // The order and the consequences are those of Dokku 0.38.27, read in its source: plugins/git/functions for a push,
 // plugins/scheduler-docker-local for a deploy, plugins/apps, plugins/ps and plugins/proxy for the rest. Triggers run plugin

@@ -13,13 +13,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/filters"
-	"github.com/docker/docker/api/types/image"
-
 	"dokku-expose/internal/need"
 	"dokku-expose/internal/rig"
-	"dokku-expose/internal/rig/rigtest"
 )
 
 // What a failing trigger has for consequences in Dokku, when an app with one container is pushed again.
@@ -339,54 +334,5 @@ func TestHAProxy(t *testing.T) {
 	s.fail("haproxy")
 	if err := s.StartHAProxy(); err == nil || !strings.Contains(err.Error(), "HAProxy ended") || !strings.Contains(err.Error(), "no configuration") {
 		t.Errorf("HAProxy that does not start: %v", err)
-	}
-}
-
-func TestCloseLeavesNothingBehind(t *testing.T) {
-	s := newStubbed(t)
-	s.must(s.Push("mail", mail))
-	s.must(s.Push("mail", mail))
-	s.must(s.Push("post", mail))
-	ref, err := s.Image("example/mail", mail)
-	s.must(err)
-	info, err := s.Docker.ImageInspect(t.Context(), ref)
-	s.must(err)
-	mine := filters.NewArgs(filters.Arg("label", rig.Label+"="+info.Config.Labels[rig.Label]))
-	other := rigtest.New(t, func(o *rig.Options) { o.Binary, o.HAProxy = "/bin/true", false })
-
-	count := func() (containers, images int) {
-		c, err := other.Docker.ContainerList(t.Context(), container.ListOptions{All: true, Filters: mine})
-		s.must(err)
-		i, err := other.Docker.ImageList(t.Context(), image.ListOptions{All: true, Filters: mine})
-		s.must(err)
-		return len(c), len(i)
-	}
-	if containers, images := count(); containers != 3 || images < 3 {
-		t.Fatalf("%d containers and %d images before Close", containers, images)
-	}
-	s.must(s.Close())
-	if containers, images := count(); containers != 0 || images != 0 {
-		t.Errorf("%d containers and %d images left", containers, images)
-	}
-	if _, err := os.Stat(s.Dir); err == nil {
-		t.Errorf("%s is still there", s.Dir)
-	}
-}
-
-func TestFreePort(t *testing.T) {
-	a := rigtest.New(t, func(o *rig.Options) { o.Binary, o.HAProxy = "/bin/true", false })
-	b := rigtest.New(t, func(o *rig.Options) { o.Binary, o.HAProxy = "/bin/true", false })
-	seen := make(map[uint16]bool)
-	for range 50 {
-		for _, h := range []*rig.Host{a, b} {
-			port, err := h.FreePort()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if seen[port] {
-				t.Errorf("port %d twice", port)
-			}
-			seen[port] = true
-		}
 	}
 }

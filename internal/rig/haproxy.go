@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -83,6 +84,41 @@ func answers(ctx context.Context, socket string) error {
 		err = fmt.Errorf("%s: %q is no answer of HAProxy's", socket, line)
 	}
 	return err
+}
+
+// process is a program in the background.
+type process struct {
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended; then err says how
+	err  error
+}
+
+// spawn starts cmd in a process group of its own, and a guard that sends it SIGTERM when this process ends without having
+// stopped it. The kernel's parent-death signal will not do: it is a thread's, and lost where a Go program calls exec.
+func spawn(cmd *exec.Cmd) (*process, error) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	// `cat` ends with its standard input, which ends with this process.
+	guard := exec.Command("sh", "-c", `cat; kill -TERM "$1"`, "guard", strconv.Itoa(cmd.Process.Pid))
+	guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	_, err := guard.StdinPipe()
+	if err == nil {
+		err = guard.Start()
+	}
+	if err != nil {
+		return nil, errors.Join(err, cmd.Process.Kill(), cmd.Wait())
+	}
+	p := &process{cmd: cmd, done: make(chan struct{})}
+	go func() {
+		p.err = cmd.Wait()
+		// Before its input ends: the process id is nobody's now, and somebody else's soon.
+		_ = syscall.Kill(-guard.Process.Pid, syscall.SIGKILL)
+		_ = guard.Wait()
+		close(p.done)
+	}()
+	return p, nil
 }
 
 // StopHAProxy ends HAProxy, master and workers, and every connection through it. One that does not run is fine.

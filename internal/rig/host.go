@@ -2,7 +2,6 @@ package rig
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -59,6 +58,7 @@ type Host struct {
 	close   func() error
 	later   sync.WaitGroup // what Dokku does in the background
 	ports   portRange
+	lock    *os.File // on Dir, for as long as the host lives
 
 	mu      sync.Mutex // guards haproxy
 	haproxy *process
@@ -79,8 +79,7 @@ func New(ctx context.Context, opts Options) (_ *Host, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("rig: %w", err)
 	}
-	// Not t.TempDir's kind of place: a path to a socket has at most 107 bytes.
-	dir, err := os.MkdirTemp("", "rig-")
+	dir, lock, err := newDir()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("rig: %w", err), docker.Close())
 	}
@@ -91,7 +90,8 @@ func New(ctx context.Context, opts Options) (_ *Host, err error) {
 		Run:     filepath.Join(dir, "run"),
 		Docker:  docker,
 		options: opts,
-		id:      strings.ToLower(rand.Text()[:8]),
+		id:      strings.TrimPrefix(filepath.Base(dir), dirPrefix),
+		lock:    lock,
 		out:     &lockedWriter{w: opts.Out},
 	}
 	h.ctx, h.cancel = context.WithCancel(ctx)
@@ -103,6 +103,9 @@ func New(ctx context.Context, opts Options) (_ *Host, err error) {
 	}()
 	if _, err := docker.Ping(h.ctx); err != nil {
 		return nil, fmt.Errorf("docker does not answer: %w", err)
+	}
+	if err := sweep(h.ctx, docker); err != nil {
+		return nil, err
 	}
 	if err := h.install(); err != nil {
 		return nil, err
@@ -184,6 +187,7 @@ func (h *Host) cleanUp() error {
 		h.ports.release(),
 		h.Docker.Close(),
 		os.RemoveAll(h.Dir),
+		h.lock.Close(),
 	)
 	if err != nil {
 		return fmt.Errorf("rig: cleaning up: %w", err)

@@ -73,7 +73,7 @@ var varying = []struct {
 	name    string
 }{
 	{regexp.MustCompile(`/\S*/build-\d+`), "DIR"},
-	{regexp.MustCompile(`\brig-\w{8}\b`), "TAG"},
+	{regexp.MustCompile(`\brig-\d+\b`), "TAG"},
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "CONTAINER"},
 	{regexp.MustCompile(`\b[0-9a-f]{40}\b`), "REV"},
 	{regexp.MustCompile(`\b172\.\d+\.\d+\.\d+\b`), "IP"},

@@ -245,24 +245,3 @@ func (h *Host) Command(verb string, args ...string) (Result, error) {
 	})
 	return result, err
 }
-
-// process is a program in the background.
-type process struct {
-	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended; then err says how
-	err  error
-}
-
-// spawn starts cmd in a process group of its own, which the kernel ends with this process.
-func spawn(cmd *exec.Cmd) (*process, error) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	p := &process{cmd: cmd, done: make(chan struct{})}
-	go func() {
-		p.err = cmd.Wait()
-		close(p.done)
-	}()
-	return p, nil
-}

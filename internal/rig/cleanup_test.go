@@ -1,0 +1,90 @@
+package rig_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/image"
+
+	"dokku-expose/internal/rig"
+	"dokku-expose/internal/rig/rigtest"
+)
+
+func TestCloseLeavesNothingBehind(t *testing.T) {
+	s := newStubbed(t)
+	s.must(s.Push("mail", mail))
+	s.must(s.Push("mail", mail))
+	s.must(s.Push("post", mail))
+	ref, err := s.Image("example/mail", mail)
+	s.must(err)
+	info, err := s.Docker.ImageInspect(t.Context(), ref)
+	s.must(err)
+	mine := filters.NewArgs(filters.Arg("label", rig.Label+"="+info.Config.Labels[rig.Label]))
+	other := rigtest.New(t, func(o *rig.Options) { o.Binary, o.HAProxy = "/bin/true", false })
+
+	count := func() (containers, images int) {
+		c, err := other.Docker.ContainerList(t.Context(), container.ListOptions{All: true, Filters: mine})
+		s.must(err)
+		i, err := other.Docker.ImageList(t.Context(), image.ListOptions{All: true, Filters: mine})
+		s.must(err)
+		return len(c), len(i)
+	}
+	if containers, images := count(); containers != 3 || images < 3 {
+		t.Fatalf("%d containers and %d images before Close", containers, images)
+	}
+	s.must(s.Close())
+	if containers, images := count(); containers != 0 || images != 0 {
+		t.Errorf("%d containers and %d images left", containers, images)
+	}
+	if _, err := os.Stat(s.Dir); err == nil {
+		t.Errorf("%s is still there", s.Dir)
+	}
+}
+
+// A test that is interrupted ends without closing its host.
+func TestTheNextHostSweepsUpAfterOneThatWasNotClosed(t *testing.T) {
+	s := newStubbed(t)
+	s.must(s.Push("mail", mail))
+	alive, dead := s.current("web.1"), s.Dir+"0"
+	// A dead host's traces: its folder, with a lock that nobody holds, and a container.
+	s.must(os.Mkdir(dead, 0o700))
+	defer os.RemoveAll(dead)
+	s.must(os.WriteFile(filepath.Join(dead, "lock"), nil, 0o600))
+	left, err := s.Docker.ContainerCreate(t.Context(), &container.Config{
+		Image: s.inspect(alive).Image, Labels: map[string]string{rig.Label: strings.TrimPrefix(filepath.Base(dead), "rig-")},
+	}, nil, nil, nil, "")
+	s.must(err)
+
+	rigtest.New(t, func(o *rig.Options) { o.Binary, o.HAProxy = "/bin/true", false })
+	if _, err := s.Docker.ContainerInspect(t.Context(), left.ID); err == nil {
+		t.Error("the dead host's container is still there")
+	}
+	if _, err := os.Stat(dead); err == nil {
+		t.Error("the dead host's folder is still there")
+	}
+	if !s.inspect(alive).State.Running {
+		t.Error("the container of a host that lives does not run any more")
+	}
+}
+
+func TestFreePort(t *testing.T) {
+	a := rigtest.New(t, func(o *rig.Options) { o.Binary, o.HAProxy = "/bin/true", false })
+	b := rigtest.New(t, func(o *rig.Options) { o.Binary, o.HAProxy = "/bin/true", false })
+	seen := make(map[uint16]bool)
+	for range 50 {
+		for _, h := range []*rig.Host{a, b} {
+			port, err := h.FreePort()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if seen[port] {
+				t.Errorf("port %d twice", port)
+			}
+			seen[port] = true
+		}
+	}
+}
