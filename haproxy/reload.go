@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 
 	"dokku-expose/deploy"
 )
@@ -199,12 +200,13 @@ func (e *Engine) reload(ctx context.Context, w wanted, live *snapshot) error {
 			return true, nil
 		}
 		after, masterErr := e.processes(ctx)
-		if masterErr != nil {
+		if masterErr != nil && !gone(before.master) {
 			// The master does not listen while it starts anew.
 			return false, errors.Join(err, masterErr)
 		}
 		known := func(pid int) bool { return slices.Contains(before.workers, pid) }
-		if after.reloads > before.reloads && !slices.ContainsFunc(after.workers, func(pid int) bool { return !known(pid) }) {
+		failed := after.reloads > before.reloads && !slices.ContainsFunc(after.workers, func(pid int) bool { return !known(pid) })
+		if failed || after.master != before.master {
 			return true, e.refusal(w, live, "")
 		}
 		return false, err
@@ -228,6 +230,9 @@ func (e *Engine) reload(ctx context.Context, w wanted, live *snapshot) error {
 		return true, nil
 	})
 }
+
+// gone tells whether a process has ended. A master may do that when a reload fails (seen with 2.8.0).
+func gone(pid int) bool { return errors.Is(unix.Kill(pid, 0), unix.ESRCH) }
 
 // closedListeners tells whether a worker takes no new connections any more.
 func (e *Engine) closedListeners(ctx context.Context, pid int) (bool, error) {
