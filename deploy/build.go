@@ -324,8 +324,9 @@ func (b *builder) ask(ctx context.Context, drafts []*draft, list func(*draft) []
 			}
 		}
 	}
-	for addr, ok := range acceptAll(ctx, addrs) {
-		b.accepts[addr] = ok
+	failed := AcceptAll(ctx, addrs, 0)
+	for _, addr := range addrs {
+		b.accepts[addr] = failed[addr] == nil
 	}
 }
 

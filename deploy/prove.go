@@ -44,11 +44,11 @@ func Accepts(ctx context.Context, addr netip.AddrPort, stay time.Duration) error
 // publishedStay is how long a connection through Docker's proxy must stay open to count as accepted by the container.
 const publishedStay = 100 * time.Millisecond
 
-// acceptAll returns those of addrs that accept, asked all at the same time.
-func acceptAll(ctx context.Context, addrs []netip.AddrPort) map[netip.AddrPort]bool {
+// AcceptAll asks all addresses at the same time, and returns why those that don't accept don't (see Accepts).
+func AcceptAll(ctx context.Context, addrs []netip.AddrPort, stay time.Duration) map[netip.AddrPort]error {
 	var (
 		mu      sync.Mutex
-		proven  = make(map[netip.AddrPort]bool, len(addrs))
+		failed  = make(map[netip.AddrPort]error)
 		wg      sync.WaitGroup
 		tickets = make(chan struct{}, dialsAtOnce)
 	)
@@ -56,16 +56,17 @@ func acceptAll(ctx context.Context, addrs []netip.AddrPort) map[netip.AddrPort]b
 		tickets <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-tickets }()
-			var stay time.Duration
+			stay := stay
 			if addr.Addr().IsLoopback() {
-				stay = publishedStay
+				stay = max(stay, publishedStay)
 			}
-			ok := Accepts(ctx, addr, stay) == nil
-			mu.Lock()
-			defer mu.Unlock()
-			proven[addr] = ok
+			if err := Accepts(ctx, addr, stay); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failed[addr] = err
+			}
 		})
 	}
 	wg.Wait()
-	return proven
+	return failed
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -96,10 +98,7 @@ const (
 // check-timeout has not passed.
 func (h *Host) awaitAccepts(ctx context.Context, client *docker.Client, id string, values settings.Values, claims []deploy.Claim) error {
 	deadline := time.Now().Add(values.CheckTimeout)
-	waiting := make(map[uint16]error)
-	for _, c := range claims {
-		waiting[c.Private] = nil
-	}
+	var waiting map[uint16]error
 	for {
 		container, err := find(ctx, client, id)
 		if err != nil {
@@ -109,16 +108,8 @@ func (h *Host) awaitAccepts(ctx context.Context, client *docker.Client, id strin
 			return fmt.Errorf("%s: container %.12s has stopped (%s) before its private ports accepted connections: what it said is in `dokku logs %s`",
 				container.App, id, container.State, container.App)
 		}
-		for port := range waiting {
-			addr, err := container.Addr(values.Upstream, port)
-			if err != nil {
-				return err
-			}
-			if err := deploy.Accepts(ctx, addr, gateStay); err != nil {
-				waiting[port] = err
-				continue
-			}
-			delete(waiting, port)
+		if waiting, err = silent(ctx, container, values.Upstream, claims, gateStay); err != nil {
+			return err
 		}
 		if len(waiting) == 0 {
 			return nil
@@ -132,6 +123,26 @@ func (h *Host) awaitAccepts(ctx context.Context, client *docker.Client, id strin
 		case <-time.After(gateRetry):
 		}
 	}
+}
+
+// silent returns the claims' private ports on which the container accepts no connection that stays open for stay, with why.
+func silent(ctx context.Context, c deploy.Container, upstream deploy.Upstream, claims []deploy.Claim, stay time.Duration) (map[uint16]error, error) {
+	addrs := make(map[uint16]netip.AddrPort)
+	for _, claim := range claims {
+		addr, err := c.Addr(upstream, claim.Private)
+		if err != nil {
+			return nil, err
+		}
+		addrs[claim.Private] = addr
+	}
+	failed := deploy.AcceptAll(ctx, slices.Collect(maps.Values(addrs)), stay)
+	ports := make(map[uint16]error)
+	for port, addr := range addrs {
+		if err := failed[addr]; err != nil {
+			ports[port] = err
+		}
+	}
+	return ports, nil
 }
 
 func notAccepting(c deploy.Container, timeout time.Duration, waiting map[uint16]error, claims []deploy.Claim) error {

@@ -196,7 +196,9 @@ func (h *Host) awaitUngated(ctx context.Context, app string) error {
 			if err != nil {
 				return err
 			}
-			if allAccept(ctx, container, values.Upstream, claims) || time.Now().After(deadline) {
+			// An address that is missing is the reconcile's to tell.
+			waiting, err := silent(ctx, container, values.Upstream, claims, 0)
+			if err != nil || len(waiting) == 0 || time.Now().After(deadline) {
 				break
 			}
 			select {
@@ -207,16 +209,6 @@ func (h *Host) awaitUngated(ctx context.Context, app string) error {
 		}
 	}
 	return nil
-}
-
-func allAccept(ctx context.Context, c deploy.Container, upstream deploy.Upstream, claims []deploy.Claim) bool {
-	for _, claim := range claims {
-		addr, err := c.Addr(upstream, claim.Private)
-		if err != nil || deploy.Accepts(ctx, addr, 0) != nil {
-			return false
-		}
-	}
-	return true
 }
 
 // passing tells whether a problem is to be told, but is no failure: a container of a deploy without checks that is slow to
