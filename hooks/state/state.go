@@ -117,7 +117,7 @@ func (s Store) Load(app string) (App, error) {
 	}
 	var a App
 	if err := json.Unmarshal(text, &a); err != nil {
-		return App{}, fmt.Errorf("%s: %w; deploy the app again to have it written anew: dokku ps:rebuild %s", path, err, app)
+		return App{}, fmt.Errorf("%s: %w; have it written anew: rm %s && dokku ps:rebuild %s", path, err, path, app)
 	}
 	if a.Deploy != nil && !a.Deploy.Process.Alive() {
 		a.Deploy = nil
