@@ -60,7 +60,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 		outcome.Problems = append(outcome.Problems, &Problem{App: e.App, Listen: e.Listen, Err: e.Err})
 	}
 	if rest != nil {
-		return outcome, fmt.Errorf("engine %s: %w", r.Engine.Name(), rest)
+		// Nobody must take the table for what is in force.
+		return Outcome{Problems: outcome.Problems}, fmt.Errorf("engine %s: %w", r.Engine.Name(), rest)
 	}
 	return outcome, nil
 }
@@ -104,7 +105,10 @@ func splitRouteErrors(err error) (routes []*RouteError, rest error) {
 			routes = append(routes, r...)
 			others = append(others, other)
 		}
-		return routes, errors.Join(others...)
+		if len(routes) > 0 {
+			return routes, errors.Join(others...)
+		}
+		// Not taken apart: the text around several wrapped errors would be lost.
 	}
 	return nil, err
 }

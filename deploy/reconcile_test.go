@@ -1,0 +1,42 @@
+package deploy
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+)
+
+func TestSplitRouteErrors(t *testing.T) {
+	taken := &RouteError{App: "mail", Listen: Listen{Port: 25}, Err: errors.New("taken")}
+	other := &RouteError{App: "chat", Listen: Listen{Port: 26}, Err: errors.New("taken")}
+	full := errors.New("disk full")
+	down := fmt.Errorf("HAProxy is %w (%w); start it", ErrNotRunning, full)
+	tests := []struct {
+		name   string
+		err    error
+		routes int
+		rest   string
+	}{
+		{"none", nil, 0, ""},
+		{"one route", taken, 1, ""},
+		{"two routes", errors.Join(taken, errors.Join(other)), 2, ""},
+		{"a route and the rest", errors.Join(taken, full), 1, "disk full"},
+		{"no route", full, 0, "disk full"},
+		{"an error that wraps two keeps its words", down, 0, "HAProxy is not running (disk full); start it"},
+		{"also beside a route", errors.Join(taken, down), 1, "HAProxy is not running (disk full); start it"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			routes, rest := splitRouteErrors(tt.err)
+			if len(routes) != tt.routes {
+				t.Errorf("routes %v, want %d", routes, tt.routes)
+			}
+			if text := fmt.Sprint(rest); text != tt.rest && (rest != nil || tt.rest != "") {
+				t.Errorf("rest %q, want %q", text, tt.rest)
+			}
+			if errors.Is(tt.err, ErrNotRunning) != errors.Is(rest, ErrNotRunning) {
+				t.Error("what the rest wraps was lost")
+			}
+		})
+	}
+}
