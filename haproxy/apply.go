@@ -13,8 +13,13 @@ import (
 	"dokku-expose/deploy"
 )
 
-// undoTimeout bounds putting back what was in force, for which the caller's own time may be over.
-const undoTimeout = 30 * time.Second
+const (
+	// undoTimeout bounds putting back what was in force, for which the caller's own time may be over.
+	undoTimeout = 30 * time.Second
+	// listenTimeout bounds the wait for a HAProxy that has closed its listeners. 2.6 does for up to two seconds. One that has
+	// ended is not waited for any longer: what starts it again may itself be waiting until this is over.
+	listenTimeout = 5 * time.Second
+)
 
 // Apply implements [deploy.Engine]. Without a running HAProxy the file is written for its next start, and the error wraps
 // [deploy.ErrNotRunning].
@@ -174,8 +179,14 @@ func (e *Engine) undoAll(ctx context.Context, last []byte, live *snapshot) error
 		}
 	}
 	var now *snapshot
-	err := await(ctx, "HAProxy answers", func() (done bool, err error) {
-		now, err = e.read(ctx)
+	listens, cancel := context.WithTimeout(ctx, listenTimeout)
+	defer cancel()
+	err := await(listens, "HAProxy listens again", func() (done bool, err error) {
+		// A worker whose successor could not bind has closed its listeners for it, and opens them a moment later.
+		if closed, err := anyFrontend(listens, e.command, "STOP", "PAUSED"); closed || err != nil {
+			return false, err
+		}
+		now, err = e.read(listens)
 		return err == nil, err
 	})
 	if err != nil {

@@ -239,9 +239,18 @@ func (e *Engine) closedListeners(ctx context.Context, pid int) (bool, error) {
 	// When the worker ends in this moment, the master may never answer (seen with 2.8 and 3.0).
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
+	toWorker := func(ctx context.Context, line string) (string, error) {
+		return e.master(ctx, fmt.Sprintf("@!%d %s", pid, line))
+	}
+	open, err := anyFrontend(ctx, toWorker, "OPEN")
+	return err == nil && !open, err
+}
+
+// anyFrontend tells whether a worker has a frontend in one of some states.
+func anyFrontend(ctx context.Context, ask func(context.Context, string) (string, error), states ...string) (bool, error) {
 	// Objects of type 1 are frontends.
-	answer, err := e.master(ctx, fmt.Sprintf("@!%d show stat -1 1 -1", pid))
-	return err == nil && !strings.Contains(answer, ",OPEN,"), err
+	answer, err := ask(ctx, "show stat -1 1 -1")
+	return slices.ContainsFunc(states, func(state string) bool { return strings.Contains(answer, ","+state+",") }), err
 }
 
 // refusal finds out why HAProxy did not load w: a port that somebody took after it was looked at, else what HAProxy says (2.6
