@@ -89,14 +89,56 @@ func (h *Host) admitProxies(app string, values settings.Values, claims []deploy.
 	return nil
 }
 
+// admitProxyOf looks for public ports of other apps that Dokku's proxy would listen on for this one. It is asked for every
+// app, also for those without public ports: nginx can't bind such a port, and then takes no change for any app any more.
+// What can't be read is told, but stops no deploy by itself.
+func (h *Host) admitProxyOf(ctx context.Context, app string) error {
+	apps, err := h.Apps(ctx)
+	if err != nil {
+		h.out.Warn("%v", err)
+	}
+	if len(apps) == 0 {
+		return nil
+	}
+	mapped, err := h.env.ProxyPorts()
+	if err != nil {
+		h.out.Warn("%v", err)
+	}
+	taken := deploy.Taken(apps, app)
+	var errs []error
+	for _, p := range mapped {
+		if p.App != app {
+			continue
+		}
+		conflict := taken.Conflict(deploy.Claim{App: app, Listen: deploy.Listen{Port: p.Host}})
+		if conflict == nil {
+			continue
+		}
+		held := conflict.Held
+		values, err := h.settings.Effective(held.App)
+		if err != nil {
+			h.out.Warn("%v", err)
+		}
+		if !values.Policy.Excepts(p.Host) {
+			errs = append(errs, fmt.Errorf("Dokku's own proxy would listen on port %d for the app %s (%s), but the app %s has it (%s, public port %s); "+
+				"give the HTTP of %s other ports: dokku ports:set %s http:80:%d", p.Host, app, mappedBy(p), held.App, held.Where(), held.Listen, app, app, p.Container))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // proxyConflict says that a proxy of Dokku's wants a port, and how to have it want another one.
 func proxyConflict(c deploy.Claim, p dokku.ProxyPort) error {
-	how := "set with ports:set"
+	return fmt.Errorf("Dokku's own proxy listens on port %d for the app %s (%s); give that app's HTTP other ports: dokku ports:set %s http:80:%d",
+		p.Host, p.App, mappedBy(p), p.App, p.Container)
+}
+
+// mappedBy names a proxy's mapping, and who asked for it.
+func mappedBy(p dokku.ProxyPort) string {
 	if p.Detected {
-		how = "detected from EXPOSE"
+		return fmt.Sprintf("%s, detected from EXPOSE", p)
 	}
-	return fmt.Errorf("a proxy of Dokku listens on port %d for the app %s (%s, %s); give that app's HTTP other ports: dokku ports:set %s http:80:%d",
-		p.Host, p.App, p, how, p.App, p.Container)
+	return fmt.Sprintf("%s, set with ports:set", p)
 }
 
 // admitHost looks for containers that publish a port and for any other process that listens on it. What the engine

@@ -165,6 +165,10 @@ func (h *Host) begin(app string, remembered *state.App) error {
 //	post-release-builder BUILDER APP IMAGE
 func postRelease(ctx context.Context, h *Host, args []string) error {
 	app, ref := args[1], args[2]
+	// The image has told Dokku by now which ports its proxy is to map; the proxy has not been told yet.
+	if err := h.admitProxyOf(ctx, app); err != nil {
+		return err
+	}
 	if !h.state.Known(app) {
 		return nil
 	}

@@ -89,6 +89,25 @@ func TestPushIsRefusedBeforeTheBuild(t *testing.T) {
 	})
 }
 
+// An image's EXPOSE makes Dokku's proxy listen on that port. Where it is another app's, nginx could not, and would take no
+// change for any app any more. Only the build tells what is in the image.
+func TestPushIsRefusedWhoseProxyWouldTakeAPublicPort(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	public := h.port()
+	h.push("mail", source("v1", lead(public, private)))
+	h.must(h.CreateApp("blog"))
+	h.must(h.SetProperty("ports", "blog", "map-detected", fmt.Sprintf("http:%d:%d", public, public)))
+	h.wants(h.refused("post-release-builder", "blog", source("v1")),
+		fmt.Sprintf("port %d for the app blog", public), "detected from EXPOSE", "the app mail has it (PORTS line 1", "dokku ports:set blog http:80:")
+	h.answers(public, "v1")
+
+	h.run("unless an operator lets the app have a port of the proxy's", func() {
+		h.expose(0, "set", "mail", "allowed-ports", fmt.Sprint(public))
+		h.push("blog", source("v1"))
+	})
+}
+
 // prepared is a source tree with something else than a file called name.
 func prepared(name string, prepare func(path string) error) rig.Source {
 	src := source("v2")
