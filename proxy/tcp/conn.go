@@ -18,6 +18,17 @@ type Conn struct {
 	raw  syscall.RawConn
 }
 
+// await calls step when the socket may be ready, until it says that it is done. wait is the Read or the Write of a raw
+// connection. Its error is [os.ErrClosed] or [os.ErrDeadlineExceeded].
+func await(wait func(func(uintptr) bool) error, step func(uintptr) bool) error {
+	err := wait(step)
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	// The error of a closed file has no name outside of its package.
+	return fmt.Errorf("%w: %w", os.ErrClosed, err)
+}
+
 // newConn takes over a socket that does not block.
 func newConn(fd int) (*Conn, error) {
 	file := os.NewFile(uintptr(fd), "tcp")
@@ -79,7 +90,7 @@ func (c *Conn) awaitConnected(ctx context.Context, to unix.Sockaddr, timeout tim
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.file.SetWriteDeadline(time.Unix(1, 0)) })
 	var err error
-	waitErr := c.raw.Write(func(fd uintptr) bool {
+	waitErr := await(c.raw.Write, func(fd uintptr) bool {
 		// Asked again, connect(2) tells what has become of the first call.
 		err = connect(int(fd), to)
 		return !errors.Is(err, unix.EALREADY) && !errors.Is(err, unix.EINPROGRESS)
@@ -124,7 +135,7 @@ func (c *Conn) StaysOpen(stay time.Duration) bool {
 		n   int
 		err error
 	)
-	waitErr := c.raw.Read(func(fd uintptr) bool {
+	waitErr := await(c.raw.Read, func(fd uintptr) bool {
 		n, _, err = unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK)
 		return !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR)
 	})

@@ -90,7 +90,7 @@ func (l *Listener) Accept() (*Conn, error) {
 		fd  int
 		err error
 	)
-	waitErr := l.raw.Read(func(listener uintptr) bool {
+	waitErr := await(l.raw.Read, func(listener uintptr) bool {
 		for {
 			fd, _, err = unix.Accept4(int(listener), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 			// A client that has given up is no error of the listener's.

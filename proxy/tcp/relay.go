@@ -99,7 +99,7 @@ func (f *flow) end() error {
 // wait calls step each time the socket may be ready, until it is done.
 func (f *flow) wait(ready func(func(uintptr) bool) error, step func(uintptr) bool) error {
 	f.err = nil
-	if err := ready(step); err != nil {
+	if err := await(ready, step); err != nil {
 		return err
 	}
 	return f.err
