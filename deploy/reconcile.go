@@ -44,7 +44,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 	if !lock.held() {
 		return Outcome{}, errors.New("reconcile without the host-wide lock")
 	}
-	table, problems, err := r.plan(ctx)
+	table, problems, err := r.Plan(ctx)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -64,13 +64,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 	return outcome, nil
 }
 
-// Plan is what Reconcile would apply, without applying it.
-func (r *Reconciler) Plan(ctx context.Context) (Table, error) {
-	table, _, err := r.plan(ctx)
-	return table, err
-}
-
-func (r *Reconciler) plan(ctx context.Context) (Table, []*Problem, error) {
+// Plan is the table that Reconcile would apply, and what keeps it from being what was asked for.
+func (r *Reconciler) Plan(ctx context.Context) (Table, []*Problem, error) {
 	apps, err := r.Host.Apps(ctx)
 	if err != nil {
 		return Table{}, nil, err

@@ -1,0 +1,51 @@
+# What one does with this repository. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Go's own place for it is not on everybody's PATH, root's for one.
+export PATH := $(PATH):/usr/local/go/bin
+GO ?= go
+# Git refuses to tell root about somebody else's checkout.
+export GOFLAGS += -buildvcs=false
+FUZZTIME ?= 30s
+
+.PHONY: help build test demo lint fuzz release clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+
+build: ## the program for this machine, as bin/dokku-expose
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/dokku-expose ./cmd/dokku-expose
+
+test: ## all tests with the race detector; as root it installs and starts what they need
+	scripts/setup-machine test
+	$(GO) vet ./...
+	$(GO) build ./...
+	race=-race; cc=$$($(GO) env CC); \
+	command -v "$${cc%% *}" >/dev/null || { race=; echo "No C compiler is installed, so the race detector is off"; }; \
+	CGO_ENABLED=$${race:+1} $(GO) test $$race -timeout 15m -json ./... | $(GO) run ./internal/testsummary
+
+demo: ## deploys under load and shows what clients see; as root it installs and starts what is missing
+	scripts/setup-machine demo
+	$(GO) run ./cmd/demo
+
+lint: ## golangci-lint (with the import rules) and shellcheck, where they are installed
+	@if command -v golangci-lint >/dev/null; then golangci-lint run ./...; \
+	else echo "golangci-lint is not installed: https://golangci-lint.run/welcome/install/"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck install update uninstall scripts/* .ci/run; \
+	else echo "shellcheck is not installed (Debian: apt-get install shellcheck)"; fi
+
+fuzz: ## every fuzz test for FUZZTIME (30s)
+	@for package in $$($(GO) list ./...); do \
+	  for name in $$($(GO) test -list '^Fuzz' $$package | grep ^Fuzz || true); do \
+	    echo "$$package $$name"; $(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) $$package; \
+	  done; \
+	done
+
+release: ## dist/dokku-expose-VERSION.tar.gz of the last commit, for `dokku plugin:install`
+	scripts/release
+
+clean: ## removes what the targets above leave in the tree
+	rm -rf bin dist

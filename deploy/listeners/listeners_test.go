@@ -1,0 +1,375 @@
+package listeners
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"dokku-expose/deploy"
+	"dokku-expose/internal/need"
+)
+
+// isolated runs f in a network namespace of its own, where nobody else binds or connects. Sockets that f opens are in it as
+// long as f opens them on the goroutine that it is called on.
+func isolated(t *testing.T, f func()) {
+	t.Helper()
+	need.Root(t)
+	done := make(chan error)
+	go func() {
+		var err error
+		defer func() { done <- err }()
+		// Never unlocked: the thread ends with the goroutine, and its namespace with it.
+		runtime.LockOSThread()
+		if err = unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return
+		}
+		if err = loopbackUp(); err == nil {
+			f()
+		}
+	}()
+	switch err := <-done; {
+	case errors.Is(err, unix.EPERM):
+		t.Skipf("this root may not make a network namespace: %v", err)
+	case err != nil:
+		t.Fatalf("a network namespace: %v", err)
+	}
+}
+
+func loopbackUp() error {
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(socket)
+	request, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	request.SetUint16(unix.IFF_UP | unix.IFF_LOOPBACK | unix.IFF_RUNNING)
+	return unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, request)
+}
+
+// kind is a way to bind a socket.
+type kind struct {
+	network, ip string
+	mapped      bool
+}
+
+func (k kind) String() string {
+	if k.mapped {
+		return "::ffff:" + k.ip
+	}
+	return strings.TrimSpace(k.network + " " + k.ip)
+}
+
+// bind listens on the port, 0 for any free one.
+func (k kind) bind(port uint16, reusePort bool) (net.Listener, error) {
+	if k.mapped {
+		return bindMapped(k.ip, port)
+	}
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		if !reusePort {
+			return nil
+		}
+		var err error
+		return errors.Join(c.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+		}), err)
+	}}
+	return config.Listen(context.Background(), k.network, netip.AddrPortFrom(netip.MustParseAddr(k.ip), port).String())
+}
+
+// bindMapped listens for IPv4 on an IPv6 socket, which package net never does.
+func bindMapped(ip string, port uint16) (net.Listener, error) {
+	socket, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	file := os.NewFile(uintptr(socket), "mapped")
+	defer file.Close()
+	addr := netip.AddrFrom16(netip.MustParseAddr(ip).As16()).As16()
+	if err := errors.Join(
+		unix.SetsockoptInt(socket, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0),
+		unix.Bind(socket, &unix.SockaddrInet6{Addr: addr, Port: int(port)}),
+		unix.Listen(socket, 16),
+	); err != nil {
+		return nil, err
+	}
+	return net.FileListener(file)
+}
+
+var (
+	v4Loopback = kind{network: "tcp4", ip: "127.0.0.1"}
+	v4Other    = kind{network: "tcp4", ip: "127.0.0.2"}
+	v4All      = kind{network: "tcp4", ip: "0.0.0.0"}
+	v6Loopback = kind{network: "tcp6", ip: "::1"}
+	v6All      = kind{network: "tcp6", ip: "::"}
+	dual       = kind{network: "tcp", ip: "::"}
+	mapped     = kind{network: "tcp6", ip: "127.0.0.1", mapped: true}
+	mappedAll  = kind{network: "tcp6", ip: "0.0.0.0", mapped: true}
+)
+
+// usable are the kinds that the kernel can bind: one without IPv6 is fine too.
+func usable(kinds ...kind) []kind {
+	probe, err := v6Loopback.bind(0, false)
+	if err == nil {
+		probe.Close()
+		return kinds
+	}
+	return slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool { return k.mapped || k.network != "tcp4" })
+}
+
+func port(l net.Listener) uint16 { return uint16(l.Addr().(*net.TCPAddr).Port) }
+
+// sources are the two ways to the same list.
+var sources = []struct {
+	name string
+	list func() ([]Listener, error)
+	// v6Only tells that the source knows it.
+	v6Only bool
+}{
+	{"sock_diag", fromSockDiag, true},
+	{"proc", fromProc, false},
+}
+
+func TestListsAreWhole(t *testing.T) {
+	isolated(t, func() {
+		var want []Listener
+		for _, k := range usable(v4Loopback, v4Other, v4All, v6Loopback, v6All, dual, mapped, mappedAll) {
+			l, err := k.bind(0, false)
+			if err != nil {
+				t.Errorf("%s: %v", k, err)
+				return
+			}
+			defer l.Close()
+			want = append(want, Listener{IP: netip.MustParseAddr(k.ip), Port: port(l), V6Only: k == v6All || k == v6Loopback})
+		}
+		// Two sockets of one address, and a connection, which is in the kernel's tables too and listens nowhere.
+		shared, err := v4Loopback.bind(0, true)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer shared.Close()
+		again, err := v4Loopback.bind(port(shared), true)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer again.Close()
+		for range 2 {
+			want = append(want, Listener{IP: netip.MustParseAddr("127.0.0.1"), Port: port(shared)})
+		}
+		conn, err := net.Dial("tcp4", shared.Addr().String())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		slices.SortFunc(want, order)
+
+		for _, source := range sources {
+			got, err := source.list()
+			if err != nil {
+				t.Errorf("%s: %v", source.name, err)
+				continue
+			}
+			slices.SortFunc(got, order)
+			var inodes []uint64
+			for i := range got {
+				inodes = append(inodes, got[i].Inode)
+				got[i].Inode = 0
+				if got[i].IP == netip.IPv6Unspecified() && !source.v6Only {
+					got[i].V6Only = slices.Contains(want, Listener{IP: got[i].IP, Port: got[i].Port, V6Only: true})
+				}
+				// What a socket of one IPv6 address says does not matter, and differs between kernels.
+				got[i].V6Only = got[i].V6Only || got[i].IP == netip.IPv6Loopback()
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: got %v\nwant %v", source.name, got, want)
+			}
+			slices.Sort(inodes)
+			if len(slices.Compact(inodes)) != len(want) || inodes[0] == 0 {
+				t.Errorf("%s: inodes %v, want %d different ones", source.name, inodes, len(want))
+			}
+		}
+	})
+}
+
+func order(a, b Listener) int {
+	return cmp.Or(cmp.Compare(a.Port, b.Port), a.IP.Compare(b.IP))
+}
+
+// The kernel is asked whether a public address can be bound beside a listener, and Conflicts has to say the same.
+func TestConflictsAsTheKernelSays(t *testing.T) {
+	wanted := []struct {
+		listen string
+		// binds are what an engine binds for it.
+		binds []kind
+	}{
+		{"", []kind{v4All, v6All}},
+		{"0.0.0.0", []kind{v4All}},
+		{"::", []kind{v6All}},
+		{"127.0.0.1", []kind{v4Loopback}},
+		{"127.0.0.2", []kind{v4Other}},
+		{"::1", []kind{v6Loopback}},
+	}
+	isolated(t, func() {
+		for _, k := range usable(v4Loopback, v4All, v6Loopback, v6All, dual, mapped, mappedAll) {
+			listener, err := k.bind(0, false)
+			if err != nil {
+				t.Errorf("%s: %v", k, err)
+				continue
+			}
+			for _, w := range wanted {
+				listen := deploy.Listen{Port: port(listener)}
+				if w.listen != "" {
+					listen.IP = netip.MustParseAddr(w.listen)
+				}
+				binds := usable(w.binds...)
+				if len(binds) == 0 {
+					continue
+				}
+				taken := false
+				for _, b := range binds {
+					beside, err := b.bind(port(listener), false)
+					switch {
+					case err == nil:
+						beside.Close()
+					case errors.Is(err, unix.EADDRINUSE):
+						taken = true
+					default:
+						t.Errorf("%s beside %s: %v", b, k, err)
+					}
+				}
+				for _, source := range sources {
+					list, err := source.list()
+					if err != nil || len(list) != 1 {
+						t.Errorf("%s: %v, %v, want one listener", source.name, list, err)
+						continue
+					}
+					// Where V6Only is not known, a conflict is what there has to be.
+					unknown := k == v6All && !source.v6Only
+					if got := list[0].Conflicts(listen); got != taken && !(unknown && got) {
+						t.Errorf("%s: %s beside %s: conflict %v, and the kernel says %v", source.name, listen, k, got, taken)
+					}
+					if other := (deploy.Listen{IP: listen.IP, Port: listen.Port ^ 1}); list[0].Conflicts(other) {
+						t.Errorf("%s: %s conflicts with another port", source.name, k)
+					}
+				}
+			}
+			listener.Close()
+		}
+	})
+}
+
+func TestConflictsIgnoresForms(t *testing.T) {
+	listener := func(ip string) Listener { return Listener{IP: netip.MustParseAddr(ip), Port: 25} }
+	for _, row := range []struct {
+		name     string
+		listener Listener
+		listen   string
+		want     bool
+	}{
+		{"IPv4 in its IPv6 form", listener("192.0.2.1"), "::ffff:192.0.2.1", true},
+		{"a zone that only one names", listener("fe80::1"), "fe80::1%eth0", true},
+		{"another address", listener("192.0.2.1"), "192.0.2.2", false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			if got := row.listener.Conflicts(deploy.Listen{IP: netip.MustParseAddr(row.listen), Port: 25}); got != row.want {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+}
+
+// A kernel without tcp_diag does not refuse the request: it ends an empty list with an error number.
+func TestSockDiagOfAnUnknownProtocol(t *testing.T) {
+	socket, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		t.Skipf("no sock_diag here: %v", err)
+	}
+	defer unix.Close(socket)
+	if list, err := dump(socket, request(unix.AF_INET, unix.IPPROTO_IGMP), nil); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("got %v, %v, want ENOENT", list, err)
+	}
+}
+
+// The hooks run as user dokku, and most listeners are root's.
+func TestUnprivileged(t *testing.T) {
+	if addr := os.Getenv("DOKKU_EXPOSE_TEST_LISTENER"); addr != "" {
+		l := lookup(t, netip.MustParseAddrPort(addr))
+		if l.UID != 0 || Who(l) != "a process of user root" {
+			t.Errorf("%s: got %+v, %q", addr, l, Who(l))
+		}
+		return
+	}
+	need.Root(t)
+	listener, err := v4Loopback.bind(0, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	again := exec.Command("/proc/self/exe", "-test.run=^TestUnprivileged$", "-test.v")
+	again.Dir = "/"
+	again.Env = []string{"DOKKU_EXPOSE_TEST_LISTENER=" + listener.Addr().String()}
+	again.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if out, err := again.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS") {
+		t.Errorf("as nobody: %v\n%s", err, out)
+	}
+}
+
+// lookup finds the listener in the list.
+func lookup(t *testing.T, addr netip.AddrPort) Listener {
+	t.Helper()
+	list, err := List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(list, func(l Listener) bool { return l.IP == addr.Addr() && l.Port == addr.Port() })
+	if i < 0 {
+		t.Fatalf("%s is not in the list", addr)
+	}
+	return list[i]
+}
+
+func TestWho(t *testing.T) {
+	listener, err := v4Loopback.bind(0, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	found := lookup(t, netip.MustParseAddrPort(listener.Addr().String()))
+	comm, err := os.ReadFile("/proc/self/comm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		name     string
+		listener Listener
+		want     string
+	}{
+		{"this process", found, fmt.Sprintf("%s (pid %d)", strings.TrimSpace(string(comm)), os.Getpid())},
+		{"a socket that no process has open", Listener{UID: 0}, "a process of user root"},
+		{"a socket that is gone", Listener{UID: 0, Inode: 1}, "a process of user root"},
+		{"a user without a name", Listener{UID: 3999999999}, "a process of user id 3999999999"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			if got := Who(row.listener); got != row.want {
+				t.Errorf("got %q, want %q", got, row.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,181 @@
+package haproxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	"dokku-expose/deploy"
+)
+
+// undoTimeout bounds putting back what was in force, for which the caller's own time may be over.
+const undoTimeout = 30 * time.Second
+
+// Apply implements [deploy.Engine]. Without a running HAProxy the file is written for its next start, and the error wraps
+// [deploy.ErrNotRunning].
+func (e *Engine) Apply(ctx context.Context, t deploy.Table) (deploy.Applied, error) {
+	live, err := e.read(ctx)
+	if errors.Is(err, deploy.ErrNotRunning) {
+		return deploy.Applied{}, errors.Join(e.Prepare(ctx, t), err)
+	}
+	if err != nil {
+		return deploy.Applied{}, err
+	}
+	var applied deploy.Applied
+	refused, err := e.each(ctx, t.Routes, live, func(routes []deploy.Route) (err error) {
+		applied, err = e.attempt(ctx, routes, live)
+		return err
+	})
+	return applied, errors.Join(refused, err)
+}
+
+// Prepare writes a valid configuration of t for a HAProxy that does not run. Routes that it could not listen for are left out
+// and reported as *deploy.RouteError, joined; the file is written all the same. Any other error means that the file is what it
+// was.
+func (e *Engine) Prepare(ctx context.Context, t deploy.Table) error {
+	idle := &snapshot{}
+	refused, err := e.each(ctx, t.Routes, idle, func(routes []deploy.Route) error {
+		w, err := e.want(routes, idle, false)
+		if err != nil {
+			return err
+		}
+		if err := e.validate(ctx, w); err != nil {
+			return err
+		}
+		return e.write(w.text)
+	})
+	return errors.Join(refused, err)
+}
+
+// each runs try with those routes that HAProxy can listen for. When it fails for some of them all the same, it is run once
+// more without these: a port may be taken after it was looked at, and no other route must wait for that to be put right.
+func (e *Engine) each(ctx context.Context, routes []deploy.Route, live *snapshot, try func([]deploy.Route) error) (refused, err error) {
+	routes, errs, err := e.bindable(routes, live)
+	if err != nil {
+		return nil, err
+	}
+	err = try(routes)
+	if bad := (*rejection)(nil); errors.As(err, &bad) {
+		errs = append(errs, bad.routes...)
+		err = try(slices.DeleteFunc(slices.Clone(routes), bad.rejects))
+	}
+	for _, r := range errs {
+		refused = errors.Join(refused, r)
+	}
+	return refused, err
+}
+
+// wanted is a configuration to be.
+type wanted struct {
+	proxies   []proxy
+	text      []byte
+	structure string
+}
+
+// want makes the configuration of routes; see plan for keep.
+func (e *Engine) want(routes []deploy.Route, live *snapshot, keep bool) (wanted, error) {
+	stats, err := e.statsFree(live)
+	if err != nil {
+		return wanted{}, err
+	}
+	w := wanted{proxies: plan(routes, live, keep)}
+	w.text, w.structure, err = e.render(w.proxies, stats)
+	return w, err
+}
+
+// attempt makes routes real, or leaves everything as it was.
+func (e *Engine) attempt(ctx context.Context, routes []deploy.Route, live *snapshot) (applied deploy.Applied, err error) {
+	for _, r := range routes {
+		if !serves(r, live.proxies[proxyName(r.App, r.Listen)]) {
+			applied.Switched = append(applied.Switched, r.Listen)
+		}
+	}
+	if len(applied.Switched) > 0 {
+		if err := e.withSessions(ctx, live); err != nil {
+			return deploy.Applied{}, err
+		}
+	}
+	w, err := e.want(routes, live, true)
+	if err != nil {
+		return deploy.Applied{}, err
+	}
+	kept := w.proxies
+	if w.structure != live.structure {
+		if w, err = e.want(routes, live, false); err != nil {
+			return deploy.Applied{}, err
+		}
+		if err := e.validate(ctx, w); err != nil {
+			return deploy.Applied{}, err
+		}
+		applied.Reload = reason(w.proxies, live)
+	}
+
+	last, err := os.ReadFile(e.cfg.ConfigFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return deploy.Applied{}, fmt.Errorf("HAProxy's configuration: %w", err)
+	}
+	// The file comes first: a reload by anybody, at any moment, must not bring back a server that is gone.
+	if !bytes.Equal(last, w.text) {
+		if err := e.write(w.text); err != nil {
+			return deploy.Applied{}, err
+		}
+	}
+	if applied.Reload == "" {
+		err = e.converge(ctx, w.proxies, live)
+	} else {
+		err = e.exchange(ctx, w, kept, live)
+	}
+	if err != nil {
+		return deploy.Applied{}, errors.Join(err, e.undo(ctx, last, live))
+	}
+	return applied, nil
+}
+
+// exchange puts a worker with a new structure in the place of the running one.
+func (e *Engine) exchange(ctx context.Context, w wanted, kept []proxy, live *snapshot) error {
+	// What the running worker can do without a reload, it does first: connections that it holds, or has accepted in the
+	// moment of the reload, then lead to the new servers, for it will hear of no change any more.
+	kept = slices.DeleteFunc(slices.Clone(kept), func(p proxy) bool { return len(live.proxies[p.name]) != len(p.slots) })
+	if err := e.converge(ctx, kept, live); err != nil {
+		return err
+	}
+	if err := e.reload(ctx, w, live); err != nil {
+		return err
+	}
+	return e.converge(ctx, w.proxies, live)
+}
+
+// undo puts back the last configuration and the servers of live.
+func (e *Engine) undo(ctx context.Context, last []byte, live *snapshot) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	if err := e.undoAll(ctx, last, live); err != nil {
+		return fmt.Errorf("putting back what was in force: %w", err)
+	}
+	return nil
+}
+
+func (e *Engine) undoAll(ctx context.Context, last []byte, live *snapshot) error {
+	if len(last) > 0 {
+		if err := e.write(last); err != nil {
+			return err
+		}
+	}
+	var now *snapshot
+	err := await(ctx, "HAProxy answers", func() (done bool, err error) {
+		now, err = e.read(ctx)
+		return err == nil, err
+	})
+	if err != nil {
+		return err
+	}
+	if now.structure == live.structure {
+		return e.converge(ctx, asRunning(live), live)
+	}
+	return e.reload(ctx, wanted{text: last, structure: structureOf(last)}, now)
+}

@@ -1,0 +1,190 @@
+package haproxy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"dokku-expose/deploy"
+	"dokku-expose/deploy/listeners"
+)
+
+// A bind that fails closes all listeners of HAProxy for up to two seconds, and `haproxy -c` does not see it coming: so what
+// HAProxy is to bind is looked at before.
+
+// bindable returns those routes that HAProxy listens for already or can, and an error for each other one.
+func (e *Engine) bindable(routes []deploy.Route, live *snapshot) (good []deploy.Route, refused []*deploy.RouteError, err error) {
+	own := ownListens(live)
+	var fresh []deploy.Route
+	probed := make(map[deploy.Listen]error)
+	for _, r := range routes {
+		if _, ok := live.proxies[proxyName(r.App, r.Listen)]; !ok {
+			fresh = append(fresh, r)
+			probed[r.Listen] = e.probe(r.Listen, own)
+		}
+	}
+	if len(fresh) == 0 {
+		return routes, nil, nil
+	}
+	sockets, err := e.listeners()
+	if err != nil {
+		return nil, nil, fmt.Errorf("sockets of this host: %w", err)
+	}
+	for _, r := range routes {
+		reason, isFresh := probed[r.Listen]
+		if isFresh {
+			reason = holder(r.Listen, sockets, own, reason)
+		}
+		if reason != nil {
+			refused = append(refused, &deploy.RouteError{App: r.App, Listen: r.Listen, Err: reason})
+			continue
+		}
+		good = append(good, r)
+	}
+	return good, refused, nil
+}
+
+// ownListens are the addresses that the running HAProxy listens on.
+func ownListens(live *snapshot) []deploy.Listen {
+	var own []deploy.Listen
+	for name := range live.proxies {
+		if _, l, ok := parseName(name); ok {
+			own = append(own, l)
+		}
+	}
+	if addr, err := netip.ParseAddrPort(live.stats); err == nil {
+		own = append(own, listenOf(addr))
+	}
+	return own
+}
+
+func listenOf(addr netip.AddrPort) deploy.Listen {
+	return deploy.Listen{IP: addr.Addr(), Port: addr.Port()}
+}
+
+// probe finds out what can be found without asking who listens: nil when l is free as far as it goes.
+func (e *Engine) probe(l deploy.Listen, own []deploy.Listen) error {
+	switch {
+	case l.Overlaps(listenOf(nowhere)):
+		return fmt.Errorf("HAProxy needs port %d to stay closed on 127.0.0.1, for connections that are held; choose another public port", holdPort)
+	case e.cfg.StatsListen.IsValid() && l.Overlaps(listenOf(e.cfg.StatsListen)):
+		return fmt.Errorf("the statistics page listens on %s; choose another public port", e.cfg.StatsListen)
+	}
+	for _, o := range own {
+		if l.Overlaps(o) {
+			return nil // HAProxy's own socket would look like somebody else's.
+		}
+	}
+	return tryBind(l)
+}
+
+// holder makes an error of what holds l, if anything does.
+func holder(l deploy.Listen, sockets []listeners.Listener, own []deploy.Listen, probed error) error {
+	if probed != nil && !errors.Is(probed, errInUse) {
+		return probed
+	}
+	for _, s := range sockets {
+		if s.Conflicts(l) && !isOwn(s, own) {
+			return fmt.Errorf("%s listens on it already; stop that or choose another public port", listeners.Who(s))
+		}
+	}
+	return probed
+}
+
+// isOwn tells whether a socket is one of HAProxy's: nobody else can listen on the same address.
+func isOwn(s listeners.Listener, own []deploy.Listen) bool {
+	for _, o := range own {
+		if o.Port == s.Port && (o.IP == s.IP || !o.IP.IsValid() && s.IP.IsUnspecified()) {
+			return true
+		}
+	}
+	return false
+}
+
+var errInUse = errors.New("the port is in use, if only for an outgoing connection of this host; choose another public port")
+
+// tryBind binds l for a moment, without listening, so that no client gets in between. As an unprivileged user it says nothing
+// of ports below 1024, which is fine: HAProxy may bind those.
+func tryBind(l deploy.Listen) error {
+	family, addr := sockaddr(l)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if errors.Is(err, unix.EAFNOSUPPORT) {
+		return errors.New("this host has no IPv6; choose an IPv4 address, or none")
+	}
+	if err != nil {
+		return fmt.Errorf("a socket to try the port with: %w", err)
+	}
+	defer unix.Close(fd)
+	// As HAProxy does it: connections of a listener that is gone (TIME_WAIT) don't count.
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return fmt.Errorf("a socket to try the port with: %w", err)
+	}
+	if family == unix.AF_INET6 {
+		only := 0
+		if l.IP.IsValid() {
+			only = 1
+		}
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only); err != nil {
+			return fmt.Errorf("a socket to try the port with: %w", err)
+		}
+	}
+	switch err := unix.Bind(fd, addr); {
+	case err == nil, errors.Is(err, unix.EACCES):
+		return nil
+	case errors.Is(err, unix.EADDRINUSE):
+		return errInUse
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return fmt.Errorf("this host has no address %s; choose one that it has, or none", l.IP)
+	default:
+		return fmt.Errorf("listening on it: %w", err)
+	}
+}
+
+func sockaddr(l deploy.Listen) (family int, addr unix.Sockaddr) {
+	switch {
+	case !l.IP.IsValid() && hasIPv6():
+		return unix.AF_INET6, &unix.SockaddrInet6{Port: int(l.Port)}
+	case l.IP.Is6():
+		return unix.AF_INET6, &unix.SockaddrInet6{Port: int(l.Port), Addr: l.IP.As16()}
+	case l.IP.Is4():
+		return unix.AF_INET, &unix.SockaddrInet4{Port: int(l.Port), Addr: l.IP.As4()}
+	}
+	return unix.AF_INET, &unix.SockaddrInet4{Port: int(l.Port)}
+}
+
+// hasIPv6 tells whether this host's kernel has IPv6 at all (ipv6.disable=1 takes it away).
+func hasIPv6() bool {
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return !errors.Is(err, syscall.EAFNOSUPPORT)
+	}
+	unix.Close(fd)
+	return true
+}
+
+// listeners are the listening sockets of the host.
+func (e *Engine) listeners() ([]listeners.Listener, error) {
+	if e.cfg.Listeners != nil {
+		return e.cfg.Listeners()
+	}
+	return listeners.List()
+}
+
+// statsFree tells whether the statistics page can listen. It is left out when it can't: a page is not worth a port of an app.
+func (e *Engine) statsFree(live *snapshot) (bool, error) {
+	if !e.cfg.StatsListen.IsValid() {
+		return false, nil
+	}
+	if live.stats == e.cfg.StatsListen.String() {
+		return true, nil
+	}
+	sockets, err := e.listeners()
+	if err != nil {
+		return false, fmt.Errorf("sockets of this host: %w", err)
+	}
+	own, l := ownListens(live), listenOf(e.cfg.StatsListen)
+	return holder(l, sockets, own, tryBind(l)) == nil, nil
+}

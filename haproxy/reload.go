@@ -1,0 +1,252 @@
+package haproxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"dokku-expose/deploy"
+)
+
+const (
+	// validateTimeout bounds `haproxy -c`, which takes well below a second for a thousand routes.
+	validateTimeout = 30 * time.Second
+	// reloadTimeout bounds a reload, from the command to the new worker's first answer.
+	reloadTimeout = 60 * time.Second
+)
+
+// rejection tells that HAProxy would not have some routes.
+type rejection struct {
+	routes []*deploy.RouteError
+	err    error
+}
+
+func (r *rejection) Error() string { return r.err.Error() }
+func (r *rejection) Unwrap() error { return r.err }
+
+// rejects tells whether r is one of the routes.
+func (r *rejection) rejects(route deploy.Route) bool {
+	return slices.ContainsFunc(r.routes, func(e *deploy.RouteError) bool { return e.App == route.App && e.Listen == route.Listen })
+}
+
+// reject makes a rejection of those proxies that HAProxy's messages point at by the line of the configuration.
+func reject(w wanted, messages string) error {
+	err := fmt.Errorf("HAProxy refuses its configuration: %s", messages)
+	var routes []*deploy.RouteError
+	for _, message := range strings.Split(messages, "\n") {
+		p, ok := w.blamed(message)
+		if !ok || slices.ContainsFunc(routes, func(e *deploy.RouteError) bool { return e.App == p.route.App && e.Listen == p.route.Listen }) {
+			continue
+		}
+		routes = append(routes, &deploy.RouteError{App: p.route.App, Listen: p.route.Listen, Err: fmt.Errorf("HAProxy refuses it: %s", message)})
+	}
+	if len(routes) == 0 {
+		return err
+	}
+	return &rejection{routes: routes, err: err}
+}
+
+// alert is how HAProxy names a place in a file: [ALERT] (123) : parsing [/path/haproxy.cfg:39] : ...
+var alert = regexp.MustCompile(`^\[ALERT\].*?\[[^\]]*:(\d+)\]`)
+
+// blamed is the proxy in whose section the line is that a message names.
+func (w wanted) blamed(message string) (proxy, bool) {
+	m := alert.FindStringSubmatch(message)
+	if m == nil {
+		return proxy{}, false
+	}
+	number, err := strconv.Atoi(m[1])
+	if err != nil {
+		return proxy{}, false
+	}
+	var section string
+	for i, line := range strings.Split(string(w.text), "\n") {
+		if i >= number {
+			break
+		}
+		if line != "" && line[0] != ' ' && line[0] != '#' && line[0] != '.' {
+			section = line
+		}
+	}
+	name, _ := strings.CutPrefix(section, "listen ")
+	i := slices.IndexFunc(w.proxies, func(p proxy) bool { return p.name == name })
+	if i < 0 {
+		return proxy{}, false
+	}
+	return w.proxies[i], true
+}
+
+// validate lets HAProxy read a configuration. It does not see ports that are taken.
+func (e *Engine) validate(ctx context.Context, w wanted) error {
+	ctx, cancel := context.WithTimeout(ctx, validateTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, e.cfg.Binary, "-c", "-q", "-f", "/dev/stdin")
+	cmd.Stdin = bytes.NewReader(w.text)
+	output, err := cmd.CombinedOutput()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && ctx.Err() == nil {
+		return reject(w, strings.TrimSpace(string(output)))
+	}
+	if err != nil {
+		return fmt.Errorf("%s -c: %w", e.cfg.Binary, errors.Join(err, ctx.Err()))
+	}
+	return nil
+}
+
+// write puts text in the file's place. The file holds a password: it is for its owner and the folder's group only, which is
+// HAProxy's.
+func (e *Engine) write(text []byte) error {
+	if err := renameio.WriteFile(e.cfg.ConfigFile, text, 0o640, renameio.IgnoreUmask()); err != nil {
+		return fmt.Errorf("HAProxy's configuration: %w", err)
+	}
+	return nil
+}
+
+var descriptionLine = regexp.MustCompile(`(?m)^    description '([^']*)'$`)
+
+// structureOf is the structure that a configuration says it has.
+func structureOf(text []byte) string {
+	if m := descriptionLine.FindSubmatch(text); m != nil {
+		structure, _ := parseDescription(string(m[1]))
+		return structure
+	}
+	return ""
+}
+
+// processes is what the master says of itself and its workers.
+type processes struct {
+	master, reloads int
+	workers         []int
+}
+
+var procColumn = regexp.MustCompile(`<([^>]+)>`)
+
+// processes asks the master. The columns of `show proc` depend on HAProxy's version.
+func (e *Engine) processes(ctx context.Context) (processes, error) {
+	answer, err := e.master(ctx, "show proc")
+	if err != nil {
+		return processes{}, err
+	}
+	var (
+		p       processes
+		reloads = -1
+	)
+	for line := range strings.Lines(answer) {
+		fields := strings.Fields(line)
+		if strings.HasPrefix(line, "#<PID>") {
+			for i, m := range procColumn.FindAllStringSubmatch(line, -1) {
+				if m[1] == "reloads" {
+					reloads = i
+				}
+			}
+			continue
+		}
+		if len(fields) <= max(reloads, 1) {
+			continue
+		}
+		pid, err := strconv.Atoi(fields[0])
+		if err != nil {
+			continue
+		}
+		switch {
+		case fields[1] == "worker":
+			p.workers = append(p.workers, pid)
+		case fields[1] == "master" && reloads >= 0:
+			p.master = pid
+			if p.reloads, err = strconv.Atoi(fields[reloads]); err != nil {
+				return processes{}, fmt.Errorf("HAProxy's master on %s: %q: %w", e.cfg.MasterSocket, strings.TrimSpace(line), err)
+			}
+		}
+	}
+	if p.master == 0 {
+		return processes{}, fmt.Errorf("HAProxy's master did not answer in full on %s", e.cfg.MasterSocket)
+	}
+	return p, nil
+}
+
+// reload makes HAProxy read the file, and returns when a new worker serves it and no other one takes connections. w is what
+// the file says, live what runs. When it fails the running worker goes on.
+func (e *Engine) reload(ctx context.Context, w wanted, live *snapshot) error {
+	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
+	defer cancel()
+	before, err := e.processes(ctx)
+	if err != nil {
+		return err
+	}
+	// HAProxy 2.8 and newer answer when it is done, older ones nothing, and at once.
+	answer, err := e.master(ctx, "reload")
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(answer, "Success=0") {
+		return e.refusal(w, live, answer)
+	}
+	err = await(ctx, "HAProxy's new worker answers", func() (bool, error) {
+		now, err := e.read(ctx)
+		if err == nil && now.structure == w.structure && !now.stopping && !slices.Contains(before.workers, now.pid) {
+			return true, nil
+		}
+		after, masterErr := e.processes(ctx)
+		if masterErr != nil {
+			// The master does not listen while it starts anew.
+			return false, errors.Join(err, masterErr)
+		}
+		known := func(pid int) bool { return slices.Contains(before.workers, pid) }
+		if after.reloads > before.reloads && !slices.ContainsFunc(after.workers, func(pid int) bool { return !known(pid) }) {
+			return true, e.refusal(w, live, "")
+		}
+		return false, err
+	})
+	if err != nil {
+		return err
+	}
+	return await(ctx, "HAProxy's old workers have closed their listeners", func() (bool, error) {
+		for _, pid := range before.workers {
+			// Objects of type 1 are frontends. A worker that is gone is no answer.
+			stat, err := e.master(ctx, fmt.Sprintf("@!%d show stat -1 1 -1", pid))
+			if err != nil {
+				return false, err
+			}
+			if strings.Contains(stat, ",OPEN,") {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
+}
+
+// refusal finds out why HAProxy did not load w: a port that somebody took after it was looked at, else what HAProxy says (2.6
+// and older say it in their log only), else everything that is new, so that at least nobody else has to wait.
+func (e *Engine) refusal(w wanted, live *snapshot, messages string) error {
+	var fresh []deploy.Route
+	for _, p := range w.proxies {
+		if _, ok := live.proxies[p.name]; !ok {
+			fresh = append(fresh, p.route)
+		}
+	}
+	_, refused, err := e.bindable(fresh, live)
+	if err != nil {
+		return err
+	}
+	if len(refused) > 0 {
+		return &rejection{routes: refused, err: errors.New("HAProxy could not listen on all ports")}
+	}
+	err = reject(w, messages)
+	if bad := (*rejection)(nil); errors.As(err, &bad) || len(fresh) == 0 {
+		return err
+	}
+	bad := &rejection{err: err}
+	for _, r := range fresh {
+		bad.routes = append(bad.routes, &deploy.RouteError{App: r.App, Listen: r.Listen, Err: errors.New(
+			"HAProxy could not be reloaded with what is new in its configuration; its log says why (journalctl -u dokku-expose-haproxy)")})
+	}
+	return bad
+}

@@ -1,0 +1,211 @@
+package haproxy
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"text/template"
+	"time"
+	"unicode"
+
+	"dokku-expose/deploy"
+	"dokku-expose/templates"
+)
+
+const (
+	// holdSlot is the name of the server line that holds connections.
+	holdSlot = "hold"
+	// holdPort is the port that held connections, and free slots, point at. Nothing may listen there: no route gets it.
+	holdPort = 1
+)
+
+// nowhere is the address that refuses connections at once.
+var nowhere = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), holdPort)
+
+// proxy is a route with its slots.
+type proxy struct {
+	name  string
+	route deploy.Route
+	// slots are the servers by slot: s1 is slots[0]. A nil one is free.
+	slots []*deploy.Server
+}
+
+// slotName is the name of the server line of slots[i].
+func slotName(i int) string { return fmt.Sprintf("s%d", i+1) }
+
+var configuration = template.Must(template.New("haproxy.cfg").
+	Funcs(template.FuncMap{"quote": quote}).
+	Option("missingkey=error").
+	Parse(templates.HAProxy))
+
+// render makes the configuration of proxies. structure identifies all of it but the servers' addresses, which are what can
+// be changed without a reload.
+func (e *Engine) render(proxies []proxy, stats bool) (text []byte, structure string, err error) {
+	if err := e.checkWords(); err != nil {
+		return nil, "", err
+	}
+	v := e.view(proxies, stats)
+	for i := range v.Proxies {
+		for j := range v.Proxies[i].Slots {
+			v.Proxies[i].Slots[j] = slotView{Name: slotName(j), Addr: nowhere, Free: true}
+		}
+	}
+	text, err = executeTemplate(v)
+	if err != nil {
+		return nil, "", err
+	}
+	sum := sha256.Sum256(text)
+	structure = hex.EncodeToString(sum[:8])
+
+	v = e.view(proxies, stats)
+	v.Description = description(structure, v.statsAddress())
+	text, err = executeTemplate(v)
+	return text, structure, err
+}
+
+func executeTemplate(v view) ([]byte, error) {
+	var b bytes.Buffer
+	if err := configuration.Execute(&b, v); err != nil {
+		return nil, fmt.Errorf("HAProxy's configuration: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+const descriptionPrefix = "dokku-expose"
+
+// description is the global section's, which `show info` tells back: it says of a running worker what it was started with.
+func description(structure, stats string) string {
+	return strings.TrimSpace(descriptionPrefix + " " + structure + " " + stats)
+}
+
+func parseDescription(s string) (structure, stats string) {
+	fields := strings.Fields(s)
+	if len(fields) < 2 || fields[0] != descriptionPrefix {
+		return "", ""
+	}
+	if len(fields) > 2 {
+		stats = fields[2]
+	}
+	return fields[1], stats
+}
+
+// checkWords refuses settings that can't be words of HAProxy's configuration language.
+func (e *Engine) checkWords() error {
+	for what, s := range map[string]string{
+		"path of the stats socket":        e.cfg.StatsSocket,
+		"login of the statistics page":    e.cfg.StatsUser,
+		"password of the statistics page": e.cfg.StatsPassword,
+	} {
+		if strings.ContainsFunc(s, unicode.IsControl) || len(s) > 512 {
+			return fmt.Errorf("the %s holds control characters or is longer than 512 bytes", what)
+		}
+	}
+	if !e.cfg.StatsListen.IsValid() {
+		return nil
+	}
+	if e.cfg.StatsPassword == "" || e.cfg.StatsUser == "" {
+		return errors.New("the statistics page needs a login and a password")
+	}
+	return nil
+}
+
+type view struct {
+	Description   string
+	StatsSocket   string
+	HardStopAfter int64 // milliseconds; 0: never
+	Stats         *statsView
+	Proxies       []proxyView
+}
+
+type statsView struct {
+	Listen         netip.AddrPort
+	User, Password string
+}
+
+type proxyView struct {
+	Name    string
+	Bind    string
+	Retries int64
+	Check   string
+	Slots   []slotView
+	Hold    *netip.AddrPort
+}
+
+type slotView struct {
+	Name string
+	Addr netip.AddrPort
+	Free bool
+}
+
+func (v view) statsAddress() string {
+	if v.Stats == nil {
+		return ""
+	}
+	return v.Stats.Listen.String()
+}
+
+func (e *Engine) view(proxies []proxy, stats bool) view {
+	v := view{StatsSocket: e.cfg.StatsSocket, HardStopAfter: e.cfg.WorkerDeadline.Milliseconds()}
+	if stats {
+		v.Stats = &statsView{Listen: e.cfg.StatsListen, User: e.cfg.StatsUser, Password: e.cfg.StatsPassword}
+	}
+	ipv6 := hasIPv6()
+	for _, p := range proxies {
+		pv := proxyView{Name: p.name, Bind: bind(p.route.Listen, ipv6), Retries: retries(p), Check: check(p.route)}
+		for i, server := range p.slots {
+			s := slotView{Name: slotName(i), Addr: nowhere, Free: true}
+			if server != nil {
+				s.Addr, s.Free = server.Addr, false
+			}
+			pv.Slots = append(pv.Slots, s)
+		}
+		if p.route.Hold > 0 {
+			pv.Hold = &nowhere
+		}
+		v.Proxies = append(v.Proxies, pv)
+	}
+	return v
+}
+
+// bind is the address of a listener in HAProxy's words. On a host without IPv6 a dual-stack socket would fail the start of
+// all listeners.
+func bind(l deploy.Listen, ipv6 bool) string {
+	switch {
+	case l.IP.IsValid() && l.IP == netip.IPv6Unspecified():
+		return fmt.Sprintf("[::]:%d v6only", l.Port)
+	case l.IP.IsValid():
+		return netip.AddrPortFrom(l.IP, l.Port).String()
+	case ipv6:
+		return fmt.Sprintf("[::]:%d v4v6", l.Port)
+	}
+	return fmt.Sprintf("0.0.0.0:%d", l.Port)
+}
+
+// retries is how often a connection is tried again. With a hold each try waits a second, for the one server that refuses is
+// asked once a second; but each of several servers that died in the same moment costs a try that does not wait.
+func retries(p proxy) int64 {
+	if p.route.Hold <= 0 {
+		return 1
+	}
+	seconds := (p.route.Hold + time.Second - 1) / time.Second
+	return int64(seconds) + int64(len(p.slots)-minSlots)/2
+}
+
+// check is how HAProxy finds out whether a server is up, "" when it shall not.
+func check(r deploy.Route) string {
+	if r.HealthCheck <= 0 {
+		return ""
+	}
+	inter := max(r.HealthCheck.Milliseconds(), 1)
+	s := fmt.Sprintf("check inter %dms fastinter %dms downinter %dms rise 1 fall 2", inter, min(inter, 500), min(inter, 1000))
+	if r.Hold > 0 {
+		// When all servers of a route die at once, connections must be held before the next check tells so. Without a
+		// hold that would only close what may work a moment later.
+		s += " observe layer4 error-limit 1 on-error mark-down"
+	}
+	return s
+}

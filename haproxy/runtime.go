@@ -1,0 +1,228 @@
+package haproxy
+
+import (
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/haproxytech/client-native/v5/runtime"
+	"github.com/haproxytech/client-native/v5/runtime/options"
+
+	"dokku-expose/deploy"
+)
+
+const (
+	// askTimeout bounds one exchange on a socket, far above what a thousand routes need.
+	askTimeout = 10 * time.Second
+	// maxLine bounds a line of commands. HAProxy reads a line into a buffer of 16 KiB.
+	maxLine = 8 << 10
+)
+
+// snapshot is what the worker that answers on the stats socket says of itself, all in one answer.
+type snapshot struct {
+	version string
+	pid     int
+	// stopping is true of an old worker that was reached in the moment of a reload.
+	stopping bool
+	// structure and stats are what the running configuration was rendered with (see description); "" when it is not ours.
+	structure, stats string
+	// proxies are the slots of each route's proxy, by its name, without the one that holds connections.
+	proxies map[string][]slot
+}
+
+// slot is one server line of a proxy.
+type slot struct {
+	name string
+	addr netip.AddrPort
+	// ready tells that the operator's side lets it have connections, up that HAProxy gives it some.
+	ready, up bool
+	// age is how long ago its state changed last.
+	age time.Duration
+	// sessions is the number of connections that are still on it, to whatever address. Only withSessions fills it.
+	sessions int
+}
+
+// serving tells whether the slot gets new connections.
+func (s slot) serving() bool { return s.ready && s.up }
+
+// Bits of srv_admin_state, and values of srv_op_state, of `show servers state` (HAProxy's management guide, 9.3). The bit
+// that tells of the configuration's own `disabled` stays set when the server has been made ready.
+const (
+	adminConfigured = 0x04
+	opStopped       = 0
+	opStopping      = 3
+)
+
+// read asks the running HAProxy what it does. The error wraps deploy.ErrNotRunning when there is none.
+func (e *Engine) read(ctx context.Context) (*snapshot, error) {
+	answer, err := e.command(ctx, "show servers state;show info")
+	if err != nil {
+		return nil, err
+	}
+	s := &snapshot{proxies: make(map[string][]slot)}
+	for line := range strings.Lines(answer) {
+		line = strings.TrimSpace(line)
+		if key, value, ok := strings.Cut(line, ": "); ok {
+			s.info(key, value)
+			continue
+		}
+		if err := s.server(line); err != nil {
+			return nil, fmt.Errorf("HAProxy's answer on %s: %q: %w", e.cfg.StatsSocket, line, err)
+		}
+	}
+	// The answer ends with what is known of the worker: one without was cut short.
+	if s.pid == 0 || s.version == "" {
+		return nil, fmt.Errorf("HAProxy did not answer in full on %s: is it the socket of a HAProxy 2.4 or newer?", e.cfg.StatsSocket)
+	}
+	return s, nil
+}
+
+func (s *snapshot) info(key, value string) {
+	switch key {
+	case "Version":
+		s.version = value
+	case "Pid":
+		s.pid, _ = strconv.Atoi(value)
+	case "Stopping":
+		s.stopping = value != "0"
+	case "description":
+		s.structure, s.stats = parseDescription(strings.Trim(value, `"`))
+	}
+}
+
+// server takes one line of `show servers state`.
+func (s *snapshot) server(line string) error {
+	fields := strings.Fields(line)
+	if len(fields) < 19 || fields[0] == "#" {
+		return nil
+	}
+	proxy, name := fields[1], fields[3]
+	if _, _, ours := parseName(proxy); !ours || name == holdSlot {
+		return nil
+	}
+	var numbers [4]int
+	for i, field := range []int{5, 6, 9, 18} {
+		n, err := strconv.Atoi(fields[field])
+		if err != nil {
+			return err
+		}
+		numbers[i] = n
+	}
+	op, admin, age, port := numbers[0], numbers[1], numbers[2], numbers[3]
+	ip, err := netip.ParseAddr(fields[4])
+	if err != nil {
+		return err
+	}
+	s.proxies[proxy] = append(s.proxies[proxy], slot{
+		name:  name,
+		addr:  netip.AddrPortFrom(ip, uint16(port)),
+		ready: admin&^adminConfigured == 0,
+		up:    op != opStopped && op != opStopping,
+		age:   time.Duration(age) * time.Second,
+	})
+	return nil
+}
+
+// withSessions fills in how many connections each slot has.
+func (e *Engine) withSessions(ctx context.Context, s *snapshot) error {
+	// Objects of type 4 are servers.
+	answer, err := e.command(ctx, "show stat -1 4 -1")
+	if err != nil {
+		return err
+	}
+	rows, err := csv.NewReader(strings.NewReader(strings.TrimPrefix(answer, "# "))).ReadAll()
+	if err != nil {
+		return fmt.Errorf("HAProxy's statistics: %w", err)
+	}
+	if len(rows) == 0 {
+		return errors.New("HAProxy's statistics are empty")
+	}
+	column := slices.Index(rows[0], "scur")
+	if column < 0 {
+		return errors.New("HAProxy's statistics have no column scur")
+	}
+	for _, row := range rows[1:] {
+		slots := s.proxies[row[0]]
+		i := slices.IndexFunc(slots, func(s slot) bool { return s.name == row[1] })
+		if i < 0 {
+			continue
+		}
+		if slots[i].sessions, err = strconv.Atoi(row[column]); err != nil {
+			return fmt.Errorf("HAProxy's statistics of %s/%s: %w", row[0], row[1], err)
+		}
+	}
+	return nil
+}
+
+// execute sends many commands with few exchanges. What HAProxy thinks of them is for the caller to read back.
+func (e *Engine) execute(ctx context.Context, commands []string) error {
+	for len(commands) > 0 {
+		line, n := commands[0], 1
+		for ; n < len(commands) && len(line)+1+len(commands[n]) <= maxLine; n++ {
+			line += ";" + commands[n]
+		}
+		if _, err := e.command(ctx, line); err != nil {
+			return err
+		}
+		commands = commands[n:]
+	}
+	return nil
+}
+
+// command sends a line of commands to the worker.
+func (e *Engine) command(ctx context.Context, line string) (string, error) {
+	return ask(ctx, e.cfg.StatsSocket, func(s *runtime.SingleRuntime) (string, error) { return s.ExecuteRaw(line) })
+}
+
+// master sends a command to the master.
+func (e *Engine) master(ctx context.Context, line string) (string, error) {
+	return ask(ctx, e.cfg.MasterSocket, func(s *runtime.SingleRuntime) (string, error) { return s.ExecuteMaster(line) })
+}
+
+// ask runs one exchange on a socket. The library waits up to 30 seconds and knows no context: when ctx ends first, the
+// exchange is left to end by itself.
+func ask(ctx context.Context, socket string, exchange func(*runtime.SingleRuntime) (string, error)) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	var s runtime.SingleRuntime
+	if err := s.Init(socket, 0, 0, options.RuntimeOptions{DoNotCheckRuntimeOnInit: true}); err != nil {
+		return "", fmt.Errorf("HAProxy's socket %s: %w", socket, err)
+	}
+	type result struct {
+		answer string
+		err    error
+	}
+	done := make(chan result, 1)
+	go func() {
+		answer, err := exchange(&s)
+		done <- result{answer, err}
+	}()
+	select {
+	case r := <-done:
+		return r.answer, explain(socket, r.err)
+	case <-ctx.Done():
+		return "", fmt.Errorf("HAProxy does not answer on %s: %w; restart it when this lasts (systemctl restart dokku-expose-haproxy, or sv restart dokku-expose-haproxy)", socket, ctx.Err())
+	}
+}
+
+// explain says what a failed exchange means to an operator.
+func explain(socket string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("HAProxy of dokku-expose is %w (%v); start it: systemctl start dokku-expose-haproxy, or sv start dokku-expose-haproxy",
+			deploy.ErrNotRunning, err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("this user may not open HAProxy's socket: %w; run this as root or as Dokku's user", err)
+	}
+	return fmt.Errorf("HAProxy's socket %s: %w", socket, err)
+}

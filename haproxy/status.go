@@ -1,0 +1,113 @@
+package haproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"dokku-expose/deploy"
+)
+
+// Status is what the running HAProxy says of itself.
+type Status struct {
+	// Running tells whether HAProxy answers. When it does not, the other fields are zero.
+	Running bool
+	// Version is HAProxy's own ("2.6.12-1+deb12u4").
+	Version string
+	// Master and Worker are process ids; OldWorkers are those of workers that a reload left to their last connections.
+	Master, Worker int
+	OldWorkers     []int
+	// Stats is where the statistics page listens, the zero value when nowhere.
+	Stats netip.AddrPort
+	// Stale says how the running HAProxy differs from its configuration file, "" when it does not. An Apply puts it right.
+	Stale string
+}
+
+// Status asks the running HAProxy. That it does not run is no error.
+func (e *Engine) Status(ctx context.Context) (Status, error) {
+	live, err := e.read(ctx)
+	if errors.Is(err, deploy.ErrNotRunning) {
+		return Status{}, nil
+	}
+	if err != nil {
+		return Status{}, err
+	}
+	p, err := e.processes(ctx)
+	if err != nil {
+		return Status{}, err
+	}
+	s := Status{Running: true, Version: live.version, Master: p.master, Worker: live.pid}
+	s.OldWorkers = slices.DeleteFunc(p.workers, func(pid int) bool { return pid == live.pid })
+	if live.stats != "" {
+		if s.Stats, err = netip.ParseAddrPort(live.stats); err != nil {
+			return Status{}, fmt.Errorf("address of the statistics page: %w", err)
+		}
+	}
+	text, err := e.file()
+	if err != nil {
+		return Status{}, err
+	}
+	s.Stale = stale(text, live)
+	return s, nil
+}
+
+// ShowConfig returns the configuration file, the password of the statistics page masked.
+func (e *Engine) ShowConfig(context.Context) ([]byte, error) {
+	text, err := e.file()
+	if err != nil {
+		return nil, err
+	}
+	return password.ReplaceAll(text, []byte("${1}********")), nil
+}
+
+var password = regexp.MustCompile(`(?m)(insecure-password ).*$`)
+
+func (e *Engine) file() ([]byte, error) {
+	text, err := os.ReadFile(e.cfg.ConfigFile)
+	if err != nil {
+		return nil, fmt.Errorf("HAProxy's configuration: %w", err)
+	}
+	return text, nil
+}
+
+// stale says how what runs differs from the file.
+func stale(text []byte, live *snapshot) string {
+	if structureOf(text) != live.structure {
+		return "it was started with another configuration"
+	}
+	filed := filedServers(text)
+	for name, running := range live.proxies {
+		var now []string
+		for _, s := range running {
+			if s.ready {
+				now = append(now, s.name+" "+s.addr.String())
+			}
+		}
+		if !slices.Equal(now, filed[name]) {
+			app, listen, _ := parseName(name)
+			return fmt.Sprintf("public port %s of %s has other servers", listen, app)
+		}
+	}
+	return ""
+}
+
+// filedServers are the servers in service of each proxy of a configuration, "SLOT ADDRESS".
+func filedServers(text []byte) map[string][]string {
+	servers := make(map[string][]string)
+	var name string
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		switch {
+		case len(fields) == 2 && fields[0] == "listen":
+			name = fields[1]
+		case len(fields) == 3 && fields[0] == "server":
+			servers[name] = append(servers[name], fields[1]+" "+fields[2])
+		}
+	}
+	return servers
+}

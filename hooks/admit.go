@@ -1,0 +1,162 @@
+package hooks
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"dokku-expose/deploy"
+	"dokku-expose/deploy/listeners"
+	"dokku-expose/hooks/dokku"
+	"dokku-expose/hooks/settings"
+)
+
+// admit tells what speaks against the claims of an app, all of it at once: another app that holds an address, the policy,
+// a port that Dokku's own proxies or any other process of the host listen on. nil means that they may come into force.
+// The caller holds the lock, and keeps it until the claims are written down.
+func (h *Host) admit(ctx context.Context, app string, claims []deploy.Claim) error {
+	if len(claims) == 0 {
+		return nil
+	}
+	values, err := h.settings.Effective(app)
+	if err != nil {
+		return err
+	}
+	apps, err := h.Apps(ctx)
+	if err != nil {
+		return err
+	}
+	errs := make(map[deploy.Listen]error)
+	note := func(c deploy.Claim, err error) {
+		if errs[c.Listen] == nil {
+			errs[c.Listen] = err
+		}
+	}
+	taken := deploy.Taken(apps, app)
+	for _, c := range claims {
+		if conflict := taken.Conflict(c); conflict != nil {
+			note(c, conflict)
+		}
+	}
+	for _, refusal := range values.Policy.Check(app, claims) {
+		note(refusal.Claim, refusal)
+	}
+	if err := h.admitProxies(app, values, claims, note); err != nil {
+		return err
+	}
+	if err := h.admitHost(ctx, claims, note); err != nil {
+		return err
+	}
+	return inOrder(errs)
+}
+
+// inOrder joins the errors in the order of their addresses.
+func inOrder(errs map[deploy.Listen]error) error {
+	var listens []deploy.Listen
+	for listen := range errs {
+		listens = append(listens, listen)
+	}
+	slices.SortFunc(listens, func(x, y deploy.Listen) int { return cmp.Compare(0, y.Compare(x)) })
+	var list []error
+	for _, listen := range listens {
+		list = append(list, errs[listen])
+	}
+	return errors.Join(list...)
+}
+
+// admitProxies looks for ports that Dokku's own proxies (nginx and the like) map for any app. These proxies don't look
+// who has a port: one that they can't bind fails the reload of all apps' HTTP.
+func (h *Host) admitProxies(app string, values settings.Values, claims []deploy.Claim, note func(deploy.Claim, error)) error {
+	mapped, err := h.env.ProxyPorts()
+	if err != nil {
+		return err
+	}
+	byPort := make(map[uint16]int)
+	for i, m := range mapped {
+		byPort[m.Host] = i + 1
+	}
+	for _, c := range claims {
+		i := byPort[c.Listen.Port]
+		if i == 0 || values.Policy.Excepts(c.Listen.Port) {
+			continue
+		}
+		note(c, fmt.Errorf("public port %s (%s): %w", c.Listen, c.Where, proxyConflict(c, mapped[i-1])))
+	}
+	return nil
+}
+
+// proxyConflict says that a proxy of Dokku's wants a port, and how to have it want another one.
+func proxyConflict(c deploy.Claim, p dokku.ProxyPort) error {
+	how := "set with ports:set"
+	if p.Detected {
+		how = "detected from EXPOSE"
+	}
+	return fmt.Errorf("Dokku's own proxy listens on port %d for the app %s (%s, %s); give that app's HTTP other ports: dokku ports:set %s http:80:%d",
+		p.Host, p.App, p, how, p.App, p.Container)
+}
+
+// admitHost looks for containers that publish a port and for any other process that listens on it. What the engine
+// itself listens on is left out: whose that is, the claims tell.
+func (h *Host) admitHost(ctx context.Context, claims []deploy.Claim, note func(deploy.Claim, error)) error {
+	client, err := h.docker()
+	if err != nil {
+		return err
+	}
+	published, err := client.PublishedPorts(ctx)
+	if err != nil {
+		return err
+	}
+	engine, err := h.engine()
+	if err != nil {
+		return err
+	}
+	serving, err := engine.Serving(ctx)
+	if err != nil {
+		return err
+	}
+	sockets, err := listeners.List()
+	if err != nil {
+		return err
+	}
+	engineListens := make(map[uint16]bool)
+	for listen := range serving {
+		engineListens[listen.Port] = true
+	}
+	for _, c := range claims {
+		if !ownAddress(c.Listen.IP) {
+			note(c, fmt.Errorf("public port %s (%s): this host has no address %s; use one that it has (ip address), or none", c.Listen, c.Where, c.Listen.IP))
+		}
+		for _, p := range published {
+			if p.Listen.Overlaps(c.Listen) {
+				note(c, fmt.Errorf("public port %s (%s): the container %s publishes it (docker run -p); use another port, or publish that one elsewhere",
+					c.Listen, c.Where, p.Container))
+			}
+		}
+		if engineListens[c.Listen.Port] {
+			continue
+		}
+		for _, s := range sockets {
+			if s.Conflicts(c.Listen) {
+				note(c, fmt.Errorf("public port %s (%s): %s listens on it already; use another port, or stop that process (ss -ltnp 'sport = :%d' names it)",
+					c.Listen, c.Where, listeners.Who(s), c.Listen.Port))
+			}
+		}
+	}
+	return nil
+}
+
+// ownAddress tells whether this host can bind an address, whatever the port.
+func ownAddress(ip netip.Addr) bool {
+	if !ip.IsValid() {
+		return true
+	}
+	listener, err := net.Listen("tcp", netip.AddrPortFrom(ip, 0).String())
+	if err != nil {
+		return false
+	}
+	return listener.Close() == nil
+}

@@ -1,0 +1,199 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"dokku-expose/deploy"
+	"dokku-expose/hooks/dokku"
+)
+
+// finding is something that is not as it should be.
+type finding struct {
+	// App is "" for what is about the whole host.
+	App string `json:"app"`
+	// Public is the public port, "" for what is about the whole app.
+	Public string `json:"public"`
+	// Message says what is wrong and what to do.
+	Message string `json:"message"`
+}
+
+func (f finding) String() string {
+	parts := []string{f.App, "public port " + f.Public, f.Message}
+	if f.Public == "" {
+		parts[1] = ""
+	}
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ": ")
+}
+
+// notRunning says that there is no engine, and what to do.
+const notRunning = "HAProxy of dokku-expose does not run, so no port is served; start it: systemctl start dokku-expose-haproxy (runit: sv start dokku-expose-haproxy), and see why it ended: journalctl -u dokku-expose-haproxy"
+
+var checkCommand = command{
+	args: "[<app>] [--format stdout|json]",
+	text: "Tells what is wrong with public ports and what to do",
+	more: `
+It changes nothing. The exit code is 1 when anything is wrong.
+
+  dokku expose:check
+  dokku expose:check mail`,
+	flags: formatFlag,
+	run: func(ctx context.Context, h *Host, call call) error {
+		format, err := call.format()
+		if err != nil {
+			return err
+		}
+		apps, err := h.takeApps("check", call.args)
+		if err != nil {
+			return err
+		}
+		findings := slices.DeleteFunc(h.check(ctx), func(f finding) bool {
+			return f.App != "" && !slices.Contains(apps, f.App)
+		})
+		if format == "json" {
+			err = writeJSON(h.stdout, findings)
+		} else {
+			for _, f := range findings {
+				h.out.Warn("%s", f)
+			}
+			if len(findings) == 0 {
+				h.out.Step("Nothing is wrong with the public ports of %s", orNone(slices.DeleteFunc(apps, func(app string) bool { return !h.concerns(app) })))
+			}
+		}
+		if err == nil && len(findings) > 0 {
+			err = &dokku.ExitError{Code: 1}
+		}
+		return err
+	},
+}
+
+// check looks at everything that public ports need.
+func (h *Host) check(ctx context.Context) []finding {
+	var findings []finding
+	note := func(app, public string, err error) {
+		if err != nil {
+			findings = append(findings, finding{App: app, Public: public, Message: err.Error()})
+		}
+	}
+	apps, err := h.Apps(ctx)
+	note("", "", err)
+	used := slices.ContainsFunc(apps, func(a deploy.App) bool { return len(a.Claims()) > 0 })
+	if err != nil || !used {
+		return findings
+	}
+	for i := range apps {
+		h.checkClaims(&apps[i], note)
+	}
+	proxies, err := h.env.ProxyPorts()
+	note("", "", err)
+	for i := range apps {
+		checkProxies(&apps[i], proxies, note)
+	}
+
+	reconciler, err := h.reconciler()
+	if err != nil {
+		note("", "", err)
+		return findings
+	}
+	engine, err := h.engine()
+	if err != nil {
+		note("", "", err)
+		return findings
+	}
+	status, err := engine.Status(ctx)
+	note("", "", err)
+	if err == nil && !status.Running {
+		note("", "", errors.New(notRunning))
+	}
+	if status.Stale != "" {
+		note("", "", fmt.Errorf("HAProxy runs with something else than its configuration file says (%s); run: dokku expose:sync", status.Stale))
+	}
+	table, problems, err := reconciler.Plan(ctx)
+	note("", "", err)
+	for _, p := range problems {
+		public := ""
+		if p.Listen != (deploy.Listen{}) {
+			public = p.Listen.String()
+		}
+		note(p.App, public, p.Err)
+	}
+	if err == nil && status.Running {
+		serving, err := engine.Serving(ctx)
+		note("", "", err)
+		h.checkServed(ctx, table, serving, note)
+	}
+	return findings
+}
+
+// checkClaims looks at what an app asks for.
+func (h *Host) checkClaims(a *deploy.App, note func(app, public string, err error)) {
+	values, err := h.settings.Effective(a.Name)
+	if err != nil {
+		return // The app's Err says so.
+	}
+	claims := a.Claims()
+	for _, refusal := range values.Policy.Check(a.Name, claims) {
+		note(a.Name, refusal.Claim.Listen.String(), refusal)
+	}
+	if len(a.Places) == 0 || a.Off != "" {
+		return
+	}
+	var processes []string
+	for _, p := range a.Places {
+		if !slices.Contains(processes, p.Process) {
+			processes = append(processes, p.Process)
+		}
+	}
+	for _, c := range claims {
+		if !slices.Contains(processes, c.Process) {
+			note(a.Name, c.Listen.String(), fmt.Errorf("%s sends it to the process type %s, which has no container; those that have are: %s; scale it (dokku ps:scale %s %s=1), or name another one with process=TYPE",
+				c.Where, c.Process, strings.Join(processes, ", "), a.Name, c.Process))
+		}
+	}
+}
+
+// checkProxies looks for public ports that a proxy of Dokku's maps as well.
+func checkProxies(a *deploy.App, proxies []dokku.ProxyPort, note func(app, public string, err error)) {
+	for _, c := range a.Claims() {
+		for _, p := range proxies {
+			if p.Host == c.Listen.Port {
+				note(a.Name, c.Listen.String(), proxyConflict(c, p))
+			}
+		}
+	}
+}
+
+// checkServed compares what should be served with what is.
+func (h *Host) checkServed(ctx context.Context, table deploy.Table, serving map[deploy.Listen]deploy.Service, note func(app, public string, err error)) {
+	for _, r := range table.Routes {
+		service, listening := serving[r.Listen]
+		switch {
+		case !listening:
+			note(r.App, r.Listen.String(), h.whyClosed(ctx, r))
+		case service.App != r.App:
+			note(r.App, r.Listen.String(), fmt.Errorf("it leads to the app %s; run: dokku expose:sync", service.App))
+		default:
+			for _, s := range r.Servers {
+				if !slices.Contains(service.Servers, s.Addr) {
+					note(r.App, r.Listen.String(), fmt.Errorf("%s (%.12s) at %s gets no connections; run: dokku expose:sync", s.Dyno, s.Container, s.Addr))
+				}
+			}
+		}
+	}
+}
+
+// whyClosed says why nobody serves a route.
+func (h *Host) whyClosed(ctx context.Context, r deploy.Route) error {
+	var reason error
+	claim := deploy.Claim{App: r.App, Listen: r.Listen, Where: "closed"}
+	if err := h.admitHost(ctx, []deploy.Claim{claim}, func(_ deploy.Claim, err error) { reason = err }); err != nil {
+		return err
+	}
+	if reason == nil {
+		reason = errors.New("nobody listens on it; run: dokku expose:sync")
+	}
+	return reason
+}

@@ -1,0 +1,173 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"dokku-expose/hooks/dokku"
+)
+
+// command is one subcommand of `dokku expose`.
+type command struct {
+	// args is how it is called, after its name: "<app> <public>...".
+	args string
+	// text says in a few words what it does. Dokku's help allows no comma in it.
+	text string
+	// more is what --help adds to that: what to expect, and an example.
+	more string
+	// flags adds the command's own flags, nil for none.
+	flags func(*pflag.FlagSet)
+	// rest tells that flags are none of ours to judge: the command reads them itself.
+	rest bool
+	run  func(ctx context.Context, h *Host, call call) error
+}
+
+// call is what a subcommand was called with.
+type call struct {
+	args  []string
+	flags *pflag.FlagSet
+}
+
+// subcommands of `dokku expose`, each as a link with that name to the program, in the plugin's folder "subcommands".
+// The variable is set in init: the help command refers to it.
+var subcommands map[string]command
+
+func init() {
+	subcommands = map[string]command{
+		"default": helpCommand,
+		"help":    helpCommand,
+		"list":    listCommand,
+		"report":  reportCommand,
+		"add":     addCommand,
+		"remove":  removeCommand,
+		"set":     setCommand,
+		"enable":  enableCommand,
+		"disable": disableCommand,
+		"sync":    syncCommand,
+		"check":   checkCommand,
+		"stats":   statsCommand,
+
+		"show-config": showConfigCommand,
+	}
+}
+
+// Triggers names the triggers that the plugin listens to.
+func Triggers() []string { return slices.Sorted(maps.Keys(triggers)) }
+
+// Subcommands names the subcommands of `dokku expose`.
+func Subcommands() []string { return slices.Sorted(maps.Keys(subcommands)) }
+
+// help is what `dokku help` and `dokku expose:help` list.
+func help() dokku.Help {
+	h := dokku.Help{Summary: "Public TCP ports for apps without downtime"}
+	for _, name := range Subcommands() {
+		if c := subcommands[name]; name != "default" {
+			h.Commands = append(h.Commands, dokku.Command{Usage: usage(name, c), Text: c.text})
+		}
+	}
+	return h
+}
+
+func usage(name string, c command) string {
+	return strings.TrimSpace(dokku.Plugin + ":" + name + " " + c.args)
+}
+
+var helpCommand = command{
+	text: "Lists these commands",
+	run: func(_ context.Context, h *Host, _ call) error {
+		_, err := io.WriteString(h.stdout, help().Page())
+		return err
+	},
+}
+
+// subcommand runs one of them.
+func (h *Host) subcommand(ctx context.Context, name string, args []string) error {
+	c, known := subcommands[name]
+	if !known {
+		return fmt.Errorf("there is no command %s:%s; `dokku %s:help` lists them", dokku.Plugin, name, dokku.Plugin)
+	}
+	if c.rest {
+		if slices.Contains(args, "--help") || slices.Contains(args, "-h") {
+			return h.printUsage(name, c, nil)
+		}
+		return c.run(ctx, h, call{args: args})
+	}
+	flags := pflag.NewFlagSet(name, pflag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.Usage = func() {}
+	if c.flags != nil {
+		c.flags(flags)
+	}
+	err := flags.Parse(args)
+	if errors.Is(err, pflag.ErrHelp) {
+		return h.printUsage(name, c, flags)
+	}
+	if err != nil {
+		return fmt.Errorf("%w; usage: dokku %s", err, usage(name, c))
+	}
+	return c.run(ctx, h, call{args: flags.Args(), flags: flags})
+}
+
+func (h *Host) printUsage(name string, c command, flags *pflag.FlagSet) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Usage: dokku %s\n\n%s.\n", usage(name, c), c.text)
+	if c.more != "" {
+		fmt.Fprintf(&b, "\n%s\n", strings.TrimSpace(c.more))
+	}
+	if flags != nil && flags.HasFlags() {
+		fmt.Fprintf(&b, "\nFlags:\n%s", flags.FlagUsages())
+	}
+	_, err := io.WriteString(h.stdout, b.String())
+	return err
+}
+
+// usageError is the error of a call that does not fit, with how it is meant.
+func usageError(name, message string) error {
+	return fmt.Errorf("%s; usage: dokku %s", message, usage(name, subcommands[name]))
+}
+
+// takeApp returns the app that a command is about, named as its first argument or by `dokku --app`, and the other
+// arguments.
+func (h *Host) takeApp(args []string) (string, []string, error) {
+	app := h.env.App
+	if app == "" && len(args) > 0 {
+		app, args = args[0], args[1:]
+	}
+	return app, args, h.env.Verify(app)
+}
+
+// takeApps is takeApp for commands that are about all apps when none is named.
+func (h *Host) takeApps(name string, args []string) ([]string, error) {
+	if h.env.App == "" && len(args) == 0 {
+		return h.env.Apps()
+	}
+	app, rest, err := h.takeApp(args)
+	if err != nil {
+		return nil, err
+	}
+	if len(rest) > 0 {
+		return nil, usageError(name, fmt.Sprintf("unexpected argument %q", rest[0]))
+	}
+	return []string{app}, nil
+}
+
+// formatFlag adds --format.
+func formatFlag(flags *pflag.FlagSet) {
+	flags.String("format", "stdout", "stdout or json")
+}
+
+// format reads --format.
+func (c call) format() (string, error) {
+	format, err := c.flags.GetString("format")
+	if err == nil && format != "stdout" && format != "json" {
+		err = fmt.Errorf("--format is %q: it must be stdout or json", format)
+	}
+	return format, err
+}

@@ -1,0 +1,154 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+
+	"dokku-expose/deploy"
+	"dokku-expose/deploy/docker"
+)
+
+const (
+	// settle is how long the daemon waits for more events once there was one: a container's start is several.
+	settle = 50 * time.Millisecond
+	// relist is how often it looks without an event: some get lost.
+	relist = time.Minute
+	// The pause after a failure doubles from the first to the last.
+	firstRetry, lastRetry = 250 * time.Millisecond, 30 * time.Second
+)
+
+// daemon reconciles whenever Docker says that containers have changed, at start-up, and on SIGHUP. Nobody else tells of a
+// container that crashed, was restarted, or has another address since Docker or the host was restarted.
+func (h *Host) daemon(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	log := slog.New(slog.NewTextHandler(h.stderr, nil))
+	wake := make(chan struct{}, 1)
+	poke := func() {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	}
+	// Elsewhere it means that the user has gone.
+	signal.Reset(syscall.SIGHUP)
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+
+	client, err := h.docker()
+	if err != nil {
+		return err
+	}
+	watcher := make(chan struct{})
+	go func() {
+		defer close(watcher)
+		watch(ctx, client, log, poke)
+	}()
+	defer func() { cancel(); <-watcher }()
+
+	d := healer{host: h, log: log}
+	retry := firstRetry
+	for {
+		pause := relist
+		if err := d.heal(ctx); err != nil {
+			pause, retry = retry, min(2*retry, lastRetry)
+		} else {
+			retry = firstRetry
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hup:
+		case <-time.After(pause):
+		case <-wake:
+			if !sleep(ctx, settle) {
+				return nil
+			}
+		}
+	}
+}
+
+// watch pokes for each event of Docker's, and whenever the connection to Docker is there again.
+func watch(ctx context.Context, client *docker.Client, log *slog.Logger, poke func()) {
+	retry := firstRetry
+	for ctx.Err() == nil {
+		err := client.Watch(ctx, func() { retry = firstRetry; poke() }, poke)
+		if ctx.Err() != nil {
+			return
+		}
+		log.Error("docker", "error", err, "again_in", retry)
+		sleep(ctx, retry)
+		retry = min(2*retry, lastRetry)
+	}
+}
+
+// sleep waits; it is false when ctx has ended before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// healer reconciles for the daemon and logs what came of it, a line an event.
+type healer struct {
+	host *Host
+	log  *slog.Logger
+	// told are the problems that were logged and are still there.
+	told []string
+}
+
+func (d *healer) heal(ctx context.Context) error {
+	var outcome deploy.Outcome
+	err := d.host.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) (err error) {
+		outcome, err = d.host.reconcile(ctx, lock)
+		return err
+	})
+	for _, listen := range outcome.Applied.Switched {
+		i := slices.IndexFunc(outcome.Table.Routes, func(r deploy.Route) bool { return r.Listen == listen })
+		if i < 0 {
+			continue
+		}
+		r := outcome.Table.Routes[i]
+		d.log.Info("switch", "app", r.App, "public", listen.String(), "servers", serverNames(r.Servers))
+	}
+	if reason := outcome.Applied.Reload; reason != "" {
+		d.log.Info("reload", "reason", reason)
+	}
+	var problems []string
+	for _, p := range outcome.Problems {
+		problems = append(problems, p.Error())
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
+		problems = append(problems, err.Error())
+	}
+	for _, p := range problems {
+		if !slices.Contains(d.told, p) {
+			d.log.Error("problem", "error", p)
+		}
+	}
+	for _, p := range d.told {
+		if !slices.Contains(problems, p) {
+			d.log.Info("solved", "problem", p)
+		}
+	}
+	d.told = problems
+	return err
+}
+
+func serverNames(servers []deploy.Server) []string {
+	names := make([]string, 0, len(servers))
+	for _, s := range servers {
+		names = append(names, s.Dyno+"@"+s.Addr.String())
+	}
+	return names
+}

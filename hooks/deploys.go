@@ -1,0 +1,498 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"dokku-expose/deploy"
+	"dokku-expose/deploy/docker"
+	"dokku-expose/hooks/dokku"
+	"dokku-expose/hooks/settings"
+	"dokku-expose/hooks/state"
+	"dokku-expose/portsfile"
+)
+
+// preBuild reads PORTS from the source tree of a deploy. What is wrong with it stops the push here, with nothing built
+// and nothing changed.
+//
+// It is not post-extract, which comes a moment earlier: Dokku (0.38.27, git_trigger_build) goes on whatever that says,
+// since bash ignores `set -e` in what git_receive_app calls behind `||`.
+//
+//	pre-build BUILDER APP SOURCE_DIR
+func preBuild(ctx context.Context, h *Host, args []string) error {
+	app, dir := args[1], args[2]
+	values, err := h.settings.Effective(app)
+	if err != nil {
+		return h.unlessIdle(app, dir, err)
+	}
+	ports := state.Ports{File: values.PortsFile}
+	if values.PortsFile != settings.IgnorePorts {
+		text, err := readSource(dir, values.PortsFile)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			fromImage, err := h.env.FromImage(app, dir)
+			if err != nil {
+				return err
+			}
+			if fromImage != "" {
+				// This tree is a Dockerfile of Dokku's; the app's own files are in the image.
+				return h.expectImage(ctx, app)
+			}
+			if !h.concerns(app) {
+				return nil
+			}
+		case err != nil:
+			return err
+		}
+		ports.Text = string(text)
+	}
+	scheduler, err := h.env.Scheduler(app)
+	if err != nil {
+		return err
+	}
+	if scheduler != dokku.DockerLocal {
+		if ports.Text != "" {
+			h.out.Warn("%s: %s is left alone: public ports need the scheduler %s, and the app is on %s", app, ports.File, dokku.DockerLocal, scheduler)
+		}
+		return nil
+	}
+	return h.stage(ctx, app, ports, "")
+}
+
+// expectImage notes that a deploy is on its way whose PORTS is in its image.
+func (h *Host) expectImage(ctx context.Context, app string) error {
+	return h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
+		remembered, err := h.state.Load(app)
+		if err != nil {
+			return err
+		}
+		if err := h.begin(app, &remembered); err != nil {
+			return err
+		}
+		remembered.Deploy.FromImage = true
+		return h.state.Save(app, remembered)
+	})
+}
+
+// unlessIdle is err for an app that has, or asks for, public ports, and nil for all others: what is wrong with the
+// plugin's own settings must not stop the deploys of apps that don't use it.
+func (h *Host) unlessIdle(app, dir string, err error) error {
+	if _, statErr := readSource(dir, "PORTS"); errors.Is(statErr, fs.ErrNotExist) && !h.concerns(app) {
+		return nil
+	}
+	return err
+}
+
+// stage checks what a deploy asks for and keeps it with the deploy, for image once that is known.
+func (h *Host) stage(ctx context.Context, app string, ports state.Ports, image string) error {
+	claims, err := claimsOf(app, ports)
+	if err != nil {
+		return err
+	}
+	return h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
+		operator, err := h.operatorClaims(app)
+		if err != nil {
+			return err
+		}
+		if err := selfConflicts(claims, operator); err != nil {
+			return err
+		}
+		if err := h.admit(ctx, app, append(slices.Clone(claims), operator...)); err != nil {
+			return err
+		}
+		remembered, err := h.state.Load(app)
+		if err != nil {
+			return err
+		}
+		if err := h.begin(app, &remembered); err != nil {
+			return err
+		}
+		remembered.Deploy.Pending = &ports
+		if image != "" {
+			remembered.PutImage(image, ports)
+		}
+		return h.state.Save(app, remembered)
+	})
+}
+
+// selfConflicts tells where the repository and the operator ask for the same.
+func selfConflicts(claims, operator []deploy.Claim) error {
+	var (
+		holders deploy.Holders
+		errs    []error
+	)
+	holders.Add(operator...)
+	for _, c := range claims {
+		if conflict := holders.Conflict(c); conflict != nil {
+			errs = append(errs, fmt.Errorf("%w: dokku expose:remove %s %s", conflict, c.App, conflict.Held.Listen))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (h *Host) operatorClaims(app string) ([]deploy.Claim, error) {
+	set, err := h.settings.Load(app)
+	return operatorClaims(app, set), err
+}
+
+// begin notes that the deploy of this process is on its way, with the containers that are there now.
+func (h *Host) begin(app string, remembered *state.App) error {
+	process, err := h.env.Deploy()
+	if err != nil {
+		return err
+	}
+	if remembered.Deploy != nil && remembered.Deploy.Process == process {
+		return nil
+	}
+	places, err := h.places(app)
+	if err != nil {
+		return err
+	}
+	remembered.Deploy = &state.Deploy{Process: process, Before: toState(places)}
+	return nil
+}
+
+// postRelease puts what the deploy brings together with the image that it was built into. A deploy without a source tree
+// of the app's (git:from-image, ps:start) finds PORTS in the image; ps:start gives the same source a new image, so that
+// without one there the current PORTS stays.
+//
+//	post-release-builder BUILDER APP IMAGE
+func postRelease(ctx context.Context, h *Host, args []string) error {
+	app, ref := args[1], args[2]
+	if !h.state.Known(app) {
+		return nil
+	}
+	if local, err := h.local(app); !local {
+		return err
+	}
+	remembered, err := h.state.Load(app)
+	if err != nil {
+		return err
+	}
+	process, err := h.env.Deploy()
+	if err != nil {
+		return err
+	}
+	client, err := h.docker()
+	if err != nil {
+		return err
+	}
+	image, err := client.ImageID(ctx, ref)
+	if err != nil {
+		return err
+	}
+	d := remembered.Deploy
+	if d == nil || d.Process != process {
+		d = &state.Deploy{}
+	}
+	if d.Pending != nil {
+		return h.stage(ctx, app, *d.Pending, image)
+	}
+	ports, known := remembered.Images[image]
+	if !known {
+		var found bool
+		if ports, found, err = h.imagePorts(ctx, client, app, image); err != nil {
+			return err
+		}
+		if !found && !d.FromImage {
+			ports = remembered.Images[remembered.Current]
+		}
+	}
+	return h.stage(ctx, app, ports, image)
+}
+
+// imagePorts reads PORTS out of an image: /app/PORTS, where buildpacks put an app, else the one in the folder that the
+// image works in.
+func (h *Host) imagePorts(ctx context.Context, client *docker.Client, app, image string) (ports state.Ports, found bool, err error) {
+	values, err := h.settings.Effective(app)
+	if err != nil {
+		return state.Ports{}, false, err
+	}
+	none := state.Ports{File: values.PortsFile}
+	if values.PortsFile == settings.IgnorePorts {
+		return none, true, nil
+	}
+	workDir, err := client.WorkDir(ctx, image)
+	if err != nil {
+		return none, false, err
+	}
+	var paths []string
+	for _, folder := range []string{"/app", workDir} {
+		if file := path.Join(folder, values.PortsFile); !slices.Contains(paths, file) {
+			paths = append(paths, file)
+		}
+	}
+	name, text, err := client.ReadFile(ctx, image, paths, portsfile.MaxSize)
+	if errors.Is(err, fs.ErrNotExist) {
+		return none, false, nil
+	}
+	return state.Ports{File: name, Text: string(text)}, err == nil, err
+}
+
+// dockerArgs notes that a deploy has begun, and publishes the private ports where containers can't be reached directly.
+//
+//	docker-args-process-deploy APP SOURCE_TYPE IMAGE_TAG PROC [INDEX]
+func dockerArgs(ctx context.Context, h *Host, args []string) error {
+	app, tag, process := args[0], args[2], args[3]
+	if _, err := io.Copy(h.stdout, h.stdin); err != nil {
+		return err
+	}
+	if local, err := h.local(app); !local {
+		return err
+	}
+	var claims []deploy.Claim
+	err := h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
+		remembered, err := h.state.Load(app)
+		if err != nil {
+			return err
+		}
+		if err := h.begin(app, &remembered); err != nil {
+			return err
+		}
+		if err := h.state.Save(app, remembered); err != nil {
+			return err
+		}
+		claims, err = h.claimsOfDeploy(ctx, app, remembered, tag)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	values, err := h.settings.Effective(app)
+	if err != nil || values.Upstream != deploy.UpstreamPublished {
+		return err
+	}
+	var ports []uint16
+	for _, c := range claims {
+		if c.Process == process {
+			ports = append(ports, c.Private)
+		}
+	}
+	slices.Sort(ports)
+	var b strings.Builder
+	for _, port := range slices.Compact(ports) {
+		fmt.Fprintf(&b, " -p 127.0.0.1::%d", port)
+	}
+	if b.Len() > 0 {
+		b.WriteByte(' ')
+	}
+	_, err = io.WriteString(h.stdout, b.String())
+	return err
+}
+
+// claimsOfDeploy are the claims that the containers of the deploy on its way will serve.
+func (h *Host) claimsOfDeploy(ctx context.Context, app string, remembered state.App, tag string) ([]deploy.Claim, error) {
+	claims, err := h.operatorClaims(app)
+	if err != nil {
+		return nil, err
+	}
+	ports := remembered.Images[remembered.Current]
+	if d := remembered.Deploy; d != nil && d.Pending != nil {
+		ports = *d.Pending
+	} else if client, err := h.docker(); err == nil {
+		if image, err := client.ImageID(ctx, "dokku/"+app+":"+tag); err == nil {
+			if known, ok := remembered.Images[image]; ok {
+				ports = known
+			}
+		}
+	}
+	own, err := claimsOf(app, ports)
+	return append(claims, own...), err
+}
+
+// checkDeploy is the gate of a deploy: every mapped private port of a new container has to accept connections.
+//
+//	check-deploy APP CONTAINER_ID PROC PORT IP INDEX
+func checkDeploy(ctx context.Context, h *Host, args []string) error {
+	app, id, process := args[0], args[1], args[2]
+	if local, err := h.local(app); !local {
+		return err
+	}
+	values, err := h.settings.Effective(app)
+	if err != nil {
+		return err
+	}
+	client, err := h.docker()
+	if err != nil {
+		return err
+	}
+	container, err := find(ctx, client, id)
+	if err != nil {
+		return err
+	}
+	claims, err := h.claimsOfContainer(app, process, container)
+	if err != nil || len(claims) == 0 {
+		return err
+	}
+	// A deploy without a build (ps:restart after a failed push) brings claims that nothing has looked at yet.
+	err = h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error { return h.admit(ctx, app, claims) })
+	if err != nil || values.CheckTimeout == 0 {
+		return err
+	}
+	return h.awaitAccepts(ctx, client, container.ID, values, claims)
+}
+
+// claimsOfContainer are the claims that a container is to serve: those of its image and the operator's, for its process
+// type.
+func (h *Host) claimsOfContainer(app, process string, c deploy.Container) ([]deploy.Claim, error) {
+	all, err := h.operatorClaims(app)
+	if err != nil {
+		return nil, err
+	}
+	remembered, err := h.state.Load(app)
+	if err != nil {
+		return nil, err
+	}
+	ports, known := remembered.Images[c.Image]
+	if !known {
+		ports = remembered.Images[remembered.Current]
+	}
+	own, err := claimsOf(app, ports)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(append(all, own...), func(c deploy.Claim) bool { return c.Process != process }), nil
+}
+
+// errGone tells that Docker has no such container any more.
+var errGone = errors.New("is gone")
+
+// find returns the container with that id.
+func find(ctx context.Context, client *docker.Client, id string) (deploy.Container, error) {
+	containers, err := client.Containers(ctx)
+	if err != nil {
+		return deploy.Container{}, err
+	}
+	for _, c := range containers {
+		if strings.HasPrefix(c.ID, id) && id != "" {
+			return c, nil
+		}
+	}
+	return deploy.Container{}, fmt.Errorf("container %.12s %w", id, errGone)
+}
+
+const (
+	// gateStay is how long a connection of the gate must stay open: long enough for a server that is not ready to close
+	// it, short enough not to be felt in a deploy.
+	gateStay = 200 * time.Millisecond
+	// gateRetry is the pause between two attempts.
+	gateRetry = 100 * time.Millisecond
+)
+
+// awaitAccepts waits until every claim's private port of the container accepts, for as long as the container runs and
+// check-timeout has not passed.
+func (h *Host) awaitAccepts(ctx context.Context, client *docker.Client, id string, values settings.Values, claims []deploy.Claim) error {
+	deadline := time.Now().Add(values.CheckTimeout)
+	waiting := make(map[uint16]error)
+	for _, c := range claims {
+		waiting[c.Private] = nil
+	}
+	for {
+		container, err := find(ctx, client, id)
+		if err != nil {
+			return err
+		}
+		if !container.Running {
+			return fmt.Errorf("%s: container %.12s has stopped (%s) before its private ports accepted connections: what it said is in `dokku logs %s`",
+				container.App, id, container.State, container.App)
+		}
+		for port := range waiting {
+			addr, err := container.Addr(values.Upstream, port)
+			if err != nil {
+				return err
+			}
+			if err := deploy.Accepts(ctx, addr, gateStay); err != nil {
+				waiting[port] = err
+				continue
+			}
+			delete(waiting, port)
+		}
+		if len(waiting) == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return notAccepting(container, values.CheckTimeout, waiting, claims)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(gateRetry):
+		}
+	}
+}
+
+func notAccepting(c deploy.Container, timeout time.Duration, waiting map[uint16]error, claims []deploy.Claim) error {
+	var errs []error
+	for _, claim := range claims {
+		if err, ok := waiting[claim.Private]; ok {
+			errs = append(errs, fmt.Errorf("%s: nothing accepts connections on the private port %d (%s, public port %s) of container %.12s after %s: %w",
+				c.App, claim.Private, claim.Where, claim.Listen, c.ID, timeout, err))
+		}
+	}
+	return errors.Join(append(errs, fmt.Errorf("the app has to listen there on all addresses (0.0.0.0 or [::]), not on 127.0.0.1; one that needs longer to start: dokku expose:set %s check-timeout 2m", c.App))...)
+}
+
+// retired takes a container out of service before it is stopped. With checks on, the containers that are registered here
+// go on serving until the switch.
+//
+//	scheduler-register-retired APP OLD_CONTAINER_ID WAIT_SECONDS
+func retired(ctx context.Context, h *Host, args []string) error {
+	app, id := args[0], args[1]
+	// Dokku leaves the app's name out when it registers the new container of a deploy that failed.
+	if app == "" {
+		return nil
+	}
+	if local, err := h.local(app); !local {
+		return err
+	}
+	client, err := h.docker()
+	if err != nil {
+		return err
+	}
+	container, err := find(ctx, client, id)
+	if errors.Is(err, errGone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if disabled, err := h.env.ChecksDisabled(app, container.Process); !disabled {
+		return err
+	}
+	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
+		remembered, err := h.state.Load(app)
+		if err != nil {
+			return err
+		}
+		if err := h.begin(app, &remembered); err != nil {
+			return err
+		}
+		remembered.Deploy.Retired = append(remembered.Deploy.Retired, container.ID)
+		if err := h.state.Save(app, remembered); err != nil {
+			return err
+		}
+		_, err = h.reconcile(ctx, lock)
+		return err
+	})
+}
+
+// postProcess lets new containers serve where no old one is alive any more.
+//
+//	scheduler-post-deploy-process APP PROC
+func postProcess(ctx context.Context, h *Host, args []string) error {
+	app := args[0]
+	if local, err := h.local(app); !local {
+		return err
+	}
+	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
+		_, err := h.reconcile(ctx, lock)
+		return err
+	})
+}

@@ -1,0 +1,189 @@
+package hooks
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"dokku-expose/deploy"
+	"dokku-expose/deploy/docker"
+	"dokku-expose/haproxy"
+	"dokku-expose/hooks/dokku"
+	"dokku-expose/hooks/settings"
+	"dokku-expose/hooks/setup"
+	"dokku-expose/hooks/state"
+)
+
+// lockTimeout bounds how long a process waits for the others. A reconcile takes well under a second; a deploy that waits
+// longer than this has found a process that hangs.
+const lockTimeout = 2 * time.Minute
+
+// changeTimeout bounds what is done while the lock is held, below lockTimeout: those who wait find out what became of it.
+const changeTimeout = time.Minute
+
+// Host is the Dokku host that a hook or a subcommand works on. What costs time (Docker, the engine) is made when it is
+// first needed: most hooks are for apps without public ports and need neither.
+type Host struct {
+	env      dokku.Env
+	out      *dokku.Printer
+	stdin    io.Reader
+	stdout   io.Writer
+	stderr   io.Writer
+	state    state.Store
+	settings settings.Store
+	// runDir is where the engine's sockets are.
+	runDir string
+
+	dockerClient *docker.Client
+}
+
+// runDirVariable names another folder for the engine's sockets than the service's.
+const runDirVariable = "DOKKU_EXPOSE_RUN_DIR"
+
+func newHost(getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) (*Host, error) {
+	env, err := dokku.FromEnviron(getenv)
+	if err != nil {
+		return nil, err
+	}
+	return &Host{
+		env:      env,
+		out:      &dokku.Printer{Out: stdout, Err: stderr, Quiet: env.Quiet},
+		stdin:    stdin,
+		stdout:   stdout,
+		stderr:   stderr,
+		state:    state.Store{Dir: filepath.Join(env.DataDir(), "apps")},
+		settings: settings.Store{Dir: env.SettingsDir()},
+		runDir:   cmp.Or(getenv(runDirVariable), setup.RunDir),
+	}, nil
+}
+
+// lock waits for the host-wide lock.
+func (h *Host) lock(ctx context.Context) (*deploy.Lock, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	return deploy.Acquire(ctx, filepath.Join(h.env.DataDir(), "lock"))
+}
+
+// docker is the client of the host's Docker.
+func (h *Host) docker() (*docker.Client, error) {
+	if h.dockerClient == nil {
+		client, err := docker.New()
+		if err != nil {
+			return nil, err
+		}
+		h.dockerClient = client
+	}
+	return h.dockerClient, nil
+}
+
+func (h *Host) close() error {
+	if h.dockerClient != nil {
+		return h.dockerClient.Close()
+	}
+	return nil
+}
+
+// haproxyConfig is where the host's HAProxy lives. It needs nothing that only user dokku can read.
+func (h *Host) haproxyConfig() (haproxy.Config, error) {
+	binary, err := haproxyBinary()
+	return haproxy.Config{
+		Binary:       binary,
+		ConfigFile:   filepath.Join(h.env.DataDir(), "haproxy", "haproxy.cfg"),
+		MasterSocket: filepath.Join(h.runDir, "master.sock"),
+		StatsSocket:  filepath.Join(h.runDir, "stats.sock"),
+	}, err
+}
+
+// engine is the host's engine, as the settings want it.
+func (h *Host) engine() (*haproxy.Engine, error) {
+	global, err := h.settings.Effective(settings.Global)
+	if err != nil {
+		return nil, err
+	}
+	if global.Engine == "builtin" {
+		return nil, errors.New("this version has no built-in engine; use HAProxy: dokku expose:set --global engine haproxy")
+	}
+	config, err := h.haproxyConfig()
+	if err != nil {
+		return nil, err
+	}
+	config.StatsUser = statsUser
+	if config.StatsPassword, err = h.statsPassword(); err != nil {
+		return nil, err
+	}
+	config.StatsListen, config.WorkerDeadline = global.StatsListen, global.WorkerDeadline
+	return haproxy.New(config), nil
+}
+
+// haproxyBinary finds the haproxy program. Debian's place for it is not on every user's PATH.
+func haproxyBinary() (string, error) {
+	for _, name := range []string{"haproxy", "/usr/sbin/haproxy", "/usr/local/sbin/haproxy"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", errors.New("HAProxy is not installed; install it (apt-get install haproxy), then run: dokku plugin:trigger install")
+}
+
+// statsUser is the login of the statistics page.
+const statsUser = "expose"
+
+// statsPassword is the login's password, made up when first asked for.
+func (h *Host) statsPassword() (string, error) {
+	path := filepath.Join(h.env.DataDir(), "stats-password")
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		text = []byte(rand.Text() + "\n")
+		err = renameio.WriteFile(path, text, 0o600)
+	}
+	if err != nil {
+		return "", fmt.Errorf("password of the statistics page: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+// reconciler wires the parts that make the host's table real.
+func (h *Host) reconciler() (*deploy.Reconciler, error) {
+	client, err := h.docker()
+	if err != nil {
+		return nil, err
+	}
+	engine, err := h.engine()
+	if err != nil {
+		return nil, err
+	}
+	return &deploy.Reconciler{Host: h, Docker: client, Engine: engine}, nil
+}
+
+// reconcile makes everything as it should be. The caller holds the lock.
+func (h *Host) reconcile(ctx context.Context, lock *deploy.Lock) (deploy.Outcome, error) {
+	r, err := h.reconciler()
+	if err != nil {
+		return deploy.Outcome{}, err
+	}
+	return r.Reconcile(ctx, lock)
+}
+
+// underLock runs change with the host-wide lock held. Whoever goes away meanwhile (the user's ssh connection drops) ends
+// the wait for the lock, but not the change: half a switch would be worse than one that nobody waits for.
+func (h *Host) underLock(ctx context.Context, change func(context.Context, *deploy.Lock) error) (err error) {
+	lock, err := h.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Release()) }()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTimeout)
+	defer cancel()
+	return change(ctx, lock)
+}

@@ -1,0 +1,328 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"dokku-expose/deploy"
+	"dokku-expose/hooks/settings"
+	"dokku-expose/portsfile"
+)
+
+var addCommand = command{
+	args: "<app> <mapping>... [<key>=<value>...]",
+	text: "Adds public ports to an app beside those of its PORTS file",
+	more: `
+A mapping is written as in a PORTS file: 25:5025, 127.0.0.1:5432:5432, 6000-6010:7000-7010. Options go for all of the
+mappings. They take effect at once, without a deploy, and stay until expose:remove.
+
+  dokku expose:add mail 25:5025 587:5587
+  dokku expose:add mail 993:5993 process=imap`,
+	run: func(ctx context.Context, h *Host, call call) error {
+		app, args, err := h.takeApp(call.args)
+		if err != nil {
+			return err
+		}
+		added, err := parseMappings(args)
+		if err != nil {
+			return err
+		}
+		return h.editMappings(ctx, app, func(have []portsfile.Mapping) ([]portsfile.Mapping, error) {
+			return append(have, added...), nil
+		})
+	},
+}
+
+// parseMappings reads the mappings of a command line; options among the arguments go for all of them.
+func parseMappings(args []string) ([]portsfile.Mapping, error) {
+	var texts, options []string
+	for _, arg := range args {
+		if strings.Contains(arg, "=") {
+			options = append(options, arg)
+		} else {
+			texts = append(texts, arg)
+		}
+	}
+	if len(texts) == 0 {
+		return nil, usageError("add", "no mapping was given, like 25:5025")
+	}
+	var (
+		mappings []portsfile.Mapping
+		errs     []error
+	)
+	for _, text := range texts {
+		m, err := portsfile.ParseMapping(strings.Join(append([]string{text}, options...), " "))
+		if err != nil {
+			errs = append(errs, fmt.Errorf("mapping %q: %w", text, err))
+		}
+		mappings = append(mappings, m)
+	}
+	return mappings, errors.Join(errs...)
+}
+
+var removeCommand = command{
+	args: "<app> <public>...",
+	text: "Removes public ports that expose:add added to an app",
+	more: `
+A public port is named as it was added: 25, 127.0.0.1:5432, 6000-6010. New connections are refused at once, established
+ones go on. Ports of the app's PORTS file go with the next deploy of a PORTS without them.
+
+  dokku expose:remove mail 25`,
+	run: func(ctx context.Context, h *Host, call call) error {
+		app, args, err := h.takeApp(call.args)
+		if err != nil {
+			return err
+		}
+		if len(args) == 0 {
+			return usageError("remove", "no public port was given")
+		}
+		return h.editMappings(ctx, app, func(have []portsfile.Mapping) ([]portsfile.Mapping, error) {
+			return without(app, have, args)
+		})
+	},
+}
+
+// without takes mappings out by their public side.
+func without(app string, have []portsfile.Mapping, publics []string) ([]portsfile.Mapping, error) {
+	var errs []error
+	for _, public := range publics {
+		rest := slices.DeleteFunc(slices.Clone(have), func(m portsfile.Mapping) bool { return publicSide(m) == public })
+		if len(rest) == len(have) {
+			var known []string
+			for _, m := range have {
+				known = append(known, publicSide(m))
+			}
+			errs = append(errs, fmt.Errorf("%s has no public port %s that expose:add added; it has: %s", app, public, orNone(known)))
+		}
+		have = rest
+	}
+	return have, errors.Join(errs...)
+}
+
+// publicSide is how a mapping's public side is written: "25", "[::1]:6000-6010".
+func publicSide(m portsfile.Mapping) string {
+	if !m.Bind.IsValid() {
+		return m.Public.String()
+	}
+	bind := m.Bind.String()
+	if m.Bind.Is6() {
+		bind = "[" + bind + "]"
+	}
+	return bind + ":" + m.Public.String()
+}
+
+func orNone(list []string) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	return strings.Join(list, ", ")
+}
+
+// editMappings changes the operator's mappings of an app and makes that real. When it can't be made real it is undone.
+func (h *Host) editMappings(ctx context.Context, app string, edit func([]portsfile.Mapping) ([]portsfile.Mapping, error)) error {
+	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
+		set, err := h.settings.Load(app)
+		if err != nil {
+			return err
+		}
+		wanted, err := edit(slices.Clone(set.Mappings))
+		if err != nil {
+			return err
+		}
+		if err := h.admitMappings(ctx, app, wanted); err != nil {
+			return err
+		}
+		return h.edit(ctx, lock, app, func() error { return h.settings.SetMappings(app, wanted) })
+	})
+}
+
+// admitMappings checks the operator's mappings against each other, the app's PORTS, and the rest of the host.
+func (h *Host) admitMappings(ctx context.Context, app string, mappings []portsfile.Mapping) error {
+	remembered, err := h.state.Load(app)
+	if err != nil {
+		return err
+	}
+	claims, err := claimsOf(app, remembered.Images[remembered.Current])
+	if err != nil {
+		return err
+	}
+	var (
+		holders  deploy.Holders
+		operator []deploy.Claim
+		errs     []error
+	)
+	holders.Add(claims...)
+	for _, m := range mappings {
+		for _, c := range deploy.Claims(app, operatorWhere, m) {
+			if conflict := holders.Conflict(c); conflict != nil {
+				errs = append(errs, conflict)
+			}
+			holders.Add(c)
+			operator = append(operator, c)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return h.admit(ctx, app, append(claims, operator...))
+}
+
+// edit writes a setting of an app and makes it real, and says where the app's ports lead then. A setting that can't be
+// made real for the app is put back.
+func (h *Host) edit(ctx context.Context, lock *deploy.Lock, app string, write func() error) error {
+	restore, err := h.settings.Backup(app)
+	if err != nil {
+		return err
+	}
+	if err := write(); err != nil {
+		return err
+	}
+	outcome, err := h.reconcile(ctx, lock)
+	if err == nil {
+		err = failures(outcome, app)
+	}
+	if err != nil {
+		err = errors.Join(err, restore())
+		_, again := h.reconcile(ctx, lock)
+		return errors.Join(err, again, errors.New("nothing was changed"))
+	}
+	h.tell(outcome, app)
+	return nil
+}
+
+var setCommand = command{
+	args: "<app>|--global <key> [<value>]",
+	text: "Sets a setting of an app or of the host; without a value it restores the default",
+	more: `
+It takes effect at once. expose:report shows the settings in force. The keys:
+
+` + settings.Reference() + `
+
+  dokku expose:set mail hold 30s
+  dokku expose:set --global reserved-ports 22,80,443,3306
+  dokku expose:set mail hold`,
+	rest: true,
+	run: func(ctx context.Context, h *Host, call call) error {
+		args := call.args
+		app := h.env.App
+		if app == "" && len(args) > 0 {
+			app, args = args[0], args[1:]
+		}
+		if app != settings.Global {
+			if err := h.env.Verify(app); err != nil {
+				return err
+			}
+		}
+		if len(args) < 1 || len(args) > 2 {
+			return usageError("set", "expected a key and at the most one value")
+		}
+		var value string
+		if len(args) == 2 {
+			value = args[1]
+		}
+		return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
+			return h.edit(ctx, lock, app, func() error { return h.settings.Set(app, args[0], value) })
+		})
+	},
+}
+
+var disableCommand = command{
+	args: "<app>",
+	text: "Closes all public ports of an app and keeps them reserved for it",
+	more: `
+New connections are refused at once, established ones go on.
+
+  dokku expose:disable mail`,
+	run: func(ctx context.Context, h *Host, call call) error {
+		return h.setDisabled(ctx, "disable", call.args, true)
+	},
+}
+
+var enableCommand = command{
+	args: "<app>",
+	text: "Opens the public ports of an app again",
+	more: `
+  dokku expose:enable mail`,
+	run: func(ctx context.Context, h *Host, call call) error {
+		return h.setDisabled(ctx, "enable", call.args, false)
+	},
+}
+
+func (h *Host) setDisabled(ctx context.Context, name string, args []string, disabled bool) error {
+	app, rest, err := h.takeApp(args)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return usageError(name, fmt.Sprintf("unexpected argument %q", rest[0]))
+	}
+	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
+		return h.edit(ctx, lock, app, func() error { return h.settings.SetDisabled(app, disabled) })
+	})
+}
+
+var syncCommand = command{
+	text: "Makes all public ports what they should be now",
+	more: `
+It reads settings and PORTS files and asks Docker anew. It is what each deploy does, for when something was changed by
+hand, or to see what is wrong.
+
+  dokku expose:sync`,
+	run: func(ctx context.Context, h *Host, call call) error {
+		if len(call.args) > 0 {
+			return usageError("sync", fmt.Sprintf("unexpected argument %q", call.args[0]))
+		}
+		return h.sync(ctx)
+	},
+}
+
+func (h *Host) sync(ctx context.Context) error {
+	var outcome deploy.Outcome
+	err := h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) (err error) {
+		outcome, err = h.reconcile(ctx, lock)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if client, err := h.docker(); err == nil {
+		if err := client.RemoveLeftovers(ctx); err != nil {
+			h.out.Warn("%v", err)
+		}
+	}
+	apps := make(map[string]bool)
+	for _, r := range outcome.Table.Routes {
+		if !apps[r.App] {
+			apps[r.App] = true
+			h.tell(outcome, r.App)
+		}
+	}
+	var errs []error
+	for _, p := range outcome.Problems {
+		if !errors.Is(p, deploy.ErrNotAccepting) {
+			errs = append(errs, p)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+var showConfigCommand = command{
+	text: "Prints the effective HAProxy configuration",
+	more: `
+  dokku expose:show-config`,
+	run: func(ctx context.Context, h *Host, _ call) error {
+		engine, err := h.engine()
+		if err != nil {
+			return err
+		}
+		text, err := engine.ShowConfig(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = h.stdout.Write(text)
+		return err
+	},
+}

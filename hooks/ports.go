@@ -1,0 +1,81 @@
+package hooks
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"syscall"
+
+	"dokku-expose/portsfile"
+)
+
+// readSource reads the PORTS file called name (a clean path with slashes) of a source tree. One that is missing is an
+// error that wraps fs.ErrNotExist. Only a regular file is read, reached through regular folders: the tree comes from a
+// push, and a link in it could name any file that user dokku may read.
+func readSource(dir, name string) ([]byte, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+
+	for at := path.Dir(name); at != "."; at = path.Dir(at) {
+		info, err := root.Lstat(at)
+		switch {
+		case errors.Is(err, syscall.ENOTDIR):
+			return nil, fs.ErrNotExist
+		case err != nil:
+			return nil, err
+		case !info.IsDir():
+			return nil, notRegular(at, info.Mode())
+		}
+	}
+	info, err := root.Lstat(name)
+	if errors.Is(err, syscall.ENOTDIR) {
+		return nil, fs.ErrNotExist
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, notRegular(name, info.Mode())
+	}
+	file, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	// One byte more than allowed, so that the parser can tell a file that is too long.
+	return io.ReadAll(io.LimitReader(file, portsfile.MaxSize+1))
+}
+
+func notRegular(name string, mode fs.FileMode) error {
+	kind := "a special file"
+	switch {
+	case mode.IsDir():
+		kind = "a folder"
+	case mode&fs.ModeSymlink != 0:
+		kind = "a symbolic link"
+	case mode.IsRegular():
+		kind = "a file, where a folder is expected"
+	}
+	return fmt.Errorf("%s is %s; it must be a regular file of the repository", name, kind)
+}
+
+// ranges writes port numbers in ascending order shortly: "25, 587, 6000-6010".
+func ranges(ports []uint16) string {
+	var parts []string
+	for i := 0; i < len(ports); {
+		j := i
+		for j+1 < len(ports) && ports[j+1] == ports[j]+1 {
+			j++
+		}
+		parts = append(parts, portsfile.Range{First: ports[i], Last: ports[j]}.String())
+		i = j + 1
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,179 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"syscall"
+
+	"dokku-expose/deploy"
+	"dokku-expose/haproxy"
+	"dokku-expose/hooks/dokku"
+	"dokku-expose/hooks/setup"
+	"dokku-expose/portsfile"
+)
+
+// programUsage is what `dokku-expose help` prints.
+const programUsage = `Usage: dokku-expose COMMAND
+
+Gives Dokku apps public TCP ports without downtime. It is the program behind ` + "`dokku expose`" + `;
+of its own commands only lint is for app developers.
+
+    lint [FILE]      Checks a PORTS file (default ./PORTS; - is the standard input) and prints
+                     its canonical form. Every error is printed as FILE:LINE:COLUMN: message.
+    sync             Makes all public ports what they should be now, as dokku expose:sync does
+    daemon           Makes them so whenever Docker's containers change (for its service)
+    prepare          Writes the configuration that HAProxy starts with, from what is true now
+    run-haproxy      Becomes the HAProxy process of dokku-expose (for its service)
+    setup ACTION     Sets up the host: install, update or uninstall (for the plugin's scripts)
+    version          Prints the version
+    help             Prints this
+`
+
+// program runs one of the program's own commands.
+func (h *Host) program(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		args = []string{"help"}
+	}
+	command, args := args[0], args[1:]
+	switch command {
+	case "help", "--help", "-h":
+		_, err := io.WriteString(h.stdout, programUsage)
+		return err
+	case "version", "--version":
+		_, err := fmt.Fprintln(h.stdout, "dokku-expose", version())
+		return err
+	case "lint":
+		return h.lint(args)
+	case "sync":
+		return h.sync(ctx)
+	case "daemon":
+		return h.daemon(ctx)
+	case "prepare":
+		return h.prepare(ctx)
+	case "run-haproxy":
+		return h.runHAProxy(ctx)
+	case "setup":
+		return h.setup(ctx, args)
+	}
+	return fmt.Errorf("there is no command %q; `dokku-expose help` lists them", command)
+}
+
+// release is set when a release is built.
+var release = ""
+
+func version() string {
+	if release != "" {
+		return release
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+// lint checks a PORTS file as a push would, as far as that can be told without a host.
+func (h *Host) lint(args []string) error {
+	name := "PORTS"
+	if len(args) > 1 {
+		return errors.New("lint checks one file; usage: dokku-expose lint [FILE]")
+	}
+	if len(args) == 1 {
+		name = args[0]
+	}
+	var file io.Reader = h.stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		file = f
+	}
+	text, err := io.ReadAll(io.LimitReader(file, portsfile.MaxSize+1))
+	if err != nil {
+		return err
+	}
+	entries, err := portsfile.Parse(name, text)
+	if err != nil {
+		// Compilers' form, without Dokku's prefix: editors find the place by it.
+		fmt.Fprintln(h.stderr, err)
+		return &dokku.ExitError{Code: 1}
+	}
+	mappings := make([]portsfile.Mapping, 0, len(entries))
+	for _, e := range entries {
+		mappings = append(mappings, e.Mapping)
+	}
+	_, err = h.stdout.Write(portsfile.Format(mappings))
+	return err
+}
+
+// prepare writes the configuration for a start of HAProxy. What Docker does not confirm at this moment is not in it.
+func (h *Host) prepare(ctx context.Context) error {
+	return h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
+		r, err := h.reconciler()
+		if err != nil {
+			return err
+		}
+		engine, err := h.engine()
+		if err != nil {
+			return err
+		}
+		table, _, err := r.Plan(ctx)
+		if err != nil {
+			return err
+		}
+		return engine.Prepare(ctx, table)
+	})
+}
+
+// runHAProxy becomes HAProxy: the service manager watches that process, not this one.
+func (h *Host) runHAProxy(ctx context.Context) error {
+	config, err := h.haproxyConfig()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(config.ConfigFile); errors.Is(err, fs.ErrNotExist) {
+		// The very first start.
+		if err := h.prepare(ctx); err != nil {
+			return err
+		}
+	}
+	command := haproxy.New(config).Command()
+	return fmt.Errorf("%s: %w", command[0], syscall.Exec(command[0], command, os.Environ()))
+}
+
+// setup sets up the host for the plugin, whose folder is the working directory.
+func (h *Host) setup(ctx context.Context, args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: dokku-expose setup install|update|uninstall")
+	}
+	tree, err := filepath.EvalSymlinks(".")
+	if err == nil {
+		tree, err = filepath.Abs(tree)
+	}
+	if err != nil {
+		return err
+	}
+	return setup.Run(ctx, setup.Options{
+		Action:      setup.Action(args[0]),
+		Tree:        tree,
+		Triggers:    Triggers(),
+		Subcommands: Subcommands(),
+		DokkuRoot:   h.env.Root,
+		LibRoot:     h.env.LibRoot,
+		User:        h.env.User,
+		Group:       h.env.Group,
+		DockerHost:  os.Getenv("DOCKER_HOST"),
+		InitSystem:  h.env.InitSystem,
+		HAProxy:     true,
+		Step:        func(message string) { h.out.Step("%s", message) },
+		Stdout:      h.stdout,
+		Stderr:      h.stderr,
+	})
+}

@@ -1,0 +1,155 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+
+	"dokku-expose/hooks/dokku"
+	"dokku-expose/hooks/settings"
+)
+
+var reportCommand = command{
+	args: "[<app>] [--format stdout|json] [<flag>]",
+	text: "Displays a report about public ports and settings",
+	more: `
+A flag such as --expose-ports prints just that value. For each setting there are three: the app's own, the host's, and
+the one that is in force.
+
+  dokku expose:report mail
+  dokku expose:report mail --expose-computed-hold
+  dokku expose:report mail --format json`,
+	rest: true,
+	run: func(ctx context.Context, h *Host, call call) error {
+		var (
+			rest         []string
+			format, flag string
+		)
+		for args := call.args; len(args) > 0; args = args[1:] {
+			arg := args[0]
+			switch value, isFormat := strings.CutPrefix(arg, "--format="); {
+			case isFormat:
+				format = value
+			case arg == "--format" && len(args) > 1:
+				format, args = args[1], args[1:]
+			case arg == "--format":
+				return usageError("report", "--format needs a value")
+			case strings.HasPrefix(arg, "--") && flag != "":
+				return usageError("report", "only one flag can be given")
+			case strings.HasPrefix(arg, "--"):
+				flag = arg
+			default:
+				rest = append(rest, arg)
+			}
+		}
+		apps, err := h.takeApps("report", rest)
+		if err != nil {
+			return err
+		}
+		return h.report(ctx, apps, format, flag)
+	},
+}
+
+// reportTrigger adds to `dokku report`.
+//
+//	report [APP]
+func reportTrigger(ctx context.Context, h *Host, args []string) error {
+	if len(args) == 0 || args[0] == "" {
+		apps, err := h.env.Apps()
+		if err != nil {
+			return err
+		}
+		return h.report(ctx, apps, "", "")
+	}
+	return h.report(ctx, args[:1], "", "")
+}
+
+func (h *Host) report(ctx context.Context, apps []string, format, flag string) error {
+	// Of apps without ports nothing is asked of Docker or the engine.
+	var v view
+	if slices.ContainsFunc(apps, h.concerns) {
+		v = h.look(ctx)
+	}
+	var errs []error
+	for _, app := range apps {
+		rows, err := h.reportRows(app, v)
+		errs = append(errs, err)
+		if len(rows) > 0 {
+			errs = append(errs, h.out.Report(app, rows, format, flag))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// reportRows is the report of one app, a table from flag to value.
+func (h *Host) reportRows(app string, v view) ([]dokku.Row, error) {
+	mappings, err := h.exposed(app, v)
+	if err != nil {
+		return nil, err
+	}
+	set, err := h.settings.Load(app)
+	if err != nil {
+		return nil, err
+	}
+	explained, err := h.settings.Explain(app)
+	if err != nil {
+		return nil, err
+	}
+	remembered, err := h.state.Load(app)
+	if err != nil {
+		return nil, err
+	}
+	var public, containers, operator []string
+	states := make(map[string]bool)
+	for _, m := range mappings {
+		public = append(public, m.Public)
+		states[m.State] = true
+		for _, c := range m.Containers {
+			if !slices.Contains(containers, c) {
+				containers = append(containers, c)
+			}
+		}
+	}
+	for _, m := range set.Mappings {
+		operator = append(operator, m.String())
+	}
+	rows := []dokku.Row{
+		{Flag: "--expose-public-ports", Value: strings.Join(public, " ")},
+		{Flag: "--expose-operator-mappings", Value: strings.Join(operator, ", ")},
+		{Flag: "--expose-containers", Value: strings.Join(containers, " ")},
+		{Flag: "--expose-state", Value: strings.Join(sortedKeys(states), " ")},
+		{Flag: "--expose-disabled", Value: strconv.FormatBool(set.Disabled)},
+		{Flag: "--expose-stopped", Value: strconv.FormatBool(remembered.Stopped)},
+		{Flag: "--expose-image", Value: remembered.Current},
+	}
+	return append(rows, settingRows(explained)...), nil
+}
+
+// settingRows reports each setting as Dokku's core does: the app's own value, the host's, and the one in force.
+func settingRows(explained []settings.Explained) []dokku.Row {
+	var rows []dokku.Row
+	for _, e := range explained {
+		row := func(kind, value string) {
+			rows = append(rows, dokku.Row{Flag: "--expose-" + kind + e.Key.Name, Value: value})
+		}
+		if e.Key.Scope != settings.GlobalOnly {
+			row("", e.App)
+		}
+		if e.Key.Scope != settings.AppOnly {
+			row("global-", e.Global)
+		}
+		row("computed-", e.Value)
+	}
+	return rows
+}
+
+func sortedKeys(set map[string]bool) []string {
+	var keys []string
+	for key := range set {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,94 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"dokku-expose/hooks/dokku"
+)
+
+// trigger is one of Dokku's triggers.
+type trigger struct {
+	// args is how many arguments Dokku passes at least.
+	args int
+	run  func(ctx context.Context, h *Host, args []string) error
+}
+
+// triggers are the ones that the plugin listens to, each as a link with that name to the program.
+var triggers = map[string]trigger{
+	"pre-build":                     {3, preBuild},
+	"post-release-builder":          {3, postRelease},
+	"docker-args-process-deploy":    {4, dockerArgs},
+	"check-deploy":                  {3, checkDeploy},
+	"scheduler-register-retired":    {2, retired},
+	"scheduler-post-deploy-process": {2, postProcess},
+	"post-deploy":                   {1, postDeploy},
+	"post-stop":                     {1, postStop},
+	"post-create":                   {1, postCreate},
+	"post-delete":                   {1, postDelete},
+	"post-app-rename-setup":         {2, renameSetup},
+	"post-app-clone-setup":          {2, cloneSetup},
+	"report":                        {0, reportTrigger},
+}
+
+// Main runs the program: a trigger or a subcommand of the plugin, by the name that it was called as, or one of the
+// program's own commands. It returns the exit code.
+func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	// Whoever interrupts a deploy wants it to end. That nobody reads the output any more must not end it.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+
+	err := run(ctx, args, stdin, stdout, stderr)
+	printer := dokku.Printer{Out: stdout, Err: stderr}
+	printer.Fail(err)
+	return dokku.ExitCode(err)
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (err error) {
+	name, args := args[0], args[1:]
+	h, err := newHost(os.Getenv, stdin, stdout, stderr)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.close()) }()
+
+	base := filepath.Base(name)
+	switch t, isTrigger := triggers[base]; {
+	case filepath.Base(filepath.Dir(name)) == "subcommands":
+		// Dokku passes the command as the first argument: "expose:list".
+		return h.subcommand(ctx, base, args[min(1, len(args)):])
+	case base == "commands":
+		return h.commands(ctx, args)
+	case isTrigger:
+		if len(args) < t.args {
+			return fmt.Errorf("trigger %s: %d arguments, expected at least %d", base, len(args), t.args)
+		}
+		return t.run(ctx, h, args)
+	}
+	return h.program(ctx, args)
+}
+
+// commands answers `dokku help` and `dokku expose:help`.
+func (h *Host) commands(ctx context.Context, args []string) error {
+	command := strings.Join(args[:min(1, len(args))], "")
+	switch command {
+	case "help":
+		all, err := dokku.HelpAll()
+		if err != nil {
+			return err
+		}
+		_, err = io.WriteString(h.stdout, help().Lines(all))
+		return err
+	case dokku.Plugin, dokku.Plugin + ":help":
+		return h.subcommand(ctx, "help", args[1:])
+	}
+	return h.env.NotImplemented()
+}

@@ -1,0 +1,220 @@
+package settings
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"dokku-expose/deploy"
+)
+
+// Global stands for the whole host where an app's name is expected; it is Dokku's word for it.
+const Global = "--global"
+
+// Scope says where a setting can be set.
+type Scope int
+
+const (
+	// Both is for an app or, for all apps that have none of their own, for the host.
+	Both Scope = iota
+	// AppOnly is for an app.
+	AppOnly
+	// GlobalOnly is for the host.
+	GlobalOnly
+)
+
+// Key is one setting.
+type Key struct {
+	Name  string
+	Scope Scope
+	// Default is its text when it is not set. That of engine is empty: it depends on what is installed.
+	Default string
+	// Doc says in a few words what it is for, and what it can be.
+	Doc string
+
+	// put parses the text and puts the value into its place.
+	put func(v *Values, text string) error
+}
+
+// Values are the settings in force for an app.
+type Values struct {
+	// Engine is "haproxy", "builtin", or "" for haproxy if it is installed, else builtin.
+	Engine   string
+	Upstream deploy.Upstream
+	// PortsFile is a clean relative path with slashes, or IgnorePorts.
+	PortsFile string
+	// CheckTimeout is how long the private ports of a new container may take to accept; 0 asks for no check.
+	CheckTimeout time.Duration
+	Hold         time.Duration
+	DrainWait    time.Duration
+	// OldConnections is how long connections may stay on containers that are no longer current, or KeepOld.
+	OldConnections time.Duration
+	WorkerDeadline time.Duration
+	// HealthCheck is an interval; 0 is off.
+	HealthCheck time.Duration
+	// StatsListen is where HAProxy's statistics page listens.
+	StatsListen netip.AddrPort
+	Policy      deploy.Policy
+}
+
+const (
+	// IgnorePorts is the ports-file of an app whose PORTS is not to be read.
+	IgnorePorts = "ignore"
+	// KeepOld lets old connections stay until they end by themselves.
+	KeepOld time.Duration = -1
+)
+
+// The longest time that HAProxy can count is 2^31-1 milliseconds, a little less than 25 days.
+const longest = 24 * 24 * time.Hour
+
+var keys = []Key{
+	{
+		Name: "engine", Scope: GlobalOnly,
+		Doc: "what serves the ports: haproxy or builtin (default: haproxy if it is installed)",
+		put: word(func(v *Values) *string { return &v.Engine }, "haproxy", "builtin"),
+	},
+	{
+		Name: "upstream", Default: "auto",
+		Doc: "how containers are reached: auto, direct or published",
+		put: word(func(v *Values) *deploy.Upstream { return &v.Upstream },
+			deploy.UpstreamAuto, deploy.UpstreamDirect, deploy.UpstreamPublished),
+	},
+	{
+		Name: "ports-file", Scope: AppOnly, Default: "PORTS",
+		Doc: "path of the PORTS file in the repository, or ignore",
+		put: putPortsFile,
+	},
+	{
+		Name: "check-timeout", Default: "30s",
+		Doc: "how long a new container's private ports may take to accept; 0 does not check them",
+		put: duration(func(v *Values) *time.Duration { return &v.CheckTimeout }, 0, time.Hour),
+	},
+	{
+		Name: "hold", Default: "10s",
+		Doc: "how long a new connection waits while no container is up",
+		put: duration(func(v *Values) *time.Duration { return &v.Hold }, 0, time.Hour),
+	},
+	{
+		Name: "drain-wait", Default: "0",
+		Doc: "how long a deploy waits for the old containers' connections to end",
+		put: duration(func(v *Values) *time.Duration { return &v.DrainWait }, 0, 24*time.Hour),
+	},
+	{
+		Name: "old-connections", Default: "keep",
+		Doc: "connections on old containers: keep, or cut them after a time",
+		put: putOldConnections,
+	},
+	{
+		Name: "worker-deadline", Scope: GlobalOnly, Default: "24h",
+		Doc: "how long an old HAProxy worker may keep its connections after a reload",
+		put: duration(func(v *Values) *time.Duration { return &v.WorkerDeadline }, time.Second, longest),
+	},
+	{
+		Name: "health-check", Default: "2s",
+		Doc: "interval of the connect check on running containers; 0 is off",
+		put: putHealthCheck,
+	},
+	{
+		Name: "stats-listen", Scope: GlobalOnly, Default: "127.0.0.1:8404",
+		Doc: "address and port of HAProxy's statistics page",
+		put: putStatsListen,
+	},
+	{
+		Name: "reserved-ports", Default: "22,80,443",
+		Doc: "ports that no app gets unless its own allowed-ports has them: ports and ranges, or none",
+		put: putReserved,
+	},
+	{
+		Name: allowedPorts, Default: "1-65535",
+		Doc: "ports that apps may ask for; of an app: ports that it may have beside those: ports and ranges, or none",
+		put: putAllowed,
+	},
+	{
+		Name: "allow-bind", Default: "any",
+		Doc: "addresses that apps may bind: addresses and networks, or any",
+		put: putBind,
+	},
+	{
+		Name: "max-ports", Default: "1024",
+		Doc: "how many public ports an app may have",
+		put: putMax,
+	},
+}
+
+// Beside the settings an app's file has what other commands set.
+const (
+	mappingsKey = "mappings"
+	disabledKey = "disabled"
+)
+
+// allowedPorts is also what lets an app have a reserved port.
+const allowedPorts = "allowed-ports"
+
+// Keys returns all settings in the order of their documentation.
+func Keys() []Key { return slices.Clone(keys) }
+
+// in tells whether the setting can be set in the file of scope, which is an app's name or [Global].
+func (k Key) in(scope string) bool {
+	return k.Scope == Both || (k.Scope == GlobalOnly) == (scope == Global)
+}
+
+// misplaced says where a setting that can't be set in this scope belongs.
+func (k Key) misplaced() error {
+	if k.Scope == GlobalOnly {
+		return fmt.Errorf("%s is a setting of the whole host: dokku expose:set %s %s VALUE", k.Name, Global, k.Name)
+	}
+	return fmt.Errorf("%s is a setting of a single app: dokku expose:set APP %s VALUE", k.Name, k.Name)
+}
+
+func findKey(name string) (Key, bool) {
+	i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == name })
+	if i < 0 {
+		return Key{}, false
+	}
+	return keys[i], true
+}
+
+// unknown says which settings there are in this scope, and which of them may have been meant. Others are names that the
+// place knows beside them.
+func unknown(name, scope string, others ...string) error {
+	var known []string
+	for _, k := range keys {
+		if k.in(scope) {
+			known = append(known, k.Name)
+		}
+	}
+	known = append(known, others...)
+	meant := ""
+	for _, k := range known {
+		if distance(name, k) <= 2 && (meant == "" || distance(name, k) < distance(name, meant)) {
+			meant = k
+		}
+	}
+	if meant != "" {
+		meant = fmt.Sprintf("did you mean %s? ", meant)
+	}
+	return fmt.Errorf("there is no setting %q: %sknown are %s", name, meant, strings.Join(known, ", "))
+}
+
+// distance is how many letters must be added, removed or changed to make b of a (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, diagonal+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,186 @@
+// Package state keeps the little that dokku-expose must remember of each app and that nothing else tells: which PORTS
+// belongs to which image, which of them is in force, whether an operator stopped the app, and the deploy that is on its
+// way. One JSON file an app, always written whole and atomically, only by a holder of the host-wide lock.
+//
+// It knows nothing of containers or routes: what can be read from Docker, Dokku or the engine is read there.
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/renameio/v2"
+
+	"dokku-expose/hooks/dokku"
+)
+
+// Ports is a PORTS file as it was read for an image.
+type Ports struct {
+	// File is its name, for messages: "PORTS".
+	File string `json:"file"`
+	// Text is its content; "" is no mapping.
+	Text string `json:"text"`
+}
+
+// Place is one CONTAINER file of Dokku's: see deploy.Place.
+type Place struct {
+	Process   string `json:"process"`
+	Dyno      string `json:"dyno"`
+	Container string `json:"container"`
+}
+
+// Deploy is a deploy on its way.
+type Deploy struct {
+	// Process is the one that makes the deploy: when it is gone, so is the deploy.
+	Process dokku.Process `json:"process"`
+	// Before are the app's places when the deploy began.
+	Before []Place `json:"before,omitempty"`
+	// Retired are containers that Dokku is about to stop.
+	Retired []string `json:"retired,omitempty"`
+	// FromImage tells that the app's own files are in the image only (git:from-image).
+	FromImage bool `json:"from_image,omitempty"`
+	// Pending is what the deploy's source tree or image brought, nil while nothing was read.
+	Pending *Ports `json:"pending,omitempty"`
+}
+
+// App is what is remembered of an app. The zero value is an app of which nothing is.
+type App struct {
+	// Current is the id of the image whose PORTS is in force.
+	Current string `json:"current,omitempty"`
+	// Images holds the PORTS of each image that has a container or may get one, by image id.
+	Images map[string]Ports `json:"images,omitempty"`
+	// Stopped tells that an operator stopped the app.
+	Stopped bool `json:"stopped,omitempty"`
+	// Deploy is nil when none is on its way. One whose process has died is over; Load leaves it out.
+	Deploy *Deploy `json:"deploy,omitempty"`
+}
+
+// empty tells whether there is nothing worth remembering.
+func (a App) empty() bool {
+	for _, ports := range a.Images {
+		if ports.Text != "" {
+			return false
+		}
+	}
+	return a.Deploy == nil && !a.Stopped
+}
+
+// PutImage keeps the PORTS of an image.
+func (a *App) PutImage(image string, ports Ports) {
+	if a.Images == nil {
+		a.Images = make(map[string]Ports)
+	}
+	a.Images[image] = ports
+}
+
+// Store is the folder of the state files.
+type Store struct {
+	Dir string
+}
+
+func (s Store) path(app string) (string, error) {
+	if err := dokku.ValidName(app); err != nil {
+		return "", err
+	}
+	return filepath.Join(s.Dir, app+".json"), nil
+}
+
+// Apps returns the names of all apps of which something is remembered.
+func (s Store) Apps() ([]string, error) {
+	entries, err := os.ReadDir(s.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var apps []string
+	for _, e := range entries {
+		if app, ok := strings.CutSuffix(e.Name(), ".json"); ok && dokku.ValidName(app) == nil {
+			apps = append(apps, app)
+		}
+	}
+	return apps, nil
+}
+
+// Known tells, at the cost of one system call, whether anything is remembered of the app.
+func (s Store) Known(app string) bool {
+	path, err := s.path(app)
+	if err != nil {
+		return false
+	}
+	_, err = os.Stat(path)
+	return err == nil
+}
+
+// Load reads what is remembered of an app; nothing is no error. A deploy whose process has died is left out.
+func (s Store) Load(app string) (App, error) {
+	path, err := s.path(app)
+	if err != nil {
+		return App{}, err
+	}
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return App{}, nil
+	}
+	if err != nil {
+		return App{}, err
+	}
+	var a App
+	if err := json.Unmarshal(text, &a); err != nil {
+		return App{}, fmt.Errorf("%s: %w; deploy the app again to have it written anew: dokku ps:rebuild %s", path, err, app)
+	}
+	if a.Deploy != nil && !a.Deploy.Process.Alive() {
+		a.Deploy = nil
+	}
+	return a, nil
+}
+
+// Save writes what is to be remembered of an app, and removes the file when that is nothing.
+func (s Store) Save(app string, a App) error {
+	path, err := s.path(app)
+	if err != nil {
+		return err
+	}
+	if a.empty() {
+		return s.Remove(app)
+	}
+	text, err := json.MarshalIndent(a, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
+		return err
+	}
+	return renameio.WriteFile(path, append(text, '\n'), 0o600)
+}
+
+// Remove forgets an app.
+func (s Store) Remove(app string) error {
+	path, err := s.path(app)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Rename hands what is remembered of an app over to its new name. The new app is not stopped and has no deploy yet.
+func (s Store) Rename(from, to string) error {
+	a, err := s.Load(from)
+	if err != nil {
+		return err
+	}
+	a.Stopped, a.Deploy = false, nil
+	if err := s.Save(to, a); err != nil {
+		return err
+	}
+	return s.Remove(from)
+}

@@ -1,0 +1,217 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"dokku-expose/deploy"
+	"dokku-expose/hooks/dokku"
+	"dokku-expose/hooks/state"
+)
+
+// postDeploy is the switch: the PORTS of the deployed containers' image comes into force, and new connections go to the
+// new containers only. When it returns an error Dokku leaves the old containers alone, and so do we.
+//
+//	post-deploy APP "" "" IMAGE_TAG
+func postDeploy(ctx context.Context, h *Host, args []string) error {
+	app := args[0]
+	if !h.concerns(app) {
+		return nil
+	}
+	scheduler, err := h.env.Scheduler(app)
+	if err != nil {
+		return err
+	}
+	if scheduler != dokku.DockerLocal {
+		h.out.Warn("%s: its public ports are left alone: they need the scheduler %s, and the app is on %s", app, dokku.DockerLocal, scheduler)
+		return nil
+	}
+	if err := h.awaitUngated(ctx, app); err != nil {
+		return err
+	}
+	var outcome deploy.Outcome
+	err = h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
+		before, err := h.state.Load(app)
+		if err != nil {
+			return err
+		}
+		after, err := h.promoted(ctx, app, before)
+		if err != nil {
+			return err
+		}
+		if err := h.state.Save(app, after); err != nil {
+			return err
+		}
+		outcome, err = h.reconcile(ctx, lock)
+		if err == nil {
+			err = failures(outcome, app)
+		}
+		if err != nil {
+			// The deploy has failed: what was in force before it is in force again as soon as its process has ended.
+			return errors.Join(err, h.state.Save(app, before))
+		}
+		return nil
+	})
+	h.tell(outcome, app)
+	if err != nil {
+		return fmt.Errorf("the public ports of %s were not all switched; its old containers are left running: %w", app, err)
+	}
+	return nil
+}
+
+// promoted is what is to be remembered of an app once the deploy on its way has ended well.
+func (h *Host) promoted(ctx context.Context, app string, remembered state.App) (state.App, error) {
+	places, err := h.places(app)
+	if err != nil {
+		return state.App{}, err
+	}
+	client, err := h.docker()
+	if err != nil {
+		return state.App{}, err
+	}
+	containers, err := client.Containers(ctx)
+	if err != nil {
+		return state.App{}, err
+	}
+	after := state.App{Current: remembered.Current, Images: make(map[string]state.Ports)}
+	used := make(map[string]bool)
+	for _, c := range containers {
+		if c.App != app {
+			continue
+		}
+		used[c.Image] = true
+		deployed := slices.ContainsFunc(places, func(p deploy.Place) bool { return p.Container == c.ID })
+		if _, known := remembered.Images[c.Image]; known && deployed && c.Running {
+			after.Current = c.Image
+		}
+	}
+	for image, ports := range remembered.Images {
+		if used[image] || image == after.Current {
+			after.Images[image] = ports
+		}
+	}
+	return after, nil
+}
+
+// awaitUngated waits for new containers that no check has looked at (checks disabled or skipped, or a gate that is off)
+// to accept, at the most as long as the gate would have. The switch is made in any case.
+func (h *Host) awaitUngated(ctx context.Context, app string) error {
+	values, err := h.settings.Effective(app)
+	if err != nil {
+		return err
+	}
+	client, err := h.docker()
+	if err != nil {
+		return err
+	}
+	places, err := h.places(app)
+	if err != nil {
+		return err
+	}
+	deadline := time.Now().Add(values.CheckTimeout)
+	for _, p := range places {
+		for {
+			container, err := find(ctx, client, p.Container)
+			if err != nil || !container.Running {
+				break
+			}
+			claims, err := h.claimsOfContainer(app, p.Process, container)
+			if err != nil {
+				return err
+			}
+			if allAccept(ctx, container, values.Upstream, claims) || time.Now().After(deadline) {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(gateRetry):
+			}
+		}
+	}
+	return nil
+}
+
+func allAccept(ctx context.Context, c deploy.Container, upstream deploy.Upstream, claims []deploy.Claim) bool {
+	for _, claim := range claims {
+		addr, err := c.Addr(upstream, claim.Private)
+		if err != nil || deploy.Accepts(ctx, addr, 0) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// failures are the problems of an app that mean that something was not switched. That a container of a deploy without
+// checks is slow to start is none: its connections are held.
+func failures(outcome deploy.Outcome, app string) error {
+	var errs []error
+	_, problems := outcome.Of(app)
+	for _, p := range problems {
+		if !errors.Is(p, deploy.ErrNotAccepting) {
+			errs = append(errs, p)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// tell prints which public ports of an app lead where now.
+func (h *Host) tell(outcome deploy.Outcome, app string) {
+	routes, problems := outcome.Of(app)
+	for _, p := range problems {
+		if errors.Is(p, deploy.ErrNotAccepting) {
+			h.out.Warn("%s", p.Error())
+		}
+	}
+	if len(routes) == 0 {
+		return
+	}
+	h.out.Step("Public ports of %s", app)
+	for _, line := range summary(routes) {
+		h.out.Detail("%s", line)
+	}
+	if outcome.Applied.Reload != "" {
+		h.out.Detail("HAProxy was reloaded: %s", outcome.Applied.Reload)
+	}
+}
+
+// summary writes routes shortly, those with the same containers on one line.
+func summary(routes []deploy.Route) []string {
+	var (
+		order []string
+		names = make(map[string][]string)
+		ports = make(map[string][]uint16)
+	)
+	for _, r := range routes {
+		to := "no container; new connections are held"
+		if len(r.Servers) > 0 {
+			var servers []string
+			for _, s := range r.Servers {
+				servers = append(servers, fmt.Sprintf("%s (%.12s)", s.Dyno, s.Container))
+			}
+			to = strings.Join(servers, ", ")
+		}
+		if _, seen := names[to]; !seen {
+			order = append(order, to)
+			names[to] = nil
+		}
+		if r.Listen.IP.IsValid() {
+			names[to] = append(names[to], r.Listen.String())
+		} else {
+			ports[to] = append(ports[to], r.Listen.Port)
+		}
+	}
+	var lines []string
+	for _, to := range order {
+		from := names[to]
+		if len(ports[to]) > 0 {
+			from = append([]string{ranges(ports[to])}, from...)
+		}
+		lines = append(lines, strings.Join(from, ", ")+" -> "+to)
+	}
+	return lines
+}

@@ -1,0 +1,154 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"dokku-expose/deploy"
+	"dokku-expose/portsfile"
+)
+
+// exposed is one mapping of an app as commands show it.
+type exposed struct {
+	App     string `json:"app"`
+	Public  string `json:"public"`
+	Private string `json:"private"`
+	Process string `json:"process"`
+	// From is where it comes from: "PORTS line 3", "expose:add".
+	From string `json:"from"`
+	// State is "serving", "held", "closed", or why nobody could tell.
+	State string `json:"state"`
+	// Containers are the dynos that get new connections.
+	Containers []string `json:"containers"`
+}
+
+// view shows mappings beside what the engine and Docker say at this moment.
+type view struct {
+	serving    map[deploy.Listen]deploy.Service
+	containers []deploy.Container
+	// err is why the two could not be asked.
+	err error
+}
+
+// look asks the engine and Docker. What can't be asked is shown as such: a list must not fail since HAProxy is down.
+func (h *Host) look(ctx context.Context) view {
+	var v view
+	engine, err := h.engine()
+	if err == nil {
+		v.serving, err = engine.Serving(ctx)
+	}
+	client, dockerErr := h.docker()
+	if dockerErr == nil {
+		v.containers, dockerErr = client.Containers(ctx)
+	}
+	v.err = errors.Join(err, dockerErr)
+	return v
+}
+
+// exposed lists the mappings in force of an app.
+func (h *Host) exposed(app string, v view) ([]exposed, error) {
+	a, err := h.app(app)
+	if err != nil {
+		return nil, err
+	}
+	remembered, err := h.state.Load(app)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		list  []exposed
+		ports = remembered.Images[remembered.Current]
+	)
+	entries, err := portsfile.Parse(ports.File, []byte(ports.Text))
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		list = append(list, v.exposed(a, e.Mapping, fmt.Sprintf("%s line %d", ports.File, e.Line)))
+	}
+	set, err := h.settings.Load(app)
+	if err != nil {
+		return list, err
+	}
+	for _, m := range set.Mappings {
+		list = append(list, v.exposed(a, m, operatorWhere))
+	}
+	return list, nil
+}
+
+func (v view) exposed(a deploy.App, m portsfile.Mapping, from string) exposed {
+	e := exposed{
+		App: a.Name, Public: publicSide(m), Private: m.Private.String(), Process: m.Process, From: from, Containers: []string{},
+	}
+	total, listening := 0, 0
+	for public := range m.Ports() {
+		total++
+		service, ok := v.serving[deploy.Listen{IP: m.Bind, Port: public}]
+		if !ok || service.App != a.Name {
+			continue
+		}
+		listening++
+		for _, dyno := range v.dynos(a.Name, service) {
+			if !slices.Contains(e.Containers, dyno) {
+				e.Containers = append(e.Containers, dyno)
+			}
+		}
+	}
+	slices.Sort(e.Containers)
+	switch {
+	case v.err != nil:
+		e.State = "unknown"
+	case listening == total && len(e.Containers) > 0:
+		e.State = "serving"
+	case listening == total:
+		e.State = "held"
+	case listening > 0:
+		e.State = fmt.Sprintf("%d of %d ports open", listening, total)
+	case a.Off != "":
+		e.State = a.Off
+	default:
+		e.State = "closed"
+	}
+	return e
+}
+
+// dynos names the containers behind a service.
+func (v view) dynos(app string, service deploy.Service) []string {
+	var dynos []string
+	for _, addr := range service.Servers {
+		name := addr.String()
+		for _, c := range v.containers {
+			if c.App == app && c.Owns(addr) {
+				name = c.Dyno
+			}
+		}
+		dynos = append(dynos, name)
+	}
+	return dynos
+}
+
+// columns writes rows under headings, each column as wide as it needs to be.
+func columns(rows [][]string) string {
+	var widths []int
+	for _, row := range rows {
+		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], len([]rune(cell)))
+		}
+	}
+	var b strings.Builder
+	for _, row := range rows {
+		var line strings.Builder
+		for i, cell := range row {
+			fmt.Fprintf(&line, "%-*s  ", widths[i], cell)
+		}
+		b.WriteString(strings.TrimRight(line.String(), " "))
+		b.WriteByte('\n')
+	}
+	return b.String()
+}

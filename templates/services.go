@@ -1,0 +1,10 @@
+// Package templates holds the texts that the program renders: HAProxy's configuration and the service manager's files. It knows
+// nothing of what is put into them.
+package templates
+
+import "embed"
+
+// Services holds the files of service managers that keep HAProxy running, text/template each.
+//
+//go:embed dokku-expose-haproxy.service dokku-expose-haproxy.run
+var Services embed.FS
