@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -136,9 +135,3 @@ func control(c syscall.RawConn, f func(fd int) error) error {
 	var err error
 	return errors.Join(c.Control(func(fd uintptr) { err = f(int(fd)) }), err)
 }
-
-// HasIPv6 tells whether sockets of IPv6 can be opened on this host.
-var HasIPv6 = sync.OnceValue(func() bool {
-	l, err := net.Listen("tcp6", "[::1]:0")
-	return err == nil && l.Close() == nil
-})
