@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -50,6 +51,9 @@ func newRoute(app string, listen deploy.Listen, checks chan struct{}) *route {
 func (r *route) update(spec deploy.Route) (gone []*upstream, switched bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.active && same(r.spec, spec) {
+		return nil, false
+	}
 	before := r.addrs()
 	old := slices.Concat(r.current, r.retired)
 	r.current, r.retired = nil, nil
@@ -79,6 +83,11 @@ func (r *route) update(spec deploy.Route) (gone []*upstream, switched bool) {
 	return gone, switched
 }
 
+func same(a, b deploy.Route) bool {
+	return a.Process == b.Process && a.Hold == b.Hold && a.HealthCheck == b.HealthCheck && a.CutOld == b.CutOld &&
+		slices.Equal(a.Servers, b.Servers)
+}
+
 // upstream takes the server out of old, or makes it when it is not there.
 func (r *route) upstream(old *[]*upstream, s deploy.Server) *upstream {
 	i := slices.IndexFunc(*old, func(u *upstream) bool { return u.is(s) })
@@ -90,9 +99,11 @@ func (r *route) upstream(old *[]*upstream, s deploy.Server) *upstream {
 	switch {
 	case !u.retiredAt.IsZero():
 		u.revive(s)
-	case s.Proven:
-		u.dyno, u.up, u.proven = s.Dyno, true, true
+	// What was proven before is left to the engine's own checks: in the table it may be so only because it is served already.
+	case s.Proven && !u.proven:
+		u.up, u.proven = true, true
 	}
+	u.dyno = s.Dyno
 	return u
 }
 
@@ -159,12 +170,13 @@ func (r *route) wake() {
 	r.changed = make(chan struct{})
 }
 
-func (r *route) addrs() []string {
-	var addrs []string
+// addrs are those of the current servers, in order.
+func (r *route) addrs() []netip.AddrPort {
+	var addrs []netip.AddrPort
 	for _, u := range r.current {
-		addrs = append(addrs, u.addr.String())
+		addrs = append(addrs, u.addr)
 	}
-	slices.Sort(addrs)
+	slices.SortFunc(addrs, netip.AddrPort.Compare)
 	return addrs
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"dokku-expose/deploy"
 	"dokku-expose/proxy/tcp"
@@ -26,9 +27,10 @@ var errSuperseded = errors.New("another daemon has taken over")
 // Server serves a table. It implements [deploy.Engine] for the process that it is in; its methods may be called from any
 // goroutine. [Server.Close] must be called.
 type Server struct {
-	log    *slog.Logger
-	limit  *limiter
-	checks chan struct{}
+	log     *slog.Logger
+	limit   *limiter
+	checks  chan struct{}
+	started time.Time
 
 	// mu keeps changes apart: one Apply, or one handover, at a time.
 	mu        sync.Mutex
@@ -55,7 +57,7 @@ func NewServer(maxConnections int, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	return &Server{
-		log: log, limit: limit, checks: make(chan struct{}, checksAtOnce),
+		log: log, limit: limit, checks: make(chan struct{}, checksAtOnce), started: time.Now(),
 		listeners: make(map[deploy.Listen]*listener), routes: make(map[routeKey]*route),
 	}, nil
 }
@@ -67,6 +69,9 @@ func (s *Server) Name() string { return EngineName }
 func (s *Server) Serving(context.Context) (map[deploy.Listen]deploy.Service, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.retired {
+		return nil, errSuperseded
+	}
 	serving := make(map[deploy.Listen]deploy.Service, len(s.listeners))
 	for listen, l := range s.listeners {
 		r := l.route.Load()
@@ -184,23 +189,36 @@ func (s *Server) route(spec deploy.Route) *route {
 	return r
 }
 
-// adopt serves the table of another server with that one's listeners. Those that it has no route for are closed.
-func (s *Server) adopt(t deploy.Table, sockets map[deploy.Listen]*tcp.Listener) error {
+// adopt serves the table of another server with that one's sockets, one for each route.
+func (s *Server) adopt(t deploy.Table, sockets []*tcp.Listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, spec := range t.Routes {
-		socket := sockets[spec.Listen]
-		if socket == nil {
-			return fmt.Errorf("no socket for the public port %s of %s was handed over", spec.Listen, spec.App)
-		}
-		delete(sockets, spec.Listen)
-		l := newListener(spec.Listen, socket, s.limit, s.log)
+	for i, spec := range t.Routes {
+		l := newListener(spec.Listen, sockets[i], s.limit, s.log)
 		s.lead(l, spec)
 		s.accept(l)
 	}
 	s.table = t
 	s.limit.resize(len(s.listeners))
-	return nil
+}
+
+// provenTable is the table in force, with what has been learned of its servers since. mu is held.
+func (s *Server) provenTable() deploy.Table {
+	t := deploy.Table{Routes: slices.Clone(s.table.Routes)}
+	for i := range t.Routes {
+		spec := &t.Routes[i]
+		spec.Servers = slices.Clone(spec.Servers)
+		proven := s.route(*spec).serving()
+		for j := range spec.Servers {
+			spec.Servers[j].Proven = slices.Contains(proven, spec.Servers[j].Addr)
+		}
+	}
+	return t
+}
+
+func (s *Server) connections() int {
+	n, _ := s.limit.counts()
+	return n
 }
 
 // retire stops listening for good. Connections go on, and those that are held are still served. mu is held.
@@ -219,19 +237,24 @@ func (s *Server) follow(t deploy.Table) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	wanted := make(map[routeKey]bool, len(t.Routes))
+	var gone []*upstream
 	for _, spec := range t.Routes {
 		key := routeKey{spec.App, spec.Listen}
 		wanted[key] = true
 		if r := s.routes[key]; r != nil {
 			// Its successor checks already.
 			spec.HealthCheck = 0
-			r.update(spec)
+			old, _ := r.update(spec)
+			gone = append(gone, old...)
 		}
 	}
 	for key, r := range s.routes {
 		if !wanted[key] {
-			r.deactivate()
+			gone = append(gone, r.deactivate()...)
 		}
+	}
+	for _, u := range gone {
+		u.dials.Wait()
 	}
 }
 
@@ -264,8 +287,7 @@ func (s *Server) drain(ctx context.Context) int {
 		select {
 		case <-ended:
 		case <-ctx.Done():
-			left, _ := s.limit.counts()
-			return left
+			return s.connections()
 		}
 	}
 }
