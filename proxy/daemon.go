@@ -208,7 +208,8 @@ func (d *daemon) handOver(w wire) (done bool, err error) {
 		return false, fmt.Errorf("a successor did not take over, so this daemon goes on: %w", err)
 	}
 	d.log.Info("another daemon has taken over", "connections", s.connections())
-	err = errors.Join(s.retire(), d.listener.Close())
+	s.retire()
+	err = d.stopListening()
 	close(d.superseded)
 	return true, errors.Join(err, w.send(d.answer(response{})))
 }

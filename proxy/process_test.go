@@ -30,11 +30,8 @@ type processConfig struct {
 	// Truth is a file with the table that the daemon makes real at its start, and on SIGHUP.
 	Truth string
 	// Master has it be a master with a worker.
-	Master bool
-	// Files is its limit of open files, 0 for the usual one.
-	Files          uint64
-	MaxConnections int
-	Linger, Drain  time.Duration
+	Master        bool
+	Linger, Drain time.Duration
 }
 
 func TestMain(m *testing.M) {
@@ -65,11 +62,6 @@ func beDaemon(text string, log *slog.Logger) error {
 		command.Stdout, command.Stderr = os.Stdout, os.Stderr
 		return Master(command, log)
 	}
-	if c.Files > 0 {
-		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: c.Files, Max: c.Files}); err != nil {
-			return err
-		}
-	}
 	orphaned, err := MasterGone()
 	if err != nil {
 		return err
@@ -80,7 +72,7 @@ func beDaemon(text string, log *slog.Logger) error {
 	signal.Notify(hup, syscall.SIGHUP)
 	return Run(ctx, Options{
 		Control: c.Control, Version: "test", Log: log,
-		Linger: c.Linger, Drain: c.Drain, MaxConnections: c.MaxConnections, Orphaned: orphaned,
+		Linger: c.Linger, Drain: c.Drain, Orphaned: orphaned,
 		Ready: func() {
 			if c.Truth == "" {
 				fmt.Println(readyLine, os.Getpid())
@@ -130,16 +122,13 @@ func startProcess(t testing.TB, c processConfig) *process {
 	}
 	p := &process{t: t, command: exec.Command(os.Args[0]), ready: make(chan int, 100), ended: make(chan error, 1)}
 	p.command.Env = append(os.Environ(), daemonEnv+"="+string(text))
-	p.command.Stderr = t.Output()
 	// A group of its own, so that a worker without a master ends with the test too.
 	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, in, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.command.Stdout = in
-	// Stderr is a pipe that a worker without a master keeps open.
-	p.command.WaitDelay = time.Second
+	p.command.Stdout, p.command.Stderr = in, in
 	if err := p.command.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -152,6 +141,8 @@ func startProcess(t testing.TB, c processConfig) *process {
 			var pid int
 			if _, err := fmt.Sscanf(lines.Text(), readyLine+" %d", &pid); err == nil {
 				p.ready <- pid
+			} else {
+				t.Log(lines.Text())
 			}
 		}
 	}()

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"dokku-expose/deploy"
@@ -40,6 +42,8 @@ type Options struct {
 // Run is a daemon's life. It ends when ctx does, or when another daemon has taken over and the connections of this one have
 // ended; that is no error.
 func Run(ctx context.Context, o Options) error {
+	// Whoever reads the log may have gone before this process: that must not end it, and its connections.
+	signal.Ignore(syscall.SIGPIPE)
 	server, err := NewServer(o.MaxConnections, o.Log)
 	if err != nil {
 		return err
@@ -47,7 +51,8 @@ func Run(ctx context.Context, o Options) error {
 	d := newDaemon(server, o.Version, o.Log)
 	if err := d.open(ctx, o.Control); err != nil {
 		d.predecessors.close()
-		return errors.Join(err, server.Close(expired()))
+		server.Close(expired())
+		return err
 	}
 	serving := make(chan struct{})
 	go func() {
@@ -67,7 +72,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	err = errors.Join(err, d.stopListening())
 	<-serving
-	err = errors.Join(err, server.Close(drain))
+	server.Close(drain)
 	d.close()
 	return err
 }

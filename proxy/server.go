@@ -115,8 +115,7 @@ func (s *Server) apply(t deploy.Table) (applied deploy.Applied, err error) {
 	var gone []*upstream
 	for listen, l := range s.listeners {
 		if !wanted[listen] {
-			err = errors.Join(err, l.close())
-			delete(s.listeners, listen)
+			s.close(l)
 			gone = append(gone, l.route.Load().deactivate()...)
 			s.log.Info("closed", "port", listen.String(), "app", l.route.Load().app)
 		}
@@ -222,14 +221,19 @@ func (s *Server) connections() int {
 }
 
 // retire stops listening for good. Connections go on, and those that are held are still served. mu is held.
-func (s *Server) retire() error {
+func (s *Server) retire() {
 	s.retired = true
-	var err error
-	for listen, l := range s.listeners {
-		err = errors.Join(err, l.close())
-		delete(s.listeners, listen)
+	for _, l := range s.listeners {
+		s.close(l)
 	}
-	return err
+}
+
+// close stops listening at one address.
+func (s *Server) close(l *listener) {
+	delete(s.listeners, l.listen)
+	if err := l.close(); err != nil {
+		s.log.Error("close", "port", l.listen.String(), "error", err)
+	}
 }
 
 // follow has the connections of a retired server treated as the table wants that its successor serves.
@@ -259,9 +263,9 @@ func (s *Server) follow(t deploy.Table) {
 }
 
 // Close stops listening and lets the connections go on until ctx ends; those that are left are then reset.
-func (s *Server) Close(ctx context.Context) error {
+func (s *Server) Close(ctx context.Context) {
 	s.mu.Lock()
-	err := s.retire()
+	s.retire()
 	s.mu.Unlock()
 	s.running.Wait()
 	if left := s.drain(ctx); left > 0 {
@@ -274,7 +278,6 @@ func (s *Server) Close(ctx context.Context) error {
 	for _, r := range s.routes {
 		r.deactivate()
 	}
-	return err
 }
 
 // drain waits until there is no connection or ctx ends, and returns how many are left.

@@ -37,10 +37,9 @@ func TestThousandRoutesAppliedAThousandTimes(t *testing.T) {
 	s := newServer(t, 0)
 	v1, v2 := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2")
 	var table []deploy.Route
-	port := enginetest.FreePort(t)
 	for i := range routes {
-		r := routeTo(fmt.Sprintf("app%d", i), port, v1)
-		// Each has an address of its own, so that one free port is enough.
+		// On addresses that nobody else uses, and ports that other tests don't choose.
+		r := routeTo(fmt.Sprintf("app%d", i), uint16(30001+i), v1)
 		r.HealthCheck = time.Minute
 		r.Listen.IP = netip.AddrFrom4([4]byte{127, 7, byte(i >> 8), byte(i)})
 		table = append(table, r)
