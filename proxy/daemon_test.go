@@ -295,31 +295,46 @@ func TestEndDrainsAndThenCuts(t *testing.T) {
 	}
 }
 
-// Out of files, the daemon neither dies nor loses who waits, and serves them when there are files again.
+// Out of files, the daemon neither dies nor disturbs who is connected, and serves again when there are files.
 func TestOutOfFiles(t *testing.T) {
 	const files, n = 64, 60
 	control, port := controlPath(t), enginetest.FreePort(t)
 	p := startProcess(t, processConfig{Control: control})
-	c := NewClient(control, commands)
-	apply(t, c, routeTo("mail", port, enginetest.NewServer(t, "v1")))
+	r := routeTo("mail", port, enginetest.NewServer(t, "v1"))
+	// Who has been accepted can't be connected any more, and shall give the file back soon.
+	r.Hold = time.Second
+	apply(t, NewClient(control, commands), r)
+	var before []*client
+	for range 10 {
+		c := dialPort(t, port)
+		c.greeting()
+		before = append(before, c)
+	}
 	// Lowered behind its back: what the daemon allows itself by the limit that it was started with does not protect it.
 	limit := &unix.Rlimit{Cur: files, Max: files}
 	if err := unix.Prlimit(p.worker, unix.RLIMIT_NOFILE, limit, nil); err != nil {
 		t.Fatal(err)
 	}
-	var clients []*client
+	var crowd []*client
 	for range n {
-		clients = append(clients, dialPort(t, port))
+		crowd = append(crowd, dialPort(t, port))
 	}
 	eventually(t, "files have run out", func() bool {
 		links, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.worker))
 		return err == nil && len(links) >= files-1
 	})
-	// One after the other they make room.
-	for _, c := range clients {
-		c.greeting()
+	for _, c := range before {
 		c.echo()
+	}
+	for _, c := range crowd {
 		c.conn.Close()
+	}
+	eventually(t, "it serves again", func() bool {
+		line, err := dialPort(t, port).lines.ReadString('\n')
+		return err == nil && strings.HasPrefix(line, "v1 ")
+	})
+	for _, c := range before {
+		c.echo()
 	}
 }
 
