@@ -38,8 +38,10 @@ lint: ## golangci-lint (with the import rules) and shellcheck, where they are in
 	else echo "shellcheck is not installed (Debian: apt-get install shellcheck)"; fi
 
 fuzz: ## every fuzz test for FUZZTIME (30s)
-	@for package in $$($(GO) list ./...); do \
-	  for name in $$($(GO) test -list '^Fuzz' $$package | grep ^Fuzz || true); do \
+	@packages=$$($(GO) list ./...); \
+	for package in $$packages; do \
+	  tests=$$($(GO) test -list '^Fuzz' $$package); \
+	  for name in $$(grep ^Fuzz <<<"$$tests" || true); do \
 	    echo "$$package $$name"; $(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) $$package; \
 	  done; \
 	done

@@ -59,13 +59,18 @@ type Host interface {
 
 // Claims are all that the app holds against others: what the PORTS in force and its operator ask for, and what a deploy
 // on its way brings. PORTS of images that were never switched to hold nothing.
-func (a *App) Claims() []Claim {
+func (a App) Claims() []Claim {
 	claims := append([]Claim(nil), a.Operator...)
 	claims = append(claims, a.Images[a.Current]...)
 	if a.Deploying != nil {
 		claims = append(claims, a.Deploying.Pending...)
 	}
 	return claims
+}
+
+// Involved tells whether the app has, or may have, anything to do with public ports.
+func (a App) Involved() bool {
+	return a.Err != nil || len(a.Operator) > 0 || len(a.Images) > 0 || a.Deploying != nil
 }
 
 // Taken collects what all apps but the one called except hold.

@@ -32,6 +32,10 @@ var ErrKept = errors.New("the container before it goes on serving")
 // ErrNotAccepting tells that no container of a route accepts connections on its private port.
 var ErrNotAccepting = errors.New("does not accept connections yet; new ones are held until it does")
 
+// ErrAddressKept tells that a running container has no address of the kind that `upstream` wants, which may have been set
+// after it was created.
+var ErrAddressKept = errors.New("until then it goes on serving at the address where it does now")
+
 // Build makes the table that apps and containers ask for. serving is what the engine serves at this moment: a container
 // that does not accept connections never replaces one that does and is still the app's.
 func Build(ctx context.Context, apps []App, containers []Container, serving map[Listen]Service) (Table, []*Problem) {
@@ -127,8 +131,14 @@ func (b *builder) collect(drafts map[Listen]*draft, a *App, places []Place, clai
 			}
 			addr, err := c.Addr(a.Upstream, claim.Private)
 			if err != nil {
-				b.problem(a.Name, claim.Listen, fmt.Errorf("%s (%s): %w", p.Dyno, shortID(c.ID), err))
-				continue
+				err = fmt.Errorf("%s (%s): %w", p.Dyno, shortID(c.ID), err)
+				kept, ok := b.servedAt(a, claim.Listen, c)
+				if !ok {
+					b.problem(a.Name, claim.Listen, err)
+					continue
+				}
+				b.problem(a.Name, claim.Listen, fmt.Errorf("%w; %w", err, ErrAddressKept))
+				addr = kept
 			}
 			d.servers = append(d.servers, Server{Container: c.ID, Dyno: p.Dyno, Addr: addr})
 		}
@@ -214,7 +224,7 @@ func (b *builder) asServed(a *App) []*draft {
 		if service.App != a.Name {
 			continue
 		}
-		claim := Claim{App: a.Name, Listen: listen, Where: "served until now"}
+		claim := Claim{App: a.Name, Listen: listen}
 		list = append(list, &draft{app: a, claim: claim, servers: b.stillOwn(a, service)})
 	}
 	return list
@@ -235,6 +245,19 @@ func (b *builder) stillOwn(a *App, service Service) []Server {
 		}
 	}
 	return servers
+}
+
+// servedAt is the address of c that the engine serves now for a public address of the app, if there is one.
+func (b *builder) servedAt(a *App, listen Listen, c *Container) (netip.AddrPort, bool) {
+	service := b.serving[listen]
+	if service.App != a.Name {
+		return netip.AddrPort{}, false
+	}
+	i := slices.IndexFunc(service.Servers, c.Owns)
+	if i < 0 {
+		return netip.AddrPort{}, false
+	}
+	return service.Servers[i], true
 }
 
 // settle leaves out drafts whose address another app has a better right to: a claim in force goes before one that is not,

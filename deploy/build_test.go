@@ -71,7 +71,7 @@ func (s *scene) stop(id string) {
 }
 
 func claim(app string, public, private uint16, process string) Claim {
-	return Claim{App: app, Listen: Listen{Port: public}, Private: private, Process: process, Where: "PORTS line 1"}
+	return Claim{App: app, Listen: Listen{Port: public}, Private: private, Process: process, File: "PORTS", Line: 1}
 }
 
 func place(dyno, id string) Place {

@@ -12,30 +12,41 @@ type Claim struct {
 	Listen  Listen
 	Private uint16
 	Process string
-	// Where says who asked, for messages: "PORTS line 3", "expose:add".
-	Where string
+	// File and Line say where the app's PORTS asks for it. An operator's claim (`expose:add`) has neither.
+	File string
+	Line int
+}
+
+// Where says who asked, for messages: "PORTS line 3", "expose:add".
+func (c Claim) Where() string {
+	if c.File == "" {
+		return "expose:add"
+	}
+	return fmt.Sprintf("%s line %d", c.File, c.Line)
 }
 
 func (c Claim) String() string {
-	return fmt.Sprintf("%s (%s of %s)", c.Listen, c.Where, c.App)
+	return fmt.Sprintf("%s (%s of %s)", c.Listen, c.Where(), c.App)
 }
 
-// Claims expands a mapping, one claim for each of its ports.
-func Claims(app, where string, m portsfile.Mapping) []Claim {
-	claims := make([]Claim, 0, m.Public.Len())
-	for public, private := range m.Ports() {
-		claims = append(claims, Claim{
-			App: app, Listen: Listen{IP: m.Bind, Port: public}, Private: private, Process: m.Process, Where: where,
-		})
-	}
-	return claims
-}
+// OperatorClaims expands an operator's mapping, one claim for each of its ports.
+func OperatorClaims(app string, m portsfile.Mapping) []Claim { return expand(app, "", 0, m) }
 
 // FileClaims expands a whole PORTS file called name.
 func FileClaims(app, name string, entries []portsfile.Entry) []Claim {
 	var claims []Claim
 	for _, e := range entries {
-		claims = append(claims, Claims(app, fmt.Sprintf("%s line %d", name, e.Line), e.Mapping)...)
+		claims = append(claims, expand(app, name, e.Line, e.Mapping)...)
+	}
+	return claims
+}
+
+func expand(app, file string, line int, m portsfile.Mapping) []Claim {
+	claims := make([]Claim, 0, m.Public.Len())
+	for public, private := range m.Ports() {
+		claims = append(claims, Claim{
+			App: app, Listen: Listen{IP: m.Bind, Port: public}, Private: private, Process: m.Process, File: file, Line: line,
+		})
 	}
 	return claims
 }
@@ -46,12 +57,17 @@ type Conflict struct {
 }
 
 func (c *Conflict) Error() string {
-	if c.Want.App == c.Held.App {
+	want, held := c.Want, c.Held
+	if want.App == held.App {
 		return fmt.Sprintf("public port %s is asked for twice by %s: by %s (public port %s) and by %s; one of them has to go",
-			c.Want.Listen, c.Want.App, c.Held.Where, c.Held.Listen, c.Want.Where)
+			want.Listen, want.App, held.Where(), held.Listen, want.Where())
 	}
-	return fmt.Sprintf("public port %s (%s) belongs to the app %s already (%s, public port %s); free it there first, or use another port",
-		c.Want.Listen, c.Want.Where, c.Held.App, c.Held.Where, c.Held.Listen)
+	free := fmt.Sprintf("take it out of %s of %s and deploy that", held.File, held.App)
+	if held.File == "" {
+		free = fmt.Sprintf("free it there: dokku expose:remove %s %s", held.App, held.Listen)
+	}
+	return fmt.Sprintf("public port %s (%s) belongs to the app %s already (%s, public port %s); use another port, or %s",
+		want.Listen, want.Where(), held.App, held.Where(), held.Listen, free)
 }
 
 // Holders finds who holds which addresses. The zero value is empty and ready for use.

@@ -55,13 +55,13 @@ func TestConflictNamesHolder(t *testing.T) {
 		return m
 	}
 	var h Holders
-	h.Add(Claims("mail", "PORTS line 3", mapping("6000-6010:7000-7010"))...)
+	h.Add(expand("mail", "PORTS", 3, mapping("6000-6010:7000-7010"))...)
 
-	free := Claims("chat", "PORTS line 1", mapping("6011:1"))[0]
+	free := expand("chat", "PORTS", 1, mapping("6011:1"))[0]
 	if c := h.Conflict(free); c != nil {
 		t.Errorf("port 6011 is free, but: %v", c)
 	}
-	c := h.Conflict(Claims("chat", "PORTS line 2", mapping("127.0.0.1:6005:1"))[0])
+	c := h.Conflict(expand("chat", "PORTS", 2, mapping("127.0.0.1:6005:1"))[0])
 	if c == nil {
 		t.Fatal("no conflict on port 6005")
 	}

@@ -32,7 +32,7 @@ type Refusal struct {
 }
 
 func (r *Refusal) Error() string {
-	return fmt.Sprintf("public port %s (%s): %s; %s", r.Claim.Listen, r.Claim.Where, r.Reason, r.Remedy)
+	return fmt.Sprintf("public port %s (%s): %s; %s", r.Claim.Listen, r.Claim.Where(), r.Reason, r.Remedy)
 }
 
 // Check returns what the policy refuses of all that app asks for, one refusal for each claim at the most.

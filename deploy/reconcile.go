@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Reconciler makes the host's routes what Dokku, the operator and Docker say that they should be.
@@ -71,7 +72,8 @@ func (r *Reconciler) Plan(ctx context.Context) (Table, []*Problem, error) {
 		return Table{}, nil, err
 	}
 	var containers []Container
-	if len(apps) > 0 {
+	// A host without public ports needs no Docker either.
+	if slices.ContainsFunc(apps, App.Involved) {
 		if containers, err = r.Docker.Containers(ctx); err != nil {
 			return Table{}, nil, err
 		}

@@ -34,13 +34,20 @@ func (e *Engine) Apply(ctx context.Context, t deploy.Table) (deploy.Applied, err
 	return applied, errors.Join(refused, err)
 }
 
-// Prepare writes a valid configuration of t for a HAProxy that does not run. Routes that it could not listen for are left out
+// Prepare writes a valid configuration of t for the next start of HAProxy. Routes that it could not listen for are left out
 // and reported as *deploy.RouteError, joined; the file is written all the same. Any other error means that the file is what it
 // was.
 func (e *Engine) Prepare(ctx context.Context, t deploy.Table) error {
-	idle := &snapshot{}
-	refused, err := e.each(ctx, t.Routes, idle, func(routes []deploy.Route) error {
-		w, err := e.want(routes, idle, false)
+	// One that does run is not expected here, but its listeners must not be taken for somebody else's.
+	live, err := e.read(ctx)
+	if errors.Is(err, deploy.ErrNotRunning) {
+		live, err = &snapshot{}, nil
+	}
+	if err != nil {
+		return err
+	}
+	refused, err := e.each(ctx, t.Routes, live, func(routes []deploy.Route) error {
+		w, err := e.want(routes, live, true)
 		if err != nil {
 			return err
 		}

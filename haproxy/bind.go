@@ -161,7 +161,7 @@ func hasIPv6() bool {
 	if err != nil {
 		return !errors.Is(err, syscall.EAFNOSUPPORT)
 	}
-	unix.Close(fd)
+	_ = unix.Close(fd)
 	return true
 }
 

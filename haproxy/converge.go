@@ -14,7 +14,7 @@ const (
 	// convergeTimeout bounds how long HAProxy may take to do as told.
 	convergeTimeout = 20 * time.Second
 	// pollInterval is the pause between two looks at HAProxy.
-	pollInterval = 5 * time.Millisecond
+	pollInterval = 10 * time.Millisecond
 )
 
 // converge makes the running worker's slots what proxies want, and reads back that they are. before is what was in force when

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -43,11 +44,11 @@ func reject(w wanted, messages string) error {
 	err := fmt.Errorf("HAProxy refuses its configuration: %s", messages)
 	var routes []*deploy.RouteError
 	for _, message := range strings.Split(messages, "\n") {
-		p, ok := w.blamed(message)
+		p, why, ok := w.blamed(message)
 		if !ok || slices.ContainsFunc(routes, func(e *deploy.RouteError) bool { return e.App == p.route.App && e.Listen == p.route.Listen }) {
 			continue
 		}
-		routes = append(routes, &deploy.RouteError{App: p.route.App, Listen: p.route.Listen, Err: fmt.Errorf("HAProxy refuses it: %s", message)})
+		routes = append(routes, &deploy.RouteError{App: p.route.App, Listen: p.route.Listen, Err: fmt.Errorf("HAProxy refuses it: %s", why)})
 	}
 	if len(routes) == 0 {
 		return err
@@ -55,18 +56,18 @@ func reject(w wanted, messages string) error {
 	return &rejection{routes: routes, err: err}
 }
 
-// alert is how HAProxy names a place in a file: [ALERT] (123) : parsing [/path/haproxy.cfg:39] : ...
-var alert = regexp.MustCompile(`^\[ALERT\].*?\[[^\]]*:(\d+)\]`)
+// alert is how HAProxy names a place in a file: "[ALERT] (123) : parsing [/path/haproxy.cfg:39] : what is wrong".
+var alert = regexp.MustCompile(`^\[ALERT\]\s*\(\d+\)\s*: (.*\[[^\]]*:(\d+)\].*)$`)
 
-// blamed is the proxy in whose section the line is that a message names.
-func (w wanted) blamed(message string) (proxy, bool) {
+// blamed is the proxy in whose section the line is that a message names, and what the message says.
+func (w wanted) blamed(message string) (p proxy, why string, ok bool) {
 	m := alert.FindStringSubmatch(message)
 	if m == nil {
-		return proxy{}, false
+		return proxy{}, "", false
 	}
-	number, err := strconv.Atoi(m[1])
+	number, err := strconv.Atoi(m[2])
 	if err != nil {
-		return proxy{}, false
+		return proxy{}, "", false
 	}
 	var section string
 	for i, line := range strings.Split(string(w.text), "\n") {
@@ -80,17 +81,19 @@ func (w wanted) blamed(message string) (proxy, bool) {
 	name, _ := strings.CutPrefix(section, "listen ")
 	i := slices.IndexFunc(w.proxies, func(p proxy) bool { return p.name == name })
 	if i < 0 {
-		return proxy{}, false
+		return proxy{}, "", false
 	}
-	return w.proxies[i], true
+	return w.proxies[i], m[1], true
 }
 
 // validate lets HAProxy read a configuration. It does not see ports that are taken.
 func (e *Engine) validate(ctx context.Context, w wanted) error {
 	ctx, cancel := context.WithTimeout(ctx, validateTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, e.cfg.Binary, "-c", "-q", "-f", "/dev/stdin")
+	cmd := exec.CommandContext(ctx, e.cfg.Binary, "-c", "-f", "/dev/stdin")
 	cmd.Stdin = bytes.NewReader(w.text)
+	// HAProxy must be able to return to where it starts, and a hook starts wherever an operator happens to be: in /root.
+	cmd.Dir = "/"
 	output, err := cmd.CombinedOutput()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && ctx.Err() == nil {
 		return reject(w, strings.TrimSpace(string(output)))
@@ -102,9 +105,10 @@ func (e *Engine) validate(ctx context.Context, w wanted) error {
 }
 
 // write puts text in the file's place. The file holds a password: it is for its owner and the folder's group only, which is
-// HAProxy's.
+// HAProxy's. A file gets that group by being made in the folder, not by being moved there from /tmp.
 func (e *Engine) write(text []byte) error {
-	if err := renameio.WriteFile(e.cfg.ConfigFile, text, 0o640, renameio.IgnoreUmask()); err != nil {
+	folder := renameio.WithTempDir(filepath.Dir(e.cfg.ConfigFile))
+	if err := renameio.WriteFile(e.cfg.ConfigFile, text, 0o640, renameio.IgnoreUmask(), folder); err != nil {
 		return fmt.Errorf("HAProxy's configuration: %w", err)
 	}
 	return nil
@@ -190,7 +194,7 @@ func (e *Engine) reload(ctx context.Context, w wanted, live *snapshot) error {
 		return e.refusal(w, live, answer)
 	}
 	err = await(ctx, "HAProxy's new worker answers", func() (bool, error) {
-		now, err := e.read(ctx)
+		now, err := e.identify(ctx)
 		if err == nil && now.structure == w.structure && !now.stopping && !slices.Contains(before.workers, now.pid) {
 			return true, nil
 		}
@@ -209,18 +213,30 @@ func (e *Engine) reload(ctx context.Context, w wanted, live *snapshot) error {
 		return err
 	}
 	return await(ctx, "HAProxy's old workers have closed their listeners", func() (bool, error) {
-		for _, pid := range before.workers {
-			// Objects of type 1 are frontends. A worker that is gone is no answer.
-			stat, err := e.master(ctx, fmt.Sprintf("@!%d show stat -1 1 -1", pid))
-			if err != nil {
-				return false, err
+		now, err := e.processes(ctx)
+		if err != nil {
+			return false, err
+		}
+		for _, pid := range now.workers {
+			if !slices.Contains(before.workers, pid) {
+				continue
 			}
-			if strings.Contains(stat, ",OPEN,") {
-				return false, nil
+			if closed, err := e.closedListeners(ctx, pid); !closed {
+				return false, err
 			}
 		}
 		return true, nil
 	})
+}
+
+// closedListeners tells whether a worker takes no new connections any more.
+func (e *Engine) closedListeners(ctx context.Context, pid int) (bool, error) {
+	// When the worker ends in this moment, the master may never answer (seen with 2.8 and 3.0).
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	// Objects of type 1 are frontends.
+	answer, err := e.master(ctx, fmt.Sprintf("@!%d show stat -1 1 -1", pid))
+	return err == nil && !strings.Contains(answer, ",OPEN,"), err
 }
 
 // refusal finds out why HAProxy did not load w: a port that somebody took after it was looked at, else what HAProxy says (2.6

@@ -63,7 +63,16 @@ const (
 
 // read asks the running HAProxy what it does. The error wraps deploy.ErrNotRunning when there is none.
 func (e *Engine) read(ctx context.Context) (*snapshot, error) {
-	answer, err := e.command(ctx, "show servers state;show info")
+	return e.snapshot(ctx, "show servers state;show info")
+}
+
+// identify is a read without the servers.
+func (e *Engine) identify(ctx context.Context) (*snapshot, error) {
+	return e.snapshot(ctx, "show info")
+}
+
+func (e *Engine) snapshot(ctx context.Context, commands string) (*snapshot, error) {
+	answer, err := e.command(ctx, commands)
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +228,7 @@ func explain(socket string, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("HAProxy of dokku-expose is %w (%v); start it: systemctl start dokku-expose-haproxy, or sv start dokku-expose-haproxy",
+		return fmt.Errorf("HAProxy of dokku-expose is %w (%w); start it: systemctl start dokku-expose-haproxy, or sv start dokku-expose-haproxy",
 			deploy.ErrNotRunning, err)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("this user may not open HAProxy's socket: %w; run this as root or as Dokku's user", err)

@@ -84,7 +84,7 @@ func (h *Host) admitProxies(app string, values settings.Values, claims []deploy.
 		if i == 0 || values.Policy.Excepts(c.Listen.Port) {
 			continue
 		}
-		note(c, fmt.Errorf("public port %s (%s): %w", c.Listen, c.Where, proxyConflict(c, mapped[i-1])))
+		note(c, fmt.Errorf("public port %s (%s): %w", c.Listen, c.Where(), proxyConflict(c, mapped[i-1])))
 	}
 	return nil
 }
@@ -128,12 +128,12 @@ func (h *Host) admitHost(ctx context.Context, claims []deploy.Claim, note func(d
 	}
 	for _, c := range claims {
 		if !ownAddress(c.Listen.IP) {
-			note(c, fmt.Errorf("public port %s (%s): this host has no address %s; use one that it has (ip address), or none", c.Listen, c.Where, c.Listen.IP))
+			note(c, fmt.Errorf("public port %s (%s): this host has no address %s; use one that it has (ip address), or none", c.Listen, c.Where(), c.Listen.IP))
 		}
 		for _, p := range published {
 			if p.Listen.Overlaps(c.Listen) {
 				note(c, fmt.Errorf("public port %s (%s): the container %s publishes it (docker run -p); use another port, or publish that one elsewhere",
-					c.Listen, c.Where, p.Container))
+					c.Listen, c.Where(), p.Container))
 			}
 		}
 		if engineListens[c.Listen.Port] {
@@ -142,7 +142,7 @@ func (h *Host) admitHost(ctx context.Context, claims []deploy.Claim, note func(d
 		for _, s := range sockets {
 			if s.Conflicts(c.Listen) {
 				note(c, fmt.Errorf("public port %s (%s): %s listens on it already; use another port, or stop that process (ss -ltnp 'sport = :%d' names it)",
-					c.Listen, c.Where, listeners.Who(s), c.Listen.Port))
+					c.Listen, c.Where(), listeners.Who(s), c.Listen.Port))
 			}
 		}
 	}

@@ -13,9 +13,6 @@ import (
 	"dokku-expose/portsfile"
 )
 
-// operatorWhere is what messages call a mapping of `expose:add`.
-const operatorWhere = "expose:add"
-
 // Apps implements [deploy.Host]: every app of which something is remembered or set.
 func (h *Host) Apps(ctx context.Context) ([]deploy.App, error) {
 	remembered, err := h.state.Apps()
@@ -142,15 +139,28 @@ func toState(places []deploy.Place) []state.Place {
 	return list
 }
 
-// concerns tells, at the cost of two system calls, whether an app may have anything to do with public ports.
+// concerns tells, at the cost of two system calls, whether anything is remembered or set for an app.
 func (h *Host) concerns(app string) bool {
 	return h.state.Known(app) || h.settings.Known(app)
 }
 
-// local tells whether an app may have something to do with public ports and its containers are on this host.
-func (h *Host) local(app string) (bool, error) {
-	if !h.concerns(app) {
+// involved tells whether an app has public ports, or had some at its last deploy.
+func (h *Host) involved(app string) (bool, error) {
+	if h.state.Known(app) {
+		return true, nil
+	}
+	if !h.settings.Known(app) {
 		return false, nil
+	}
+	set, err := h.settings.Load(app)
+	return len(set.Mappings) > 0, err
+}
+
+// local tells whether an app is involved and has its containers on this host.
+func (h *Host) local(app string) (bool, error) {
+	involved, err := h.involved(app)
+	if !involved || err != nil {
+		return false, err
 	}
 	scheduler, err := h.env.Scheduler(app)
 	return scheduler == dokku.DockerLocal, err
@@ -160,7 +170,7 @@ func (h *Host) local(app string) (bool, error) {
 func operatorClaims(app string, set settings.App) []deploy.Claim {
 	var claims []deploy.Claim
 	for _, m := range set.Mappings {
-		claims = append(claims, deploy.Claims(app, operatorWhere, m)...)
+		claims = append(claims, deploy.OperatorClaims(app, m)...)
 	}
 	return claims
 }

@@ -150,7 +150,7 @@ func (h *Host) checkClaims(a *deploy.App, note func(app, public string, err erro
 	for _, c := range claims {
 		if !slices.Contains(processes, c.Process) {
 			note(a.Name, c.Listen.String(), fmt.Errorf("%s sends it to the process type %s, which has no container; those that have are: %s; scale it (dokku ps:scale %s %s=1), or name another one with process=TYPE",
-				c.Where, c.Process, strings.Join(processes, ", "), a.Name, c.Process))
+				c.Where(), c.Process, strings.Join(processes, ", "), a.Name, c.Process))
 		}
 	}
 }
@@ -188,7 +188,7 @@ func (h *Host) checkServed(ctx context.Context, table deploy.Table, serving map[
 // whyClosed says why nobody serves a route.
 func (h *Host) whyClosed(ctx context.Context, r deploy.Route) error {
 	var reason error
-	claim := deploy.Claim{App: r.App, Listen: r.Listen, Where: "closed"}
+	claim := deploy.Claim{App: r.App, Listen: r.Listen}
 	if err := h.admitHost(ctx, []deploy.Claim{claim}, func(_ deploy.Claim, err error) { reason = err }); err != nil {
 		return err
 	}

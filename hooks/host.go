@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -170,6 +171,10 @@ func (h *Host) reconciler() (*deploy.Reconciler, error) {
 func (h *Host) reconcile(ctx context.Context, lock *deploy.Lock) (deploy.Outcome, error) {
 	r, err := h.reconciler()
 	if err != nil {
+		// A host that has no use for an engine may be without one.
+		if apps, appsErr := h.Apps(ctx); appsErr == nil && !slices.ContainsFunc(apps, deploy.App.Involved) {
+			return deploy.Outcome{}, nil
+		}
 		return deploy.Outcome{}, err
 	}
 	return r.Reconcile(ctx, lock)

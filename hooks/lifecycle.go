@@ -6,36 +6,44 @@ import (
 	"fmt"
 
 	"dokku-expose/deploy"
+	"dokku-expose/hooks/dokku"
 	"dokku-expose/hooks/settings"
-	"dokku-expose/hooks/state"
 )
+
+// These hooks tell of what an operator does to an app. They warn of what they can't make real, but never fail for it: Dokku
+// would leave the app half stopped, half renamed or half destroyed, since it does not call the plugins after this one then.
+
+// settle makes real what was written down.
+func (h *Host) settle(ctx context.Context, lock *deploy.Lock, app string) {
+	outcome, err := h.reconcile(ctx, lock)
+	if err == nil {
+		err = failures(outcome, app)
+	}
+	if err != nil {
+		h.out.Warn("%v", err)
+		h.out.Warn("The public ports of %s are not yet what they should be; when that is mended, run: dokku expose:sync", app)
+	}
+}
 
 // postStop refuses new connections at once: an operator wanted the app to stop.
 //
 //	post-stop APP
 func postStop(ctx context.Context, h *Host, args []string) error {
 	app := args[0]
-	if !h.concerns(app) {
-		return nil
+	if involved, err := h.involved(app); !involved {
+		return err
 	}
-	return h.change(ctx, app, func(remembered *state.App) {
-		remembered.Stopped, remembered.Deploy = true, nil
-	})
-}
-
-// change edits what is remembered of an app and makes it real.
-func (h *Host) change(ctx context.Context, app string, edit func(*state.App)) error {
 	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		remembered, err := h.state.Load(app)
 		if err != nil {
 			return err
 		}
-		edit(&remembered)
+		remembered.Stopped, remembered.Deploy = true, nil
 		if err := h.state.Save(app, remembered); err != nil {
 			return err
 		}
-		outcome, err := h.reconcile(ctx, lock)
-		return errors.Join(err, failures(outcome, app))
+		h.settle(ctx, lock, app)
+		return nil
 	})
 }
 
@@ -44,6 +52,10 @@ func (h *Host) change(ctx context.Context, app string, edit func(*state.App)) er
 //
 //	post-create APP
 func postCreate(ctx context.Context, h *Host, args []string) error {
+	if app := args[0]; app == dokku.Plugin {
+		h.out.Warn("%s is the name of this plugin too: Dokku keeps the app's variables where the plugin's settings are (%s), and apps:destroy %s will delete both. Better give the app another name.",
+			app, h.settings.Dir, app)
+	}
 	return forget(ctx, h, args[0])
 }
 
@@ -58,12 +70,16 @@ func forget(ctx context.Context, h *Host, app string) error {
 	if !h.concerns(app) {
 		return nil
 	}
+	// With an error too: a settings file that can't be read has to go as well.
+	involved, err := h.involved(app)
 	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		if err := errors.Join(h.state.Remove(app), h.settings.Remove(app)); err != nil {
 			return err
 		}
-		_, err := h.reconcile(ctx, lock)
-		return err
+		if involved || err != nil {
+			h.settle(ctx, lock, app)
+		}
+		return nil
 	})
 }
 
@@ -83,8 +99,8 @@ func renameSetup(ctx context.Context, h *Host, args []string) error {
 		if err := h.state.Rename(from, to); err != nil {
 			return err
 		}
-		_, err := h.reconcile(ctx, lock)
-		return err
+		h.settle(ctx, lock, to)
+		return nil
 	})
 }
 

@@ -156,7 +156,7 @@ func (h *Host) admitMappings(ctx context.Context, app string, mappings []portsfi
 	)
 	holders.Add(claims...)
 	for _, m := range mappings {
-		for _, c := range deploy.Claims(app, operatorWhere, m) {
+		for _, c := range deploy.OperatorClaims(app, m) {
 			if conflict := holders.Conflict(c); conflict != nil {
 				errs = append(errs, conflict)
 			}
@@ -302,7 +302,7 @@ func (h *Host) sync(ctx context.Context) error {
 	}
 	var errs []error
 	for _, p := range outcome.Problems {
-		if !errors.Is(p, deploy.ErrNotAccepting) {
+		if !passing(p) {
 			errs = append(errs, p)
 		}
 	}

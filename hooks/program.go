@@ -144,6 +144,10 @@ func (h *Host) runHAProxy(ctx context.Context) error {
 			return err
 		}
 	}
+	// HAProxy must be able to return to where it starts. By hand that may be root's home.
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
 	command := haproxy.New(config).Command()
 	return fmt.Errorf("%s: %w", command[0], syscall.Exec(command[0], command, os.Environ()))
 }

@@ -67,14 +67,14 @@ func (h *Host) exposed(app string, v view) ([]exposed, error) {
 		return nil, err
 	}
 	for _, e := range entries {
-		list = append(list, v.exposed(a, e.Mapping, fmt.Sprintf("%s line %d", ports.File, e.Line)))
+		list = append(list, v.exposed(a, e.Mapping, deploy.Claim{File: ports.File, Line: e.Line}.Where()))
 	}
 	set, err := h.settings.Load(app)
 	if err != nil {
 		return list, err
 	}
 	for _, m := range set.Mappings {
-		list = append(list, v.exposed(a, m, operatorWhere))
+		list = append(list, v.exposed(a, m, deploy.Claim{}.Where()))
 	}
 	return list, nil
 }

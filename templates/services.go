@@ -4,7 +4,7 @@ package templates
 
 import "embed"
 
-// Services holds the files of service managers that keep HAProxy running, text/template each.
+// Services holds the files of service managers, for HAProxy and for the daemon, text/template each.
 //
-//go:embed dokku-expose-haproxy.service dokku-expose-haproxy.run
+//go:embed dokku-expose-haproxy.service dokku-expose-haproxy.run dokku-expose.service dokku-expose.run
 var Services embed.FS

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 )
 
@@ -58,7 +59,7 @@ func (e Env) Apps() ([]string, error) {
 
 // Exists tells whether there is such an app. What can't be the name of an app does not exist.
 func (e Env) Exists(app string) (bool, error) {
-	if ValidName(app) != nil {
+	if !appName.MatchString(app) {
 		return false, nil
 	}
 	info, err := os.Stat(e.appDir(app))
@@ -81,6 +82,24 @@ func (e Env) Verify(app string) error {
 		return NoApp(app)
 	}
 	return err
+}
+
+// FilesOfApps returns the apps that have a file APP+ext of their own in dir. A folder that is not there has none.
+func FilesOfApps(dir, ext string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var apps []string
+	for _, e := range entries {
+		if app, ok := strings.CutSuffix(e.Name(), ext); ok && ValidName(app) == nil {
+			apps = append(apps, app)
+		}
+	}
+	return apps, nil
 }
 
 // appDir is for names that ValidName accepted.

@@ -1,6 +1,7 @@
 package dokku
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -42,7 +43,8 @@ func (p *Printer) Warn(format string, args ...any) {
 
 // Fail says on the standard error what went wrong. It prints nothing for nil and for an [ExitError] without an error.
 func (p *Printer) Fail(err error) {
-	if exit, ok := err.(*ExitError); err == nil || ok && exit.Err == nil {
+	var exit *ExitError
+	if err == nil || errors.As(err, &exit) && exit.Err == nil {
 		return
 	}
 	write(p.Err, " !     ", err.Error())

@@ -15,7 +15,11 @@ import (
 func TestFullDisk(t *testing.T) {
 	need.Root(t)
 	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
+	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k")
+	if errors.Is(err, syscall.EPERM) && os.Getenv("CI") != "true" {
+		t.Skip("this test needs to mount a small file system, and root may not in here")
+	}
+	if err != nil {
 		t.Fatalf("a small file system can't be mounted: %v", err)
 	}
 	t.Cleanup(func() {

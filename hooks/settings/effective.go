@@ -8,6 +8,7 @@ import (
 // Origin says where a value in force comes from.
 type Origin string
 
+// Where a value can come from: see [Store.Effective].
 const (
 	FromApp     Origin = "app"
 	FromGlobal  Origin = "global"

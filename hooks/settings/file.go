@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
 
@@ -44,6 +45,12 @@ type App struct {
 // decode reads the text of the settings file at path. It returns all errors of the file, in the order of its lines.
 func decode(path, text, scope string) (App, error) {
 	app := App{Settings: make(map[string]string)}
+	// The library passes over the mark of UTF-16, and then over what follows it.
+	for i, line := range strings.Split(text, "\n") {
+		if !utf8.ValidString(line) {
+			return App{}, &Error{File: path, Line: i + 1, Err: errors.New("this is not UTF-8 text: save the file as UTF-8")}
+		}
+	}
 	var tree map[string]any
 	if _, err := toml.Decode(text, &tree); err != nil {
 		var syntax toml.ParseError

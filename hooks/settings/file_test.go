@@ -46,7 +46,9 @@ func TestLoadRefused(t *testing.T) {
 			name: "all mistakes at once, in their order", text: "hold = \"x\"\n# c\nmappings = [\n  \"25:5025\",\n]\ndrain-wait = \"y\"\nfoo = 1\n",
 			want: []string{"mail.toml:1: hold: ", "mail.toml:6: drain-wait: ", "mail.toml:7: there is no setting \"foo\""},
 		},
-		{name: "not UTF-8", text: "hold = \"\xff\"\n", want: []string{"mail.toml:1: "}},
+		{name: "not UTF-8", text: "# a\nhold = \"\xff\"\n", want: []string{"mail.toml:2: this is not UTF-8 text: save the file as UTF-8"}},
+		{name: "UTF-16", text: "\xff\xfeh\x00o\x00", want: []string{"mail.toml:1: this is not UTF-8 text"}},
+		{name: "the mark of UTF-16 before UTF-8", text: "\xfe\xffhold = \"1s\"\n", want: []string{"mail.toml:1: this is not UTF-8 text"}},
 		{name: "too large", text: strings.Repeat("# comment\n", maxFile/10+1), want: []string{"mail.toml is larger than 512 KiB"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

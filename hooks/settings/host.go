@@ -13,20 +13,7 @@ import (
 
 // Apps returns the names of all apps that have settings of their own.
 func (s Store) Apps() ([]string, error) {
-	entries, err := os.ReadDir(filepath.Join(s.Dir, "apps"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var apps []string
-	for _, e := range entries {
-		if app, ok := strings.CutSuffix(e.Name(), ".toml"); ok && dokku.ValidName(app) == nil {
-			apps = append(apps, app)
-		}
-	}
-	return apps, nil
+	return dokku.FilesOfApps(filepath.Join(s.Dir, "apps"), ".toml")
 }
 
 // Known tells, at the cost of one system call, whether an app has settings of its own.

@@ -81,10 +81,12 @@ func (s statement) list(text string) (list, error) {
 		code, comment, found := strings.Cut(strings.TrimRight(line, "\r"), "#")
 		var values []any
 		if code = strings.Trim(code, " \t,"); code != "" {
-			_, value, ok := decodeOne("x = [" + code + "]")
-			if values, ok = value.([]any); !ok {
+			_, value, _ := decodeOne("x = [" + code + "]")
+			elements, ok := value.([]any)
+			if !ok {
 				return list{}, errForm
 			}
+			values = elements
 		}
 		mappings, err := decodeMappings(values)
 		if err != nil {

@@ -2,7 +2,6 @@ package setup
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os/exec"
 	"regexp"
@@ -15,13 +14,11 @@ const remedy = "install HAProxy 2.4 or newer, then run `dokku plugin:install`; "
 
 // installHAProxy installs the distribution's package when no HAProxy is there, and refuses one that is too old.
 func (s *setup) installHAProxy(ctx context.Context) error {
-	program, err := findHAProxy()
-	if errors.Is(err, exec.ErrNotFound) {
+	program, err := exec.LookPath("haproxy")
+	if err != nil {
 		if program, err = s.installPackage(ctx); err != nil {
 			return err
 		}
-	} else if err != nil {
-		return err
 	}
 
 	banner, err := answer(ctx, program, "-v")
@@ -32,17 +29,6 @@ func (s *setup) installHAProxy(ctx context.Context) error {
 		return fmt.Errorf("%s is too old or no HAProxy (it says %.60q): %s", program, banner, remedy)
 	}
 	return nil
-}
-
-// findHAProxy also looks where Debian and a build from source put it: these places are not on every PATH.
-func findHAProxy() (string, error) {
-	for _, name := range []string{"haproxy", "/usr/sbin/haproxy", "/usr/local/sbin/haproxy"} {
-		program, err := exec.LookPath(name)
-		if err == nil || !errors.Is(err, exec.ErrNotFound) {
-			return program, err
-		}
-	}
-	return "", exec.ErrNotFound
 }
 
 // installPackage uses apt. The package brings a service of its own, which we neither use nor touch: its default configuration
@@ -62,7 +48,7 @@ func (s *setup) installPackage(ctx context.Context) (program string, err error) 
 			return "", fmt.Errorf("HAProxy could not be installed: %w\n%s", err, remedy)
 		}
 	}
-	return findHAProxy()
+	return exec.LookPath("haproxy")
 }
 
 // version is as `haproxy -v` prints it: "HA-Proxy version" until 2.3.

@@ -20,6 +20,7 @@ import (
 const (
 	installedTree = "/var/lib/dokku/plugins/available/expose"
 	unit          = "dokku-expose-haproxy"
+	daemon        = "dokku-expose"
 	configFile    = "/var/lib/dokku/data/expose/haproxy/haproxy.cfg"
 	program       = "/usr/local/lib/dokku-expose/dokku-expose"
 )

@@ -1,5 +1,6 @@
 // Package setup makes a host ready for the plugin and takes it off again: the system user, the folders and their owners, the
-// links in the plugin's tree that Dokku calls, HAProxy's package and the service that keeps our own HAProxy running.
+// links in the plugin's tree that Dokku calls, HAProxy's package and the services: our own HAProxy and the
+// daemon.
 //
 // It runs as root, from the scripts install, update and uninstall at the plugin's root, and Dokku runs install whenever any
 // plugin is installed: every step looks first, changes only what differs and is silent about the rest. It edits no file of
@@ -17,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 
 	"dokku-expose/hooks/dokku"
 )
@@ -26,8 +28,6 @@ const (
 	Binary = "/usr/local/lib/dokku-expose/dokku-expose"
 	// RunDir holds HAProxy's sockets; the service creates it.
 	RunDir = "/run/dokku-expose"
-	// Service is the name of the systemd unit and of the runit service.
-	Service = "dokku-expose-haproxy"
 	// Account is the name of the system user and of the group that HAProxy runs as. Dokku's user is in the group: this is how
 	// it reaches HAProxy's sockets.
 	Account = "dokku-expose"
@@ -138,35 +138,51 @@ func (s *setup) install(ctx context.Context) error {
 	if err := s.installHAProxy(ctx); err != nil {
 		return err
 	}
-	return s.supervisor().install(ctx)
+	sv := s.supervisor()
+	for _, svc := range services {
+		if err := sv.install(ctx, svc); err != nil {
+			return fmt.Errorf("service %s: %w", svc.name, err)
+		}
+	}
+	return nil
 }
 
-// sync lets the new binary make the routes real that it finds: what it renders may differ from what the old one did.
+// sync puts the new binary to work: what may be restarted is, and the routes are made real as it sees them, for what it
+// renders may differ from what the old one did.
 func (s *setup) sync(ctx context.Context) error {
 	if !s.HAProxy {
 		return nil
 	}
 	sv := s.supervisor()
-	switch running, err := sv.running(ctx); {
-	case err != nil:
-		return err
-	case !running:
-		s.say("HAProxy of dokku-expose does not run, so no port is served. Start it: %s", sv.startCommand())
-		return nil
+	for _, svc := range services {
+		running, err := sv.running(ctx, svc)
+		switch {
+		case err != nil:
+			return fmt.Errorf("service %s: %w", svc.name, err)
+		case !running:
+			s.say("%s does not run. Start it: %s", svc.name, sv.startCommand(svc))
+		case svc.restartable:
+			if err := sv.restart(ctx, svc); err != nil {
+				return fmt.Errorf("service %s: %w", svc.name, err)
+			}
+		default:
+			if err := s.asDokku(ctx, "sync"); err != nil {
+				return err
+			}
+		}
 	}
-	return s.asDokku(ctx, "sync")
+	return nil
 }
 
 func (s *setup) uninstall(ctx context.Context) error {
 	// Links first: no hook may find half a plugin. The binary last, and only when the rest is gone: it is what a second
 	// attempt runs.
-	err := errors.Join(
-		s.removeLinks(),
-		s.supervisor().remove(ctx),
-		s.removeFolders(),
-		s.removeAccount(ctx),
-		s.removeAll(RunDir),
-	)
+	err := s.removeLinks()
+	sv := s.supervisor()
+	for _, svc := range slices.Backward(services) {
+		err = errors.Join(err, sv.remove(ctx, svc))
+	}
+	err = errors.Join(err, s.removeFolders(), s.removeAccount(ctx), s.removeAll(RunDir))
 	if err != nil {
 		return fmt.Errorf("not everything was removed; when the cause is, run it again: %w", err)
 	}

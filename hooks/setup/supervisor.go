@@ -6,25 +6,45 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"text/template"
 
 	"github.com/google/renameio/v2"
 
+	"dokku-expose/hooks/dokku"
 	"dokku-expose/templates"
 )
 
-// supervisor is the host's service manager: it keeps our HAProxy running.
+// service is a process that is kept running.
+type service struct {
+	// name is that of the systemd unit, of the runit service and of their templates.
+	name string
+	// routes tells that public ports depend on it: it starts with a valid configuration only.
+	routes bool
+	// restartable tells that no connection ends with it.
+	restartable bool
+}
+
+// services in the order in which they start.
+var services = []service{
+	{name: "dokku-expose-haproxy", routes: true},
+	{name: "dokku-expose", restartable: true},
+}
+
+// supervisor is the host's service manager.
 type supervisor interface {
-	// install writes the service's files where they differ. A service that is new is started, once there is a valid
-	// configuration; one that runs is never restarted.
-	install(ctx context.Context) error
-	running(ctx context.Context) (bool, error)
+	// install writes the service's files where they differ. A service that is new is started; one that runs is restarted only
+	// when it may be.
+	install(ctx context.Context, svc service) error
+	running(ctx context.Context, svc service) (bool, error)
+	restart(ctx context.Context, svc service) error
 	// remove stops the service and removes its files.
-	remove(ctx context.Context) error
+	remove(ctx context.Context, svc service) error
 	// startCommand is what an operator types.
-	startCommand() string
+	startCommand(svc service) string
 }
 
 func (s *setup) supervisor() supervisor {
@@ -38,33 +58,61 @@ func (s *setup) supervisor() supervisor {
 	return none{s}
 }
 
-// none is a host without a service manager that we know.
+// beforeFirstStart makes sure of a valid configuration. The service prepares one too, but starts with an old one when that
+// fails; here the error shall reach the operator.
+func (s *setup) beforeFirstStart(ctx context.Context, svc service) error {
+	if !svc.routes {
+		return nil
+	}
+	return s.asDokku(ctx, "prepare")
+}
+
+// none is a host without a service manager that we know: whoever runs it starts the services.
 type none struct{ *setup }
 
-func (n none) install(ctx context.Context) error {
-	running, err := n.running(ctx)
-	if err != nil || running {
+func (n none) install(ctx context.Context, svc service) error {
+	if !svc.routes {
+		return nil
+	}
+	config := filepath.Join(n.LibRoot, "data", dokku.Plugin, "haproxy", "haproxy.cfg")
+	if _, err := os.Stat(config); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	n.say("Neither systemd nor runit (DOKKU_INIT_SYSTEM=sv) runs here: let your service manager keep this running: %s", n.startCommand())
+	if err := n.beforeFirstStart(ctx, svc); err != nil {
+		return err
+	}
+	for _, svc := range services {
+		n.say("Neither systemd nor runit (DOKKU_INIT_SYSTEM=sv) runs here. Let your service manager keep this running: %s", n.startCommand(svc))
+	}
 	return nil
 }
 
-// running looks for the master's socket: there is nobody to ask.
-func (n none) running(context.Context) (bool, error) {
-	switch _, err := os.Stat(RunDir); {
-	case err == nil:
+// running asks HAProxy itself, for there is nobody else. Of the daemon nothing can be known, so it is taken for running.
+func (n none) running(ctx context.Context, svc service) (bool, error) {
+	if !svc.routes {
 		return true, nil
-	case errors.Is(err, fs.ErrNotExist):
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(RunDir, "master.sock"))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return false, nil
-	default:
+	}
+	if err != nil {
 		return false, err
 	}
+	return true, conn.Close()
 }
 
-func (n none) remove(context.Context) error { return nil }
+func (n none) restart(_ context.Context, svc service) error {
+	n.say("Restart %s, for its program is a new one: %s", svc.name, n.startCommand(svc))
+	return nil
+}
 
-func (n none) startCommand() string {
+func (n none) remove(context.Context, service) error { return nil }
+
+func (n none) startCommand(svc service) string {
+	if !svc.routes {
+		return fmt.Sprintf("setpriv --reuid %s --regid %s --init-groups %s daemon", n.User, n.Group, Binary)
+	}
 	return fmt.Sprintf("install -d -m 750 -o %s -g %s %s && setpriv --reuid %s --regid %s --init-groups "+
 		"--inh-caps -all,+net_bind_service --ambient-caps -all,+net_bind_service %s run-haproxy",
 		Account, Account, RunDir, Account, Account, Binary)

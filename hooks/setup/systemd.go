@@ -10,80 +10,89 @@ import (
 	"syscall"
 )
 
-// systemd keeps HAProxy running as a unit of its own.
+// systemd keeps each service running as a unit.
 type systemd struct{ *setup }
 
-const (
-	// unitDir is not below /etc: a unit there can't be masked.
-	unitDir  = "/usr/local/lib/systemd/system"
-	unitName = Service + ".service"
-	unitFile = unitDir + "/" + unitName
-)
+// unitDir is not below /etc: a unit there can't be masked.
+const unitDir = "/usr/local/lib/systemd/system"
 
-func (s systemd) install(ctx context.Context) error {
-	unit, err := s.render(unitName)
+func unitFile(svc service) string { return filepath.Join(unitDir, svc.name+".service") }
+
+func (s systemd) install(ctx context.Context, svc service) error {
+	unit, err := s.render(svc.name + ".service")
 	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(unitDir, 0o755); err != nil {
-		return fmt.Errorf("make the units' folder: %w", err)
+		return err
 	}
-	changed, err := replace(unitFile, unit, 0o644)
+	changed, err := replace(unitFile(svc), unit, 0o644)
 	if err != nil {
-		return fmt.Errorf("write the unit: %w", err)
+		return err
 	}
 	if changed {
 		if err := run(ctx, "systemctl", "daemon-reload"); err != nil {
 			return err
 		}
-		s.say("Wrote %s", unitFile)
+		s.say("Wrote %s", unitFile(svc))
 	}
 
-	enabled, err := answer(ctx, "systemctl", "is-enabled", Service)
+	enabled, err := answer(ctx, "systemctl", "is-enabled", svc.name)
 	if err != nil {
 		return err
 	}
 	// An operator who wants it off stops it or masks it; neither is undone.
 	if enabled != "disabled" {
-		return s.tellOfRestart(ctx, changed)
+		if !changed {
+			return nil
+		}
+		return s.applyChange(ctx, svc)
 	}
-	// The unit does this too, but goes on when it fails. The first start must not, and the error shall reach the operator.
-	if err := s.asDokku(ctx, "prepare"); err != nil {
+	if err := s.beforeFirstStart(ctx, svc); err != nil {
 		return err
 	}
-	if err := run(ctx, "systemctl", "enable", "--now", Service); err != nil {
-		return fmt.Errorf("HAProxy of dokku-expose does not start; `journalctl -u %s` says why: %w", Service, err)
+	if err := run(ctx, "systemctl", "enable", "--now", svc.name); err != nil {
+		return fmt.Errorf("it does not start; `journalctl -u %s` says why: %w", svc.name, err)
 	}
-	s.say("Started %s", Service)
+	s.say("Started %s", svc.name)
 	return nil
 }
 
-// tellOfRestart leaves a restart to the operator, for it ends every connection.
-func (s systemd) tellOfRestart(ctx context.Context, changed bool) error {
-	if !changed {
-		return nil
-	}
-	running, err := s.running(ctx)
+// applyChange restarts a running service for the sake of its new unit, or leaves that to the operator.
+func (s systemd) applyChange(ctx context.Context, svc service) error {
+	running, err := s.running(ctx, svc)
 	if err != nil || !running {
 		return err
 	}
-	s.say("The unit's changes take effect when HAProxy restarts, which ends all connections: systemctl restart %s", Service)
+	if svc.restartable {
+		return s.restart(ctx, svc)
+	}
+	s.say("The unit's changes take effect when HAProxy restarts, which ends all connections: systemctl restart %s", svc.name)
 	return nil
 }
 
-func (s systemd) running(ctx context.Context) (bool, error) {
-	state, err := answer(ctx, "systemctl", "is-active", Service)
+func (s systemd) running(ctx context.Context, svc service) (bool, error) {
+	state, err := answer(ctx, "systemctl", "is-active", svc.name)
 	return state == "active" || state == "reloading", err
 }
 
-func (s systemd) remove(ctx context.Context) error {
-	if _, err := os.Stat(unitFile); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err := run(ctx, "systemctl", "disable", "--now", Service); err != nil {
+func (s systemd) restart(ctx context.Context, svc service) error {
+	if err := run(ctx, "systemctl", "restart", svc.name); err != nil {
 		return err
 	}
-	if err := os.Remove(unitFile); err != nil {
+	s.say("Restarted %s", svc.name)
+	return nil
+}
+
+func (s systemd) remove(ctx context.Context, svc service) error {
+	file := unitFile(svc)
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := run(ctx, "systemctl", "disable", "--now", svc.name); err != nil {
+		return err
+	}
+	if err := os.Remove(file); err != nil {
 		return err
 	}
 	// Made by install where it was missing.
@@ -95,8 +104,8 @@ func (s systemd) remove(ctx context.Context) error {
 	if err := run(ctx, "systemctl", "daemon-reload"); err != nil {
 		return err
 	}
-	s.say("Stopped %s and removed %s", Service, unitFile)
+	s.say("Stopped %s and removed %s", svc.name, file)
 	return nil
 }
 
-func (s systemd) startCommand() string { return "systemctl start " + Service }
+func (s systemd) startCommand(svc service) string { return "systemctl start " + svc.name }

@@ -18,11 +18,11 @@ func TestSystemd(t *testing.T) {
 	m.env = append(m.env, "DOKKU_PID=1")
 	before := m.listing()
 	mainPID := func() string { return m.must("systemctl show --property MainPID --value " + unit) }
-	active := "systemctl is-active " + unit
+	active := "systemctl is-active " + unit + " " + daemon
 
 	m.step(t, "the first installation says what it does", func(t *testing.T) {
 		said := m.trigger("install")
-		for _, what := range []string{program, "system user dokku-expose", "user dokku to the group", "Started " + unit, "This is a release"} {
+		for _, what := range []string{program, "system user dokku-expose", "user dokku to the group", "Started " + unit, "Started " + daemon, "This is a release"} {
 			if !strings.Contains(said, what) {
 				t.Errorf("%q is missing in:\n%s", what, said)
 			}
@@ -40,8 +40,8 @@ func TestSystemd(t *testing.T) {
 		}
 		compareListings(t, files, m.listing())
 	})
-	m.step(t, "the unit is valid", func(t *testing.T) {
-		if said := m.must("systemd-analyze verify " + unit + ".service 2>&1"); said != "" {
+	m.step(t, "the units are valid", func(t *testing.T) {
+		if said := m.must("systemd-analyze verify " + unit + ".service " + daemon + ".service 2>&1"); said != "" {
 			t.Errorf("systemd-analyze says:\n%s", said)
 		}
 	})
@@ -79,7 +79,7 @@ func TestSystemd(t *testing.T) {
 	})
 
 	// A page on a port that only root, or CAP_NET_BIND_SERVICE, may bind. What is added by hand is gone with the next
-	// configuration that prepare renders, which shows whether it did.
+	// configuration that prepare or the daemon renders, which shows whether they did.
 	const port = "25"
 	addPort := func() {
 		m.must(`runuser -u dokku -- sh -c 'printf "%s\n" "frontend by-hand" "mode http" "bind :::` + port + ` v4v6" \
@@ -96,6 +96,7 @@ func TestSystemd(t *testing.T) {
 
 	m.step(t, "a reload adds a privileged port and keeps the process", func(t *testing.T) {
 		pid := mainPID()
+		m.must("systemctl stop " + daemon)
 		addPort()
 		m.must("systemctl reload " + unit)
 		m.awaitFunc("the port", serves)
@@ -113,10 +114,14 @@ func TestSystemd(t *testing.T) {
 		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\n"); err != nil {
 			t.Fatal(err)
 		}
+		m.must("systemctl start " + daemon)
 		// The program does not mind a byte behind its end; it is another file now.
 		m.must("echo >>" + installedTree + "/bin/dokku-expose-linux-" + runtime.GOARCH)
-		if said := m.trigger("update"); !strings.Contains(said, "Installed "+program) {
-			t.Errorf("update says:\n%s", said)
+		said := m.trigger("update")
+		for _, what := range []string{"Installed " + program, "Restarted " + daemon} {
+			if !strings.Contains(said, what) {
+				t.Errorf("%q is missing in:\n%s", what, said)
+			}
 		}
 		if now := mainPID(); now != pid {
 			t.Errorf("HAProxy was restarted: its process was %s and is %s", pid, now)
@@ -124,9 +129,22 @@ func TestSystemd(t *testing.T) {
 		if _, err := io.WriteString(conn, "Host: here\r\nConnection: close\r\n\r\n"); err != nil {
 			t.Error(err)
 		}
-		said, err := io.ReadAll(conn)
-		if err != nil || !strings.HasSuffix(string(said), "up") {
-			t.Errorf("the connection that was open during the update got %q, %v", said, err)
+		got, err := io.ReadAll(conn)
+		if err != nil || !strings.HasSuffix(string(got), "up") {
+			t.Errorf("the connection that was open during the update got %q, %v", got, err)
+		}
+	})
+	m.step(t, "an update that failed is made up for", func(t *testing.T) {
+		const link = installedTree + "/post-deploy"
+		m.must("rm " + link + "; touch " + link + "; echo >>" + installedTree + "/bin/dokku-expose-linux-" + runtime.GOARCH)
+		if said, err := m.sh(installedTree + "/update"); err == nil || !strings.Contains(said, "post-deploy") {
+			t.Errorf("update: %v\n%s", err, said)
+		}
+		m.must("rm " + link)
+		for _, want := range []bool{true, false} {
+			if said := m.trigger("install"); strings.Contains(said, "Restarted "+daemon) != want {
+				t.Errorf("install says:\n%s", said)
+			}
 		}
 	})
 	m.step(t, "HAProxy comes back when it is killed, with a new configuration", func(t *testing.T) {
@@ -135,8 +153,8 @@ func TestSystemd(t *testing.T) {
 		m.await("another process", active+` && [ "$(systemctl show --property MainPID --value `+unit+`)" != `+pid+` ] && `+prepared)
 	})
 	m.step(t, "without a new configuration it starts with the last good one", func(t *testing.T) {
-		addPort()
 		m.must("echo 'no setting' >/var/lib/dokku/config/expose/global.toml")
+		addPort()
 		m.must("systemctl restart " + unit)
 		m.awaitFunc("the port", serves)
 		m.must("rm /var/lib/dokku/config/expose/global.toml")
@@ -148,14 +166,14 @@ func TestSystemd(t *testing.T) {
 		m.await("HAProxy", active+" && "+prepared+" && test -S /run/dokku-expose/stats.sock")
 	})
 	m.step(t, "what an operator stopped stays stopped", func(t *testing.T) {
-		m.must("systemctl stop " + unit)
+		m.must("systemctl stop " + unit + " " + daemon)
 		if said := m.trigger("install"); said != "" {
 			t.Errorf("install says:\n%s", said)
 		}
 		if state, err := m.sh(active); err == nil {
 			t.Errorf("the unit is %s", state)
 		}
-		m.must("systemctl start " + unit)
+		m.must("systemctl start " + unit + " " + daemon)
 	})
 	m.step(t, "another plugin's removal is none of its business", func(t *testing.T) {
 		if said := m.trigger("uninstall", "postgres") + m.trigger("update", "postgres"); said != "" {
@@ -165,7 +183,7 @@ func TestSystemd(t *testing.T) {
 	})
 	m.step(t, "its own leaves nothing", func(t *testing.T) {
 		said := m.trigger("uninstall", "expose")
-		for _, what := range []string{"Stopped " + unit, "/var/lib/dokku/data/expose", "/var/lib/dokku/config/expose", "package stays"} {
+		for _, what := range []string{"Stopped " + unit, "Stopped " + daemon, "/var/lib/dokku/data/expose", "/var/lib/dokku/config/expose", "package stays"} {
 			if !strings.Contains(said, what) {
 				t.Errorf("%q is missing in:\n%s", what, said)
 			}

@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/google/renameio/v2"
 
@@ -91,22 +90,7 @@ func (s Store) path(app string) (string, error) {
 }
 
 // Apps returns the names of all apps of which something is remembered.
-func (s Store) Apps() ([]string, error) {
-	entries, err := os.ReadDir(s.Dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var apps []string
-	for _, e := range entries {
-		if app, ok := strings.CutSuffix(e.Name(), ".json"); ok && dokku.ValidName(app) == nil {
-			apps = append(apps, app)
-		}
-	}
-	return apps, nil
-}
+func (s Store) Apps() ([]string, error) { return dokku.FilesOfApps(s.Dir, ".json") }
 
 // Known tells, at the cost of one system call, whether anything is remembered of the app.
 func (s Store) Known(app string) bool {

@@ -36,6 +36,9 @@ func (l *Load) open() {
 		}
 		c.close()
 		l.attempted(c, err)
+		if l.cfg.Pause > 0 {
+			l.wait(time.After(l.cfg.Pause))
+		}
 	}
 }
 
@@ -62,12 +65,7 @@ func (l *Load) hold(first chan<- error) {
 		}
 		c.close()
 		if err != nil {
-			// Not again at once: a holder is no opener.
-			select {
-			case <-tick.C:
-			case <-l.stop:
-			case <-l.ctx.Done():
-			}
+			l.wait(tick.C) // not again at once: a holder is no opener
 		}
 	}
 	if first != nil {
@@ -88,6 +86,15 @@ func (l *Load) keep(c *connection, tick <-chan time.Time) error {
 				return err
 			}
 		}
+	}
+}
+
+// wait returns at the given time, or when the load ends.
+func (l *Load) wait(until <-chan time.Time) {
+	select {
+	case <-until:
+	case <-l.stop:
+	case <-l.ctx.Done():
 	}
 }
 

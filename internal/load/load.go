@@ -27,8 +27,10 @@ type Config struct {
 	// Addr is the public address. For an IPv4 loopback address the clients' own addresses are spread over 127.0.0.0/8, or
 	// the ephemeral ports would run out.
 	Addr netip.AddrPort
-	// Openers is the number of clients that open connections without a pause.
+	// Openers is the number of clients that open one connection after the other, with Pause between two: without one,
+	// sixteen of them take all of a small machine.
 	Openers int
+	Pause   time.Duration
 	// Holders is the number of clients that keep one connection.
 	Holders int
 	// Timeout bounds each of connecting, the wait for the greeting and the wait for an echo. 10 seconds when 0.
@@ -57,6 +59,7 @@ type Load struct {
 	phases     []*phase
 	versions   map[string]*version
 	containers map[string]int // answers
+	held       map[string]int // connections held now, by version
 	failures   []Failure
 	waiters    []*waiter
 }
@@ -94,6 +97,7 @@ func Start(ctx context.Context, cfg Config) (*Load, error) {
 		phases:     []*phase{{name: "start", answers: make(map[string]int)}},
 		versions:   make(map[string]*version),
 		containers: make(map[string]int),
+		held:       make(map[string]int),
 	}
 	l.ctx, l.cut = context.WithCancel(ctx)
 

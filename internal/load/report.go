@@ -19,7 +19,9 @@ type Report struct {
 	// Containers are the answers of each container, by the first twelve digits of its id.
 	Containers map[string]int
 	Held       Held
-	Failures   []Failure // the first ten
+	// Holding are the connections that were held when the report was made, by version.
+	Holding  map[string]int
+	Failures []Failure // the first ten
 }
 
 // Counts are connections by outcome. All but Answered and Ended are failures.
@@ -94,7 +96,7 @@ func (f Failure) String() string {
 func (l *Load) Report() Report {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r := Report{Containers: maps.Clone(l.containers), Failures: slices.Clone(l.failures)}
+	r := Report{Containers: maps.Clone(l.containers), Holding: maps.Clone(l.held), Failures: slices.Clone(l.failures)}
 	for _, p := range l.phases {
 		counts := p.report()
 		if counts.Tried == 0 && p.held == (Held{}) {

@@ -147,12 +147,14 @@ func (l *Load) holding(c *connection) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c.phase.held.Opened++
+	l.held[c.version]++
 }
 
 // released counts the end of a held connection: err is why, nil when the load ended it.
 func (l *Load) released(c *connection, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.held[c.version]--
 	now := l.phases[len(l.phases)-1]
 	switch {
 	case err == nil || l.ctx.Err() != nil: // the load's own end

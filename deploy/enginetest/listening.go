@@ -1,0 +1,170 @@
+package enginetest
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"dokku-expose/deploy"
+)
+
+var (
+	loopback  = netip.MustParseAddr("127.0.0.1")
+	loopback2 = netip.MustParseAddr("127.0.0.2")
+	loopback6 = netip.MustParseAddr("::1")
+	elsewhere = netip.MustParseAddr("203.0.113.1") // for documentation: nobody's
+)
+
+// listening is about public addresses.
+var listening = []testCase{
+	{"a port that somebody has", func(b *bench) {
+		taken, free := b.port(), b.port()
+		holder, err := net.Listen("tcp", fmt.Sprintf(":%d", taken.Port))
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer holder.Close()
+		v1 := NewServer(b, "v1")
+		table := []deploy.Route{route("late", taken, proven(v1)...), route("mail", free, proven(v1)...)}
+
+		_, err = b.tryApply(table...)
+		b.oneRouteError(err, "late", taken)
+		if got := greeted(b, local(free)); got != "v1" {
+			b.Errorf("%s answered", got)
+		}
+		b.serving(map[deploy.Listen]deploy.Service{free: {App: "mail", Servers: []netip.AddrPort{v1.Addr}}})
+
+		// And while it lasts, others' deploys go on.
+		v2 := NewServer(b, "v2")
+		table[1] = route("mail", free, proven(v2)...)
+		applied, err := b.tryApply(table...)
+		b.oneRouteError(err, "late", taken)
+		if applied.Reload != "" {
+			b.Errorf("a switch took a reload: %s", applied.Reload)
+		}
+		if got := greeted(b, local(free)); got != "v2" {
+			b.Errorf("%s answered", got)
+		}
+
+		if err := holder.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.apply(table...)
+		if got := greeted(b, local(taken)); got != "v1" {
+			b.Errorf("%s answered", got)
+		}
+	}},
+	{"a port that somebody has on one address", func(b *bench) {
+		taken := b.port()
+		holder, err := net.Listen("tcp", netip.AddrPortFrom(loopback2, taken.Port).String())
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer holder.Close()
+		v1 := NewServer(b, "v1")
+
+		_, err = b.tryApply(route("mail", taken, proven(v1)...))
+		b.oneRouteError(err, "mail", taken)
+
+		// Beside it there is room.
+		beside := deploy.Listen{IP: loopback, Port: taken.Port}
+		b.apply(route("mail", beside, proven(v1)...))
+		if got := greeted(b, local(beside)); got != "v1" {
+			b.Errorf("%s answered", got)
+		}
+	}},
+	{"an address that the host does not have", func(b *bench) {
+		v1, good, bad := NewServer(b, "v1"), b.port(), deploy.Listen{IP: elsewhere, Port: FreePort(b)}
+		_, err := b.tryApply(route("mail", good, proven(v1)...), route("lost", bad, proven(v1)...))
+		b.oneRouteError(err, "lost", bad)
+		if got := greeted(b, local(good)); got != "v1" {
+			b.Errorf("%s answered", got)
+		}
+	}},
+	{"two apps on one port of different addresses", func(b *bench) {
+		port := FreePort(b)
+		one, two := deploy.Listen{IP: loopback, Port: port}, deploy.Listen{IP: loopback2, Port: port}
+		b.apply(route("one", one, proven(NewServer(b, "one"))...), route("two", two, proven(NewServer(b, "two"))...))
+		for range 10 {
+			if got := greeted(b, local(one)); got != "one" {
+				b.Errorf("%s answered at %s", got, one)
+			}
+			if got := greeted(b, local(two)); got != "two" {
+				b.Errorf("%s answered at %s", got, two)
+			}
+		}
+	}},
+	{"from one address to all and back", func(b *bench) {
+		all := b.port()
+		one := deploy.Listen{IP: loopback, Port: all.Port}
+		servers := proven(NewServer(b, "v1"))
+		for range 2 {
+			b.apply(route("mail", one, servers...))
+			refused(b, netip.AddrPortFrom(loopback2, all.Port))
+			if got := greeted(b, local(one)); got != "v1" {
+				b.Errorf("%s answered", got)
+			}
+			b.apply(route("mail", all, servers...))
+			if got := greeted(b, netip.AddrPortFrom(loopback2, all.Port)); got != "v1" {
+				b.Errorf("%s answered", got)
+			}
+		}
+	}},
+	{"IPv6", func(b *bench) {
+		if ln, err := net.Listen("tcp", "[::1]:0"); err != nil {
+			b.Skipf("this test needs IPv6: %v", err)
+		} else if err := ln.Close(); err != nil {
+			b.Fatal(err)
+		}
+		all := b.port()
+		b.apply(route("all", all, proven(NewServer(b, "v1"))...))
+		for _, ip := range []netip.Addr{loopback, loopback6} {
+			if got := greeted(b, netip.AddrPortFrom(ip, all.Port)); got != "v1" {
+				b.Errorf("%s answered at %s", got, ip)
+			}
+		}
+		four, six := deploy.Listen{IP: netip.IPv4Unspecified(), Port: all.Port}, deploy.Listen{IP: netip.IPv6Unspecified(), Port: all.Port}
+		b.apply(route("four", four, proven(NewServer(b, "four"))...), route("six", six, proven(NewServer(b, "six"))...))
+		for range 10 {
+			if got := greeted(b, local(four)); got != "four" {
+				b.Errorf("%s answered at %s", got, four)
+			}
+			if got := greeted(b, local(six)); got != "six" {
+				b.Errorf("%s answered at %s", got, six)
+			}
+		}
+		only := deploy.Listen{IP: loopback6, Port: all.Port}
+		b.apply(route("only", only, proven(NewServer(b, "only"))...))
+		refused(b, netip.AddrPortFrom(loopback, all.Port))
+		if got := greeted(b, local(only)); got != "only" {
+			b.Errorf("%s answered at %s", got, only)
+		}
+	}},
+	{"apps with names that Dokku allows", func(b *bench) {
+		var routes []deploy.Route
+		for _, name := range []string{
+			"mail", "mail.example.org", "mail-2", "mail 2", "mail%2", "mail#2", `mail"2"`, "mail'2'", `mail\2`, "mail$HOME", "mail;quit",
+			"mail\n    server evil 127.0.0.1:22", "poçta", "メール", "0", "mail+2", strings.Repeat("é", 127),
+		} {
+			routes = append(routes, route(name, b.port(), proven(NewServer(b, fmt.Sprintf("server%d", len(routes))))...))
+		}
+		want := make(map[deploy.Listen]deploy.Service)
+		for _, r := range routes {
+			want[r.Listen] = deploy.Service{App: r.App, Servers: []netip.AddrPort{r.Servers[0].Addr}}
+		}
+		wanted := make(map[deploy.Listen]string)
+		for _, r := range routes {
+			wanted[r.Listen] = r.Servers[0].Container
+		}
+		b.apply(routes...)
+		b.serving(want)
+		for listen, name := range wanted {
+			if got := greeted(b, local(listen)); got != name {
+				b.Errorf("%s answered at %s, want %s", got, listen, name)
+			}
+		}
+		b.apply()
+		b.serving(map[deploy.Listen]deploy.Service{})
+	}},
+}

@@ -1,0 +1,224 @@
+package hooks_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"dokku-expose/hooks"
+	"dokku-expose/internal/rig"
+)
+
+// table is a command's output with single blanks, a row a line.
+func table(text string) []string {
+	var rows []string
+	for line := range strings.Lines(text) {
+		rows = append(rows, strings.Join(strings.Fields(line), " "))
+	}
+	return rows
+}
+
+func (h *host) wantRows(verb string, args []string, want ...string) {
+	h.t.Helper()
+	if got := table(h.expose(0, verb, args...).Stdout); !reflect.DeepEqual(got, want) {
+		h.t.Errorf("expose:%s says\n%s\nwant\n%s", verb, strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// decode reads the JSON that a command printed.
+func decode[T any](h *host, text string) T {
+	h.t.Helper()
+	var value T
+	if err := json.Unmarshal([]byte(text), &value); err != nil {
+		h.t.Fatalf("%v in %s", err, text)
+	}
+	return value
+}
+
+func TestCommandsShowWhatIsServed(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	a, b, c := h.port(), h.port(), h.port()
+	h.push("mail", source("v1", "# mail", lead(a, private), fmt.Sprintf("127.0.0.1:%d:%d process=imap", b, private)))
+	h.expose(0, "add", "mail", lead(c, private))
+	h.must(h.CreateApp("web"))
+	web1 := h.current("mail", "web.1")
+
+	heading := "APP PUBLIC PRIVATE PROCESS FROM STATE CONTAINERS"
+	rows := []string{
+		heading,
+		fmt.Sprintf("mail %d 5025 web PORTS line 2 serving web.1", a),
+		fmt.Sprintf("mail 127.0.0.1:%d 5025 imap PORTS line 3 closed", b),
+		fmt.Sprintf("mail %d 5025 web expose:add serving web.1", c),
+	}
+	h.run("list", func() {
+		h.wantRows("list", nil, rows...)
+		h.wantRows("list", []string{"mail"}, rows...)
+		h.wantRows("list", []string{"web"}, heading)
+		got := decode[[]map[string]any](h, h.expose(0, "list", "mail", "--format", "json").Stdout)
+		want := map[string]any{"app": "mail", "public": fmt.Sprint(a), "private": "5025", "process": "web",
+			"from": "PORTS line 2", "state": "serving", "containers": []any{"web.1"}}
+		if len(got) != 3 || !reflect.DeepEqual(got[0], want) {
+			h.t.Errorf("list in JSON: %v, want %v first", got, want)
+		}
+	})
+	h.run("report", func() {
+		ports := fmt.Sprintf("%d 127.0.0.1:%d %d", a, b, c)
+		h.wants(h.expose(0, "report", "mail").Stdout, "=====> mail expose information", "Expose public ports:", ports,
+			"Expose containers:", "Expose computed hold:", "Expose state:", "closed serving")
+		if got := h.expose(0, "report", "mail", "--expose-public-ports").Stdout; got != ports+"\n" {
+			h.t.Errorf("--expose-public-ports prints %q", got)
+		}
+		all := decode[map[string]string](h, h.expose(0, "report", "mail", "--format", "json").Stdout)
+		if all["public-ports"] != ports || all["computed-hold"] != "10s" || all["operator-mappings"] != lead(c, private) {
+			h.t.Errorf("report in JSON: %v", all)
+		}
+		h.wants(h.expose(0, "report").Stdout, "=====> mail expose information", "=====> web expose information")
+		h.wants(h.expose(1, "report", "mail", "--nonsense").Stderr, "Invalid flag passed", "--expose-public-ports")
+	})
+	h.run("check", func() {
+		// The port of a process type that has no container.
+		finding := fmt.Sprintf("mail: public port 127.0.0.1:%d: PORTS line 3 sends it to the process type imap, which has no container", b)
+		h.wants(h.expose(1, "check").Stderr, finding, "dokku ps:scale mail imap=1")
+		got := decode[[]map[string]string](h, h.expose(1, "check", "mail", "--format", "json").Stdout)
+		if len(got) != 1 || got[0]["app"] != "mail" || got[0]["public"] != fmt.Sprintf("127.0.0.1:%d", b) || got[0]["message"] == "" {
+			h.t.Errorf("check in JSON: %v", got)
+		}
+		h.wants(h.expose(0, "check", "web").Stdout, "Nothing is wrong")
+	})
+	h.run("sync", func() {
+		h.wants(h.expose(0, "sync").Stdout, "-----> Public ports of mail", fmt.Sprintf("-> web.1 (%.12s)", web1))
+	})
+	h.run("show-config", func() {
+		config := h.expose(0, "show-config").Stdout
+		h.wants(config, "listen mail:"+fmt.Sprint(a), "insecure-password ********")
+		password, err := os.ReadFile(filepath.Join(h.Lib, "data", "expose", "stats-password"))
+		h.must(err)
+		if strings.Contains(config, strings.TrimSpace(string(password))) {
+			h.t.Error("the password of the statistics page is in it")
+		}
+	})
+	h.run("disable and enable", func() {
+		h.expose(0, "disable", "mail")
+		h.closed(a, c)
+		h.wants(h.expose(0, "list", "mail").Stdout, "disabled")
+		h.wants(h.refused("pre-build", "thief", source("v1", lead(a, private))), "belongs to the app mail")
+		h.push("mail", source("v2", lead(a, private)))
+		h.closed(a, c)
+		h.expose(0, "enable", "mail")
+		h.answers(a, "v2")
+		h.answers(c, "v2")
+	})
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	h := start(t, func(o *rig.Options) { o.HAProxy = false })
+	for _, verb := range []string{"", "help"} {
+		page := h.expose(0, verb).Stdout
+		for _, name := range hooks.Subcommands() {
+			if name != "default" {
+				h.wants(page, "    expose:"+name)
+			}
+		}
+	}
+	for _, name := range hooks.Subcommands() {
+		if name == "default" {
+			continue
+		}
+		result := h.expose(0, name, "--help")
+		h.wants(result.Stdout, "Usage: dokku expose:"+name)
+		if result.Stderr != "" {
+			t.Errorf("expose:%s --help says %q on the standard error", name, result.Stderr)
+		}
+	}
+}
+
+func TestCommandsThatDoNotFitSayHowTheyAreMeant(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	public, other := h.port(), h.port()
+	h.push("mail", source("v1", lead(public, private)))
+	h.push("chat", source("v1", lead(other, private)))
+	before := h.files()
+	for _, test := range []struct {
+		call  string
+		code  int
+		wants []string
+	}{
+		{"list nobody", 20, []string{"App nobody does not exist"}},
+		{"report nobody", 20, []string{"App nobody does not exist"}},
+		{"add nobody 25:5025", 20, []string{"App nobody does not exist"}},
+		{"remove nobody 25", 20, []string{"App nobody does not exist"}},
+		{"set nobody hold 1s", 20, []string{"App nobody does not exist"}},
+		{"disable nobody", 20, []string{"App nobody does not exist"}},
+		{"enable nobody", 20, []string{"App nobody does not exist"}},
+		{"check nobody", 20, []string{"App nobody does not exist"}},
+
+		{"list --nonsense", 1, []string{"unknown flag: --nonsense", "usage: dokku expose:list"}},
+		{"add mail 25:5025 --nonsense", 1, []string{"unknown flag: --nonsense", "usage: dokku expose:add"}},
+		{"check --nonsense", 1, []string{"unknown flag: --nonsense", "usage: dokku expose:check"}},
+		{"sync --nonsense", 1, []string{"unknown flag: --nonsense", "usage: dokku expose:sync"}},
+		{"list mail --format xml", 1, []string{`--format is "xml"`, "stdout or json"}},
+		{"report mail --format xml", 1, []string{`"xml"`, "json"}},
+		{"report mail --format", 1, []string{"--format needs a value"}},
+
+		{"list mail chat", 1, []string{`unexpected argument "chat"`}},
+		{"sync mail", 1, []string{`unexpected argument "mail"`}},
+		{"disable mail now", 1, []string{`unexpected argument "now"`}},
+		{"disable", 1, []string{"no app was named"}},
+		{"add mail", 1, []string{"no mapping was given", "25:5025"}},
+		{"remove mail", 1, []string{"no public port was given"}},
+		{"set mail", 1, []string{"expected a key", "usage: dokku expose:set"}},
+
+		{"add mail 0:5025 25", 1, []string{`mapping "0:5025"`, `mapping "25"`}},
+		{"add mail 22:5025", 1, []string{"port 22 is reserved", "allowed-ports 22"}},
+		{fmt.Sprintf("add mail %d:5025", public), 1, []string{"asked for twice by mail", "PORTS line 1"}},
+		{fmt.Sprintf("add mail %d:5025", other), 1, []string{"belongs to the app chat"}},
+		{fmt.Sprintf("remove mail %d", public), 1, []string{"that expose:add added", "it has: none"}},
+		{"set mail holt 1s", 1, []string{`no setting "holt"`, "did you mean hold?"}},
+		{"set mail hold soon", 1, []string{"hold", "soon"}},
+		{"set mail engine haproxy", 1, []string{"engine is a setting of the whole host", "expose:set --global engine"}},
+		{"set --global ports-file X", 1, []string{"ports-file is a setting of a single app"}},
+	} {
+		h.run(test.call, func() {
+			words := strings.Fields(test.call)
+			h.wants(h.expose(test.code, words[0], words[1:]...).Stderr, test.wants...)
+		})
+	}
+	if after := h.files(); !reflect.DeepEqual(before, after) {
+		t.Errorf("the files of the plugin have changed from\n%v\nto\n%v", before, after)
+	}
+}
+
+func TestOperatorsPortsTakeEffectAtOnce(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	public, added, range1 := h.port(), h.port(), h.port()
+	h.push("mail", source("v1", lead(public, private)))
+	l := h.load(public, 2, 10)
+
+	h.expose(0, "add", "mail", lead(added, private), lead(range1, private))
+	h.answers(added, "v1")
+	h.answers(range1, "v1")
+	h.seen(l, 20)
+	held, err := h.dial(added)
+	h.must(err)
+
+	h.expose(0, "remove", "mail", fmt.Sprint(added))
+	h.closed(added)
+	h.must(held.echo()) // what is established goes on
+	h.answers(range1, "v1")
+	h.seen(l, 20)
+
+	// What is gone can be had by another app, and comes not back with a deploy.
+	h.push("chat", source("chat", lead(added, private)))
+	h.answers(added, "chat")
+	h.push("mail", source("v2", lead(public, private)), switched(l, "v2"))
+	h.answers(range1, "v2")
+	h.judge(l)
+}

@@ -1,0 +1,158 @@
+package hooks_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"dokku-expose/internal/rig"
+)
+
+// A deploy of one container that fails changes nothing: the old version goes on with its old PORTS, and what the failed one
+// asked for belongs to nobody. ps:restart then deploys the failed push's image, as Dokku does, and its PORTS with it.
+func TestFailedDeployOfOneContainerChangesNothing(t *testing.T) {
+	t.Parallel()
+	h := start(t, settings("check-timeout", "1s"))
+	for _, test := range []struct {
+		name  string
+		how   rig.Option
+		wants []string // that the plugin says
+	}{
+		{"Dokku's own check fails", rig.FailCheck("web.1"), nil},
+		{"nobody listens", rig.ContainerEnv("web.1", "NOLISTEN=1"),
+			[]string{"nothing accepts connections on the private port 5025 (PORTS line 1, public port", "after 1s", "check-timeout 2m", "0.0.0.0"}},
+		{"every connection is closed at once", rig.ContainerEnv("web.1", "SLAM=1"), []string{"accepts connections and closes them at once"}},
+		{"another port is listened on", rig.ContainerEnv("web.1", "PORTS=5026"), []string{"private port 5025"}},
+	} {
+		h.run(test.name, func() {
+			app := strings.ReplaceAll(strings.ToLower(test.name), " ", "-")
+			app = strings.ReplaceAll(app, "'", "")
+			kept, dropped, added := h.port(), h.port(), h.port()
+			h.push(app, source("v1", lead(kept, private), lead(dropped, private)))
+			old, worker := h.current(app, "web.1"), h.worker()
+			listed := h.expose(0, "list", app).Stdout
+
+			var text strings.Builder
+			if err := h.Push(app, source("v2", lead(kept, private), lead(added, private)), test.how, said(&text)); err == nil {
+				h.t.Fatal("the push went well")
+			}
+			h.wants(text.String(), test.wants...)
+			unchanged := func() {
+				h.t.Helper()
+				h.answers(kept, "v1")
+				h.answers(dropped, "v1")
+				h.closed(added)
+				if now := h.expose(0, "list", app).Stdout; now != listed {
+					h.t.Errorf("expose:list says\n%swant\n%s", now, listed)
+				}
+				if h.worker() != worker {
+					h.t.Error("HAProxy was reloaded")
+				}
+				if h.current(app, "web.1") != old {
+					h.t.Error("the container is another one")
+				}
+			}
+			unchanged()
+			h.expose(0, "sync")
+			unchanged()
+
+			h.run("and its ports can be had by another app", func() {
+				h.push("other", source("other", lead(added, private)))
+				h.answers(added, "other")
+				// Now the image of the failed push can't be deployed either.
+				text.Reset()
+				err := h.Restart(app, said(&text))
+				h.fails("check-deploy", err)
+				h.wants(text.String(), "belongs to the app other")
+				h.answers(kept, "v1")
+				h.must(h.Destroy("other"))
+			})
+			h.run("and ps:restart deploys it", func() {
+				h.must(h.Restart(app))
+				h.answers(kept, "v2")
+				h.answers(added, "v2")
+				h.closed(dropped)
+			})
+			h.must(h.Destroy(app))
+		})
+	}
+}
+
+// Of two containers of which the second fails, Dokku keeps the first: each serves what the PORTS of its own image says.
+func TestFailedDeployOfTwoContainersLeavesEachItsOwnMapping(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	shared, added := h.port(), h.port()
+	h.push("mail", source("v1", lead(shared, private)))
+	h.must(h.Scale("mail", "web", 2))
+	before := h.containers("mail")
+	l := h.load(shared, 1, 4)
+
+	second := source("v2", lead(shared, 5026), lead(added, 5026))
+	second.Listen = []uint16{5026}
+	if err := h.Push("mail", second, rig.FailCheck("web.2")); err == nil {
+		t.Fatal("the push went well")
+	}
+	// No trigger tells of the failure. Until the next reconcile the old ones, which still run, serve.
+	h.servedBy(shared, before...)
+	h.closed(added)
+
+	h.expose(0, "sync")
+	h.servedBy(shared, h.containers("mail")...)
+	h.servedBy(added, h.current("mail", "web.1"))
+
+	h.must(h.Retire(true))
+	h.servedBy(shared, h.containers("mail")...)
+
+	h.must(h.Restart("mail"))
+	h.servedBy(shared, h.containers("mail")...)
+	h.answers(shared, "v2")
+	h.answers(added, "v2")
+	h.judge(l)
+}
+
+// Whenever the process of a deploy is killed: what is left is the old state or the new one, for a reconcile and for the
+// next push, with no port lost and none claimed for good.
+func TestDeployKilledAtEachTriggerLeavesASaneState(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	for _, trigger := range []string{
+		"pre-build", "post-release-builder", "docker-args-process-deploy", "check-deploy", "scheduler-register-retired",
+		"scheduler-post-deploy-process", "core-post-deploy", "post-deploy",
+	} {
+		h.run(trigger, func() {
+			kept, dropped, added := h.port(), h.port(), h.port()
+			h.push("mail", source("v1", lead(kept, private), lead(dropped, private)))
+			old := h.current("mail", "web.1")
+			if err := h.Push("mail", source("v2", lead(kept, private), lead(added, private)), rig.DieBefore(trigger)); !errors.Is(err, rig.ErrDied) {
+				h.t.Fatalf("the push ended with %v", err)
+			}
+			h.answers(kept, "v1")
+			h.answers(dropped, "v1")
+			h.closed(added)
+
+			// From the moment when Dokku has written the new container down, that is the app's.
+			h.expose(0, "sync")
+			if h.current("mail", "web.1") == old {
+				h.answers(kept, "v1")
+				h.answers(dropped, "v1")
+				h.closed(added)
+			} else {
+				h.answers(kept, "v2")
+				h.answers(added, "v2")
+				h.closed(dropped)
+			}
+
+			h.push("mail", source("v3", lead(kept, private)))
+			h.answers(kept, "v3")
+			h.closed(dropped, added)
+			h.push("other", source("other", lead(dropped, private), lead(added, private)))
+			h.answers(added, "other")
+			h.must(h.Destroy("other"))
+			h.must(h.Destroy("mail"))
+			if traces := h.traces("mail"); traces != nil {
+				h.t.Errorf("left behind: %v", traces)
+			}
+		})
+	}
+}

@@ -1,0 +1,372 @@
+package hooks_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"dokku-expose/internal/load"
+	"dokku-expose/internal/rig"
+)
+
+const (
+	// private is the port that the tests' apps listen on.
+	private = 5025
+	// linger is how long an app goes on with its connections after SIGTERM.
+	linger = 2 * time.Second
+	// patience bounds the wait for what must come; how long it takes is not judged.
+	patience = 30 * time.Second
+)
+
+// host is a Dokku host, and what tests ask of it.
+type host struct {
+	*rig.Host
+	t *testing.T
+
+	mu    sync.Mutex // guards loads
+	loads []*load.Load
+}
+
+// start makes a host with the plugin and its HAProxy.
+func start(t *testing.T, change ...func(*rig.Options)) *host {
+	t.Helper()
+	h := &host{t: t}
+	own := func(o *rig.Options) {
+		o.Stopping = func(_, container string) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			for _, l := range h.loads {
+				l.Retired(container, linger)
+			}
+		}
+	}
+	h.Host = newHost(t, append([]func(*rig.Options){own}, change...)...)
+	return h
+}
+
+// settings are the plugin's global settings.
+func settings(keysAndValues ...string) func(*rig.Options) {
+	return func(o *rig.Options) {
+		o.Settings = make(map[string]string)
+		for pair := range slices.Chunk(keysAndValues, 2) {
+			o.Settings[pair[0]] = pair[1]
+		}
+	}
+}
+
+// run runs a part of the test, which sees what the parts before it have left.
+func (h *host) run(name string, part func()) {
+	h.t.Helper()
+	outer := h.t
+	defer func() { h.t = outer }()
+	outer.Run(name, func(t *testing.T) {
+		h.t = t
+		part()
+	})
+}
+
+func (h *host) must(err error) {
+	h.t.Helper()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// port is a public port that nobody has.
+func (h *host) port() uint16 {
+	h.t.Helper()
+	port, err := h.FreePort()
+	h.must(err)
+	return port
+}
+
+// lead is a line of a PORTS file.
+func lead(public, private uint16) string { return fmt.Sprintf("%d:%d", public, private) }
+
+// source is an app that listens on the port private, and has a PORTS file of these lines; without any it has none.
+func source(version string, lines ...string) rig.Source {
+	src := rig.Source{Version: version, Listen: []uint16{private}, Env: map[string]string{"LINGER": linger.String()}}
+	if len(lines) > 0 {
+		src.Files = map[string]string{"PORTS": strings.Join(lines, "\n") + "\n"}
+	}
+	return src
+}
+
+// said collects what the plugin prints in one command.
+func said(into *strings.Builder) rig.Option {
+	var mu sync.Mutex
+	return rig.After(func(_ rig.Call, r rig.Result) {
+		mu.Lock()
+		defer mu.Unlock()
+		into.WriteString(r.Stdout + r.Stderr)
+	})
+}
+
+// push pushes, and returns what the plugin said.
+func (h *host) push(app string, src rig.Source, opts ...rig.Option) string {
+	h.t.Helper()
+	var text strings.Builder
+	h.must(h.Push(app, src, append(opts, said(&text))...))
+	return text.String()
+}
+
+// refused pushes what must be refused by the trigger, with nothing of the plugin's changed. It returns what the plugin said.
+func (h *host) refused(trigger, app string, src rig.Source, opts ...rig.Option) string {
+	h.t.Helper()
+	before := h.files()
+	var text strings.Builder
+	h.fails(trigger, h.Push(app, src, append(opts, said(&text))...))
+	if after := h.files(); !maps.Equal(before, after) {
+		h.t.Errorf("the files of the plugin have changed from\n%v\nto\n%v", before, after)
+	}
+	return text.String()
+}
+
+// fails wants err to be that trigger's.
+func (h *host) fails(trigger string, err error) {
+	h.t.Helper()
+	var failed *rig.TriggerError
+	if !errors.As(err, &failed) || failed.Name != trigger {
+		h.t.Fatalf("the command ended with %v, want an error of the trigger %s", err, trigger)
+	}
+}
+
+// wants tells what is missing in a text.
+func (h *host) wants(text string, parts ...string) {
+	h.t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			h.t.Errorf("no %q in:\n%s", part, text)
+		}
+	}
+}
+
+// files are the plugin's settings and what it keeps, by path; the lock and the password aside.
+func (h *host) files() map[string]string {
+	h.t.Helper()
+	files := make(map[string]string)
+	for _, kind := range []string{"config", "data"} {
+		root := filepath.Join(h.Lib, kind, rig.Plugin)
+		h.must(filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || d.Name() == "lock" || d.Name() == "stats-password" {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			name, _ := filepath.Rel(h.Lib, path)
+			files[name] = string(text)
+			return err
+		}))
+	}
+	return files
+}
+
+// traces are the files of the plugin that mention the word.
+func (h *host) traces(word string) []string {
+	h.t.Helper()
+	var names []string
+	for name, text := range h.files() {
+		if strings.Contains(name, word) || strings.Contains(text, word) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func loopback(port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
+}
+
+// conn is a connection that was greeted.
+type conn struct {
+	net.Conn
+	lines *bufio.Reader
+	// version, container and private are who answered: the version, the id's first twelve digits, and the port there.
+	version, container, private string
+}
+
+// dial connects to a public port and waits for the greeting.
+func (h *host) dial(port uint16) (*conn, error) {
+	c, err := net.Dial("tcp", loopback(port).String())
+	if err != nil {
+		return nil, err
+	}
+	h.t.Cleanup(func() { _ = c.Close() })
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		return nil, err
+	}
+	lines := bufio.NewReader(c)
+	greeting, err := lines.ReadString('\n')
+	fields := strings.Fields(greeting)
+	if err == nil && len(fields) != 3 {
+		err = fmt.Errorf("the greeting is %q", greeting)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &conn{Conn: c, lines: lines, version: fields[0], container: fields[1], private: fields[2]}, nil
+}
+
+// echo has one line sent back.
+func (c *conn) echo() error {
+	if _, err := fmt.Fprintln(c, "hello"); err != nil {
+		return err
+	}
+	if line, err := c.lines.ReadString('\n'); err != nil || line != "hello\n" {
+		return fmt.Errorf("the echo is %q: %w", line, err)
+	}
+	return nil
+}
+
+// answers wants that version on the public port, each time out of three.
+func (h *host) answers(port uint16, version string) {
+	h.t.Helper()
+	for range 3 {
+		c, err := h.dial(port)
+		if err != nil {
+			h.t.Errorf("public port %d: %v, want %s to answer", port, err, version)
+			return
+		}
+		if c.version != version {
+			h.t.Errorf("public port %d: %s answers, want %s", port, c.version, version)
+		}
+		_ = c.Close()
+	}
+}
+
+// closed wants connections to the public ports to be refused at once.
+func (h *host) closed(ports ...uint16) {
+	h.t.Helper()
+	for _, port := range ports {
+		c, err := net.Dial("tcp", loopback(port).String())
+		if err == nil {
+			_ = c.Close()
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			h.t.Errorf("public port %d: connecting gives %v, want it to be refused", port, err)
+		}
+	}
+}
+
+// expose runs `dokku expose:VERB ARGS` and wants that exit status.
+func (h *host) expose(code int, verb string, args ...string) rig.Result {
+	h.t.Helper()
+	result, err := h.Command(verb, args...)
+	h.must(err)
+	if result.Code != code {
+		h.t.Errorf("expose:%s %s: exit status %d, want %d\n%s%s", verb, strings.Join(args, " "), result.Code, code, result.Stdout, result.Stderr)
+	}
+	return result
+}
+
+// current is the container of a dyno.
+func (h *host) current(app, dyno string) string {
+	h.t.Helper()
+	current, err := h.Containers(app)
+	h.must(err)
+	return current[dyno]
+}
+
+var workerPID = regexp.MustCompile(`(?m)^Pid: (\d+)$`)
+
+// worker is the process that takes connections. A reload makes another one.
+func (h *host) worker() string {
+	h.t.Helper()
+	c, err := net.Dial("unix", filepath.Join(h.Run, "stats.sock"))
+	h.must(err)
+	defer c.Close()
+	h.must(c.SetDeadline(time.Now().Add(patience)))
+	_, err = fmt.Fprintln(c, "show info")
+	h.must(err)
+	var text strings.Builder
+	_, err = bufio.NewReader(c).WriteTo(&text)
+	h.must(err)
+	m := workerPID.FindStringSubmatch(text.String())
+	if m == nil {
+		h.t.Fatalf("HAProxy answers: %s", &text)
+	}
+	return m[1]
+}
+
+// load lets clients connect to a public port until judge, or the test's end.
+func (h *host) load(port uint16, openers, holders int) *load.Load {
+	h.t.Helper()
+	l, err := load.Start(h.t.Context(), load.Config{Addr: loopback(port), Openers: openers, Holders: holders, Timeout: patience})
+	h.must(err)
+	h.t.Cleanup(func() { l.Stop() })
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.loads = append(h.loads, l)
+	return l
+}
+
+// switched tells the load that version is current, at the moment when post-deploy has returned.
+func switched(l *load.Load, version string) rig.Option {
+	return rig.After(func(c rig.Call, r rig.Result) {
+		if c.Name == "post-deploy" && r.Code == 0 {
+			l.Mark(version)
+		}
+	})
+}
+
+// seen waits until clients have had n more answers.
+func (h *host) seen(l *load.Load, n int) {
+	h.t.Helper()
+	h.must(l.Await(h.t.Context(), n))
+}
+
+// judge ends the load: no connection may have failed, and none may have been broken while its container lived.
+func (h *host) judge(l *load.Load) load.Report {
+	h.t.Helper()
+	r := l.Stop()
+	if r.Failed() > 0 || r.Held.Broken > 0 || r.Answered == 0 {
+		var table strings.Builder
+		h.must(r.Print(&table))
+		h.t.Errorf("%s\n%s", r.Summary(), &table)
+	}
+	return r
+}
+
+// containers are the ids of the current containers of an app.
+func (h *host) containers(app string) []string {
+	h.t.Helper()
+	current, err := h.Containers(app)
+	h.must(err)
+	return slices.Collect(maps.Values(current))
+}
+
+// servedBy wants the public port to lead to these containers, to all of them and to no other one.
+func (h *host) servedBy(port uint16, ids ...string) {
+	h.t.Helper()
+	want := make(map[string]bool)
+	for _, id := range ids {
+		want[id[:12]] = true
+	}
+	// Connections that stay go to the container with the fewest: as many as this leave none out.
+	got := make(map[string]bool)
+	for range 8 * len(want) {
+		c, err := h.dial(port)
+		if err != nil {
+			h.t.Errorf("public port %d: %v", port, err)
+			return
+		}
+		defer c.Close()
+		got[c.container] = true
+	}
+	if !maps.Equal(got, want) {
+		h.t.Errorf("public port %d leads to the containers %v, want %v",
+			port, slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
+	}
+}

@@ -1,0 +1,126 @@
+package hooks_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"dokku-expose/internal/rig"
+)
+
+func TestDeploysLoseNoConnection(t *testing.T) {
+	for _, test := range []struct {
+		name             string
+		containers       int
+		deploys          int // after the first two
+		openers, holders int
+		// private is the port that a version listens on.
+		private func(version int) uint16
+	}{
+		{name: "one container", containers: 1, deploys: 10, openers: 16, holders: 50},
+		{name: "three containers", containers: 3, deploys: 4, openers: 4, holders: 12},
+		{name: "private ports that change with PORTS", containers: 1, deploys: 4, openers: 4, holders: 12,
+			private: func(version int) uint16 { return private + uint16(version) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			h := start(t)
+			public := h.port()
+			app := func(version int) rig.Source {
+				src := source(fmt.Sprint("v", version), lead(public, private))
+				if test.private != nil {
+					src = source(fmt.Sprint("v", version), lead(public, test.private(version)))
+					src.Listen = []uint16{test.private(version)}
+				}
+				return src
+			}
+			h.push("mail", app(1))
+			if test.containers > 1 {
+				h.must(h.Scale("mail", "web", test.containers))
+			}
+			l := h.load(public, test.openers, test.holders)
+			// The first deploy may still find that HAProxy needs more room.
+			l.Phase("first deploy")
+			h.push("mail", app(2), switched(l, "v2"))
+			worker := h.worker()
+			for version := 3; version <= test.deploys+2; version++ {
+				l.Phase(fmt.Sprint("deploy of v", version))
+				h.push("mail", app(version), switched(l, fmt.Sprint("v", version)))
+				h.seen(l, test.openers)
+			}
+			if now := h.worker(); now != worker {
+				t.Errorf("HAProxy was reloaded: its worker is process %s, it was %s", now, worker)
+			}
+			r := h.judge(l)
+			last := r.Versions[len(r.Versions)-1]
+			if want := fmt.Sprint("v", test.deploys+2); last.Name != want {
+				t.Errorf("the last version that answered is %s, want %s", last.Name, want)
+			}
+			for _, id := range h.containers("mail") {
+				if r.Containers[id[:12]] == 0 {
+					t.Errorf("container %.12s got no connection", id)
+				}
+			}
+		})
+	}
+}
+
+func TestAppsThatDeployAtTheSameTimeLoseNoConnection(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	apps := map[string]uint16{"mail": h.port(), "chat": h.port()}
+	for app, public := range apps {
+		h.push(app, source("v1", lead(public, private)))
+	}
+	var both sync.WaitGroup
+	for app, public := range apps {
+		l := h.load(public, 4, 10)
+		t.Cleanup(func() { h.judge(l) })
+		both.Go(func() {
+			for version := 2; version <= 5; version++ {
+				v := fmt.Sprint("v", version)
+				if err := h.Push(app, source(v, lead(public, private)), switched(l, v)); err != nil {
+					t.Errorf("%s: %v", app, err)
+				}
+			}
+		})
+	}
+	both.Wait()
+	for _, public := range apps {
+		h.answers(public, "v5")
+	}
+}
+
+func TestDeployWithChecksDisabledHoldsConnections(t *testing.T) {
+	t.Parallel()
+	h := start(t, settings("hold", patience.String()))
+	public := h.port()
+	h.must(h.CreateApp("mail"))
+	h.must(h.ChecksDisable("mail"))
+	h.push("mail", source("v1", lead(public, private)))
+	l := h.load(public, 4, 10)
+	for version := 2; version <= 3; version++ {
+		v := fmt.Sprint("v", version)
+		l.Phase(v)
+		src := source(v, lead(public, private))
+		src.Env["LISTEN_DELAY"] = "1s" // nobody but the plugin waits for it
+		h.push("mail", src, switched(l, v))
+		h.seen(l, 20)
+	}
+	h.answers(public, "v3")
+	h.judge(l)
+}
+
+func TestScalingLosesNoConnection(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	public := h.port()
+	h.push("mail", source("v1", lead(public, private)))
+	l := h.load(public, 4, 12)
+	for _, count := range []int{3, 1, 2} {
+		l.Phase(fmt.Sprint("web=", count))
+		h.must(h.Scale("mail", "web", count))
+		h.servedBy(public, h.containers("mail")...)
+	}
+	h.judge(l)
+}

@@ -1,0 +1,102 @@
+package hooks_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"dokku-expose/internal/rig"
+)
+
+// A file that an operator broke by hand stops its own app's deploys. That app's ports stay what they are, and nobody else
+// sees anything of it.
+func TestBrokenSettingsOfOneAppConcernNoOther(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	mail, chat := h.port(), h.port()
+	h.push("mail", source("v1", lead(mail, private)))
+	h.push("chat", source("v1", lead(chat, private)))
+	file := filepath.Join(h.Lib, "config", rig.Plugin, "apps", "mail.toml")
+	h.must(os.MkdirAll(filepath.Dir(file), 0o755))
+	h.must(os.WriteFile(file, []byte("# mine\nhold = \"soon\"\n"), 0o644))
+
+	h.wants(h.refused("pre-build", "mail", source("v2", lead(mail, private))), "mail.toml", ":2", "hold", "soon")
+	h.answers(mail, "v1")
+	h.push("chat", source("v2", lead(chat, private)))
+	h.answers(chat, "v2")
+	h.answers(mail, "v1")
+	h.wants(h.expose(1, "check").Stderr, "mail.toml", "soon")
+	h.expose(0, "check", "chat")
+	h.wants(h.expose(1, "sync").Stderr, "mail.toml")
+	h.answers(mail, "v1")
+
+	// What an operator wants of the app goes on all the same.
+	h.must(h.Stop("mail"))
+	h.closed(mail)
+	h.must(h.Destroy("mail"))
+	h.wants(h.expose(0, "check").Stdout, "Nothing is wrong")
+}
+
+// Without a running HAProxy the deploys of apps with public ports fail and say how to start it; all others go on.
+func TestWithoutHAProxyOnlyAppsWithPortsFail(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	public := h.port()
+	h.push("mail", source("v1", lead(public, private)))
+	h.push("web", source("v1"))
+	old := h.current("mail", "web.1")
+	h.must(h.StopHAProxy())
+	const remedy = "systemctl start dokku-expose-haproxy"
+
+	var text strings.Builder
+	h.must(h.Push("web", source("v2"), said(&text)))
+	h.must(h.Restart("web", said(&text)))
+	if text.Len() > 0 {
+		t.Errorf("the deploys of an app without ports say %q", &text)
+	}
+	h.fails("post-deploy", h.Push("mail", source("v2", lead(public, private)), said(&text)))
+	h.wants(text.String(), remedy)
+	info, err := h.Docker.ContainerInspect(t.Context(), old)
+	if err != nil || !info.State.Running {
+		t.Errorf("the old container does not run any more: %v", err)
+	}
+	h.wants(h.expose(1, "check").Stderr, remedy)
+	h.wants(h.expose(1, "sync").Stderr, remedy)
+	h.wants(h.expose(1, "stats").Stderr, remedy)
+	h.wants(h.expose(0, "list").Stdout, "mail", "closed")
+	h.wants(h.expose(1, "add", "mail", lead(h.port(), private)).Stderr, remedy, "nothing was changed")
+	h.must(h.Restart("web", said(&text)))
+
+	h.run("and when it runs again", func() {
+		h.must(h.StartHAProxy())
+		h.expose(0, "sync")
+		h.answers(public, "v2") // Dokku has written the new container down
+		h.push("mail", source("v3", lead(public, private)))
+		h.answers(public, "v3")
+		h.expose(0, "check")
+	})
+}
+
+// Not parallel: the commands find no Docker through this process's environment.
+func TestWithoutDockerOnlyAppsWithPortsFail(t *testing.T) {
+	h := start(t)
+	public := h.port()
+	h.push("mail", source("v1", lead(public, private)))
+	const nowhere = "tcp://127.0.0.1:1"
+
+	var text strings.Builder
+	h.must(h.Push("web", source("v1"), rig.Env("DOCKER_HOST="+nowhere), said(&text)))
+	h.must(h.Scale("web", "web", 2, rig.Env("DOCKER_HOST="+nowhere), said(&text)))
+	if text.Len() > 0 {
+		t.Errorf("the deploys of an app without ports say %q", &text)
+	}
+	h.wants(h.refused("pre-build", "mail", source("v2", lead(public, private)), rig.Env("DOCKER_HOST="+nowhere)), nowhere)
+	h.answers(public, "v1")
+
+	t.Setenv("DOCKER_HOST", nowhere)
+	h.wants(h.expose(0, "list").Stdout, "mail", "unknown")
+	h.wants(h.expose(1, "check").Stderr, nowhere)
+	h.wants(h.expose(1, "sync").Stderr, nowhere)
+	h.answers(public, "v1") // what is served is left alone
+}

@@ -1,0 +1,153 @@
+package hooks_test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/go-connections/nat"
+
+	"dokku-expose/internal/rig"
+)
+
+// What a push asks for and can't have is refused before anything is built. The message names the holder and the remedy,
+// and nothing changes.
+func TestPushIsRefusedBeforeTheBuild(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	own, operator, held, asleep, mapped, detected, published := h.port(), h.port(), h.port(), h.port(), h.port(), h.port(), h.port()
+
+	h.push("mail", source("v1", lead(own, private)))
+	h.expose(0, "add", "mail", lead(operator, private))
+	h.push("chat", source("v1", fmt.Sprintf("127.0.0.1:%d:%d", held, private)))
+	h.push("idle", source("v1", lead(asleep, private)))
+	h.must(h.Stop("idle"))
+
+	h.must(h.CreateApp("blog"))
+	h.must(h.SetProperty("ports", "blog", "map", fmt.Sprintf("http:%d:5000", mapped)))
+	h.must(h.CreateApp("shop"))
+	h.must(h.SetProperty("ports", "shop", "map-detected", fmt.Sprintf("http:%d:%d", detected, detected)))
+
+	listener, err := net.Listen("tcp", ":0")
+	h.must(err)
+	defer listener.Close()
+	listening := uint16(listener.Addr().(*net.TCPAddr).Port)
+	publisher := h.publish(published)
+
+	for _, test := range []struct {
+		name  string
+		src   rig.Source
+		wants []string
+	}{
+		{"syntax errors, all of them", source("v2", lead(own, private), "0:5025", "25", "26:5025 proces=web", "4-2:4-2"),
+			[]string{"PORTS:2:1: ", "PORTS:3:", "PORTS:4:", "proces", "PORTS:5:"}},
+		{"the same public port twice", source("v2", lead(own, private), lead(own, 5026)), []string{"PORTS:2:", fmt.Sprint(own)}},
+		{"more ports than a file may have", source("v2", "20000-22000:20000-22000"), []string{"PORTS:1:", "1024"}},
+		{"a file that is too long", source("v2", strings.Repeat("# nothing\n", 7000)), []string{"PORTS:", "64 KiB"}},
+		{"control characters", source("v2", "25\x1b[2J:5025"), []string{"PORTS:1:3: "}},
+		{"a symbolic link", prepared("PORTS", func(path string) error { return os.Symlink("/etc/passwd", path) }),
+			[]string{"PORTS is a symbolic link", "regular file"}},
+		{"a folder", prepared("PORTS", func(path string) error { return os.Mkdir(path, 0o755) }),
+			[]string{"PORTS is a folder", "regular file"}},
+		{"another app's address, asked for on all addresses", source("v2", "# the first line", lead(held, private)),
+			[]string{fmt.Sprintf("public port %d (PORTS line 2) belongs to the app chat", held), fmt.Sprintf("public port 127.0.0.1:%d", held), "take it out of PORTS of chat and deploy that"}},
+		{"another app's address, asked for on that address", source("v2", fmt.Sprintf("127.0.0.1:%d:%d", held, private)),
+			[]string{"belongs to the app chat"}},
+		{"a stopped app's port", source("v2", lead(asleep, private)), []string{"belongs to the app idle"}},
+		{"two ports, each with its reason", source("v2", lead(asleep, private), lead(held, private)),
+			[]string{"belongs to the app idle", "belongs to the app chat"}},
+		{"what expose:add gave the app", source("v2", lead(operator, private)),
+			[]string{"asked for twice by mail", fmt.Sprintf("dokku expose:remove mail %d", operator)}},
+		{"a port that a proxy of Dokku's maps", source("v2", lead(mapped, private)),
+			[]string{"the app blog", "ports:set", "dokku ports:set blog http:80:5000"}},
+		{"a port that Dokku detected", source("v2", lead(detected, private)),
+			[]string{"the app shop", "detected from EXPOSE", fmt.Sprintf("dokku ports:set shop http:80:%d", detected)}},
+		{"a reserved port", source("v2", "22:5025"), []string{"port 22 is reserved", "dokku expose:set mail allowed-ports 22"}},
+		{"a port that a process of the host listens on", source("v2", lead(listening, private)),
+			[]string{fmt.Sprintf("public port %d (PORTS line 1)", listening), fmt.Sprintf("sport = :%d", listening)}},
+		{"a port that a container publishes", source("v2", lead(published, private)), []string{"the container " + publisher, "publishes it"}},
+		{"an address that the host has not", source("v2", "192.0.2.1:9025:5025"), []string{"this host has no address 192.0.2.1"}},
+	} {
+		h.run(test.name, func() {
+			h.wants(h.refused("pre-build", "mail", test.src), test.wants...)
+		})
+	}
+	h.answers(own, "v1")
+	h.answers(operator, "v1")
+	h.run("an exception of the operator's lets the app have a reserved port", func() {
+		reserved := h.port()
+		h.expose(0, "set", "--global", "reserved-ports", fmt.Sprint(reserved))
+		h.refused("pre-build", "mail", source("v2", lead(reserved, private)))
+		h.expose(0, "set", "mail", "allowed-ports", fmt.Sprint(reserved))
+		h.push("mail", source("v2", lead(reserved, private)))
+		h.answers(reserved, "v2")
+		h.closed(own)
+	})
+}
+
+// prepared is a source tree with something else than a file called name.
+func prepared(name string, prepare func(path string) error) rig.Source {
+	src := source("v2")
+	src.Prepare = func(dir string) error { return prepare(filepath.Join(dir, name)) }
+	return src
+}
+
+// publish starts a container that is no app's and publishes the port. It returns the container's name.
+func (h *host) publish(port uint16) string {
+	h.t.Helper()
+	ctx := h.t.Context()
+	app, err := h.Docker.ContainerInspect(ctx, h.current("mail", "web.1"))
+	h.must(err)
+	// The label of its image has it removed with the host.
+	inside := nat.Port(fmt.Sprint(private, "/tcp"))
+	created, err := h.Docker.ContainerCreate(ctx, &container.Config{Image: app.Image, ExposedPorts: nat.PortSet{inside: {}}},
+		&container.HostConfig{PortBindings: nat.PortMap{inside: {{HostIP: "127.0.0.1", HostPort: fmt.Sprint(port)}}}}, nil, nil, "")
+	h.must(err)
+	h.must(h.Docker.ContainerStart(ctx, created.ID, container.StartOptions{}))
+	info, err := h.Docker.ContainerInspect(ctx, created.ID)
+	h.must(err)
+	return strings.TrimPrefix(info.Name, "/")
+}
+
+// A port that is taken between the check and the switch fails that deploy, and nobody else sees anything of it.
+func TestPortTakenBeforeTheSwitchFailsThatDeployAlone(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	own, other, wanted := h.port(), h.port(), h.port()
+	h.push("mail", source("v1", lead(own, private)))
+	h.push("chat", source("v1", lead(other, private)))
+	l := h.load(other, 1, 5)
+	old := h.current("mail", "web.1")
+
+	var listener net.Listener
+	var text strings.Builder
+	err := h.Push("mail", source("v2", lead(own, private), lead(wanted, private)), said(&text), rig.Before(func(c rig.Call) bool {
+		if c.Name == "post-deploy" {
+			ln, err := net.Listen("tcp", fmt.Sprint(":", wanted))
+			if err != nil {
+				t.Error(err)
+			}
+			listener = ln
+		}
+		return true
+	}))
+	h.fails("post-deploy", err)
+	h.wants(text.String(), fmt.Sprintf("mail: public port %d: ", wanted))
+	info, err := h.Docker.ContainerInspect(t.Context(), old)
+	if err != nil || !info.State.Running {
+		t.Errorf("the old container does not run any more: %v", err)
+	}
+	if _, err := h.dial(own); err != nil {
+		t.Errorf("the port that the app has had before: %v", err)
+	}
+
+	h.must(listener.Close())
+	h.push("mail", source("v3", lead(own, private), lead(wanted, private)))
+	h.answers(own, "v3")
+	h.answers(wanted, "v3")
+	h.judge(l)
+}

@@ -1,0 +1,85 @@
+// Package rigtest gives tests a [rig.Host]. The programs that it runs are built once in a test binary, whose TestMain hands
+// them back:
+//
+//	func TestMain(m *testing.M) { os.Exit(rigtest.Run(m)) }
+package rigtest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+
+	"dokku-expose/internal/need"
+	"dokku-expose/internal/rig"
+)
+
+// programs is the folder of what is built, "" outside of Run.
+var programs string
+
+var (
+	app    = sync.OnceValues(func() (string, error) { return rig.BuildApp(context.Background(), programs) })
+	plugin = sync.OnceValues(func() (string, error) { return rig.BuildPlugin(context.Background(), programs) })
+)
+
+// Run runs the tests and then removes the programs. It returns the exit status for os.Exit.
+func Run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "rigtest-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "rigtest:", err)
+		return 1
+	}
+	programs = dir
+	code := m.Run()
+	if err := os.RemoveAll(dir); err != nil {
+		fmt.Fprintln(os.Stderr, "rigtest:", err)
+		return 1
+	}
+	return code
+}
+
+// App is the program of internal/testapp.
+func App(t testing.TB) string { return program(t, app) }
+
+// Plugin is the plugin's binary.
+func Plugin(t testing.TB) string { return program(t, plugin) }
+
+func program(t testing.TB, build func() (string, error)) string {
+	t.Helper()
+	if programs == "" {
+		t.Fatal("rigtest: TestMain must be: func TestMain(m *testing.M) { os.Exit(rigtest.Run(m)) }")
+	}
+	path, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// New makes a host with the plugin's binary and its HAProxy, and closes it when the test ends; with change the test can
+// have another one. What a user would see goes to the test's log.
+func New(t testing.TB, change ...func(*rig.Options)) *rig.Host {
+	t.Helper()
+	need.Docker(t)
+	opts := rig.Options{App: App(t), HAProxy: true, Out: t.Output()}
+	for _, c := range change {
+		c(&opts)
+	}
+	if opts.Binary == "" {
+		opts.Binary = Plugin(t)
+	}
+	if opts.HAProxy {
+		need.HAProxy(t)
+	}
+	h, err := rig.New(context.Background(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
