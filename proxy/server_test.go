@@ -37,9 +37,13 @@ func TestThousandRoutesAppliedAThousandTimes(t *testing.T) {
 	s := newServer(t, 0)
 	v1, v2 := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2")
 	var table []deploy.Route
+	var ports []uint16
+	for range 10 {
+		ports = append(ports, enginetest.FreePort(t))
+	}
 	for i := range routes {
-		// On addresses that nobody else uses, and ports that other tests don't choose.
-		r := routeTo(fmt.Sprintf("app%d", i), uint16(30001+i), v1)
+		// Each has an address of its own, so that a few free ports are enough.
+		r := routeTo(fmt.Sprintf("app%d", i), ports[i%len(ports)], v1)
 		r.HealthCheck = time.Minute
 		r.Listen.IP = netip.AddrFrom4([4]byte{127, 7, byte(i >> 8), byte(i)})
 		table = append(table, r)
