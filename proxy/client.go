@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -101,8 +100,7 @@ func (c *Client) call(ctx context.Context, r request) (response, error) {
 }
 
 func (c *Client) ask(ctx context.Context, r request) (response, error) {
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "unix", c.path)
+	conn, err := dialControl(ctx, c.path)
 	switch {
 	case err == nil:
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
@@ -115,7 +113,7 @@ func (c *Client) ask(ctx context.Context, r request) (response, error) {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	answer, files, err := exchange(wire{conn.(*net.UnixConn)}, r)
+	answer, files, err := exchange(wire{conn}, r)
 	closeAll(files)
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("the daemon at %s does not answer: %w", c.path, context.Cause(ctx))

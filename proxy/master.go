@@ -18,6 +18,10 @@ const masterEnv = "DOKKU_EXPOSE_MASTER_FD"
 // manager knows, and has no connections itself. That makes a plain restart of the service keep them: SIGTERM ends the master
 // at once and leaves the worker, which goes on until the worker of the next master takes over from it, or nobody does in time.
 //
+// A systemd unit says so with KillMode=process, RuntimeDirectoryPreserve=yes (the control socket must be found again) and
+// StartLimitIntervalSec=0 (restarts in a row are no failures); with Type=notify it needs NotifyAccess=all, for it is the worker
+// that is ready. After a real stop the ports close when the worker has lingered.
+//
 // SIGHUP is passed on to the worker. SIGINT, with which a terminal ends all its processes, ends the worker too. Master returns nil
 // when it was told to end or the worker ended well, which it does when a worker of somebody else has taken over; a worker that
 // fails is an error, for the service manager to start it all anew.

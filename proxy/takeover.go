@@ -27,8 +27,7 @@ func (d *daemon) open(ctx context.Context, path string) error {
 	}
 	defer func() { _ = lock.Release() }()
 	for {
-		var dialer net.Dialer
-		conn, err := dialer.DialContext(ctx, "unix", path)
+		conn, err := dialControl(ctx, path)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
 			d.listener, err = listenControl(path)
 			return err
@@ -36,7 +35,7 @@ func (d *daemon) open(ctx context.Context, path string) error {
 		if err != nil {
 			return fmt.Errorf("the control socket %s: %w", path, err)
 		}
-		err = d.takeOver(conn.(*net.UnixConn))
+		err = d.takeOver(conn)
 		switch {
 		case err == nil:
 			return nil

@@ -46,7 +46,11 @@ func Listen(ip netip.Addr, port uint16) (*Listener, error) {
 		return nil, err
 	}
 	defer l.Close()
-	file, err := l.(*net.TCPListener).File()
+	socket, ok := l.(*net.TCPListener)
+	if !ok {
+		return nil, fmt.Errorf("listening gave a %T", l)
+	}
+	file, err := socket.File()
 	if err != nil {
 		return nil, err
 	}

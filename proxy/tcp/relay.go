@@ -179,7 +179,7 @@ func (f *flow) take() {
 	}
 	if f.buffer == nil {
 		f.release()
-		f.buffer = buffers.Get().(*[bufferSize]byte)
+		f.buffer = buffers.Get().(*[bufferSize]byte) //nolint:errcheck // the pool holds nothing else
 	}
 }
 

@@ -183,7 +183,7 @@ func TestHalfClose(t *testing.T) {
 		if err := to.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
-		if n, err := from.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		if n, err := from.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 			t.Errorf("after both ends: %d, %v", n, err)
 		}
 		if err := <-p.ended; err != nil {
@@ -220,7 +220,7 @@ func TestResetIsPassedOn(t *testing.T) {
 			if err := to.CloseWrite(); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := from.Read(make([]byte, 1)); err != io.EOF {
+			if _, err := from.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 				t.Fatal(err)
 			}
 		}},
@@ -374,9 +374,16 @@ func TestIdleConnectionsHaveTwoFiles(t *testing.T) {
 	}
 	// The flow gives its pipe back when it finds nothing more to read, just after the last byte has arrived.
 	var all, ofPipes int
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
-		if all, ofPipes = openFiles(t); ofPipes <= beforePipes+2*maxIdlePipes || time.Now().After(deadline) {
-			break
+	deadline := time.After(time.Minute)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for waiting := true; waiting; {
+		all, ofPipes = openFiles(t)
+		waiting = ofPipes > beforePipes+2*maxIdlePipes
+		select {
+		case <-tick.C:
+		case <-deadline:
+			waiting = false
 		}
 	}
 	// Two of each connection are the test's own, at its ends.
