@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -39,13 +40,15 @@ func withStats(t *testing.T) (netip.AddrPort, func(*haproxy.Config)) {
 
 func TestConfigurationIsValid(t *testing.T) {
 	_, stats := withStats(t)
-	h := haproxytest.New(t, stats)
+	h := haproxytest.New(t, stats, func(c *haproxy.Config) { c.WorkerDeadline = math.MaxInt64 })
 	v1 := enginetest.NewServer(t, "v1")
 	noHold, noCheck := route("no-hold", port(t), v1), route("no-check", port(t), v1)
 	noHold.Hold, noCheck.HealthCheck = 0, 0
+	endless := route("endless", port(t), v1)
+	endless.Hold, endless.HealthCheck = math.MaxInt64, math.MaxInt64
 	six := route("six", deploy.Listen{IP: netip.IPv6Unspecified(), Port: enginetest.FreePort(t)})
 	six.Servers = []deploy.Server{{Addr: netip.MustParseAddrPort("[::1]:5025")}}
-	err := h.Engine.Prepare(t.Context(), table(route("mail", port(t), v1), noHold, noCheck, six, route(strings.Repeat("\xff", 255), port(t), v1)))
+	err := h.Engine.Prepare(t.Context(), table(route("mail", port(t), v1), noHold, noCheck, endless, six, route(strings.Repeat("\xff", 255), port(t), v1)))
 	if err != nil {
 		t.Fatal(err)
 	}

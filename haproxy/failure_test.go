@@ -93,48 +93,75 @@ func TestPortTakenAfterTheLook(t *testing.T) {
 	answers(t, taken, "v1")
 }
 
-func TestRouteThatHAProxyRefuses(t *testing.T) {
-	h := haproxytest.Start(t)
-	v1, v2, mail, bad := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2"), port(t), port(t)
-	apply(t, h, route("mail", mail, v1))
-	r := route("bad", bad, v1)
-	r.HealthCheck = 1000 * time.Hour // over what HAProxy's clock allows
-	_, err := h.Engine.Apply(t.Context(), table(r, route("mail", mail, v2)))
-	wantRouteError(t, err, "bad", bad, "timer overflow")
-	answers(t, mail, "v2")
-	wantFresh(t, h)
-}
-
-// A reload that fails for a reason that nobody foresaw: validation is fooled to get there.
+// A reload that fails for a reason that nobody foresaw: HAProxy reads another file than the engine believes, and that one is
+// broken.
 func TestReloadThatFails(t *testing.T) {
 	h := haproxytest.Start(t)
-	v1, v2, mail, bad := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2"), port(t), port(t)
+	v1, v2, mail, late := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2"), port(t), port(t)
 	apply(t, h, route("mail", mail, v1))
-	fooled := h.Config
-	fooled.Binary = "/bin/true"
-	engine := haproxy.New(fooled)
+	misled := h.Config
+	misled.ConfigFile = filepath.Join(t.TempDir(), "haproxy.cfg")
+	engine := haproxy.New(misled)
+	if err := os.WriteFile(h.Config.ConfigFile, []byte("garbage\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 
-	r := route("bad", bad, v1)
-	r.HealthCheck = 1000 * time.Hour
-	applied, err := engine.Apply(t.Context(), table(r, route("mail", mail, v2)))
-	wantRouteError(t, err, "bad", bad, "HAProxy")
+	// What is new is left out, and the others don't wait for it.
+	applied, err := engine.Apply(t.Context(), table(route("late", late, v1), route("mail", mail, v2)))
+	wantRouteError(t, err, "late", late, "HAProxy")
 	if applied.Reload != "" {
 		t.Errorf("what is left of the table took a reload: %s", applied.Reload)
 	}
 	answers(t, mail, "v2")
-	wantFresh(t, h)
 
-	// And where there is no other route to blame, all stays as it was.
-	before := file(t, h)
-	r = route("mail", mail, v1)
-	r.HealthCheck = 1000 * time.Hour
+	// Where nothing is new, all stays as it was.
+	before, err := os.ReadFile(misled.ConfigFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := route("mail", mail, v1)
+	r.Hold = time.Minute
 	if _, err := engine.Apply(t.Context(), table(r)); err == nil {
-		t.Error("applied what HAProxy refuses")
+		t.Error("a reload that failed went unnoticed")
 	}
 	answers(t, mail, "v2")
-	wantFresh(t, h)
-	if after := file(t, h); after != before {
-		t.Errorf("the file was not put back:\n%s", after)
+	if after, err := os.ReadFile(misled.ConfigFile); err != nil || string(after) != string(before) {
+		t.Errorf("the file was not put back: %v\n%s", err, after)
+	}
+}
+
+func TestUndo(t *testing.T) {
+	v1, v2 := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2")
+	for _, c := range []struct {
+		name string
+		// more are routes beside mail's, which take a reload there and back.
+		more []deploy.Route
+	}{
+		{"a switch", nil},
+		{"a reload", []deploy.Route{route("news", port(t), v2)}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := haproxytest.Start(t)
+			mail := port(t)
+			apply(t, h, route("mail", mail, v1))
+			text := file(t, h)
+			undo, err := h.Engine.Remember(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			apply(t, h, append(c.more, route("mail", mail, v2))...)
+			answers(t, mail, "v2")
+			if err := undo(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for range 10 {
+				answers(t, mail, "v1")
+			}
+			wantFresh(t, h)
+			if file(t, h) != text {
+				t.Error("the file is not what it was")
+			}
+		})
 	}
 }
 

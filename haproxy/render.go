@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"strings"
 	"text/template"
@@ -149,7 +150,7 @@ func (v view) statsAddress() string {
 }
 
 func (e *Engine) view(proxies []proxy, stats bool) view {
-	v := view{StatsSocket: e.cfg.StatsSocket, HardStopAfter: e.cfg.WorkerDeadline.Milliseconds()}
+	v := view{StatsSocket: e.cfg.StatsSocket, HardStopAfter: milliseconds(e.cfg.WorkerDeadline)}
 	if stats {
 		v.Stats = &statsView{Listen: e.cfg.StatsListen, User: e.cfg.StatsUser, Password: e.cfg.StatsPassword}
 	}
@@ -191,8 +192,17 @@ func retries(p proxy) int64 {
 	if p.route.Hold <= 0 {
 		return 1
 	}
-	seconds := (p.route.Hold + time.Second - 1) / time.Second
-	return int64(seconds) + int64(len(p.slots)-minSlots)/2
+	seconds := (milliseconds(p.route.Hold) + 999) / 1000
+	return seconds + int64(len(p.slots)-minSlots)/2
+}
+
+// milliseconds is a duration in whole milliseconds, at least one, and as long as HAProxy's clock allows at most (24.8 days):
+// that a setting is longer than that must not keep HAProxy from loading all others.
+func milliseconds(d time.Duration) int64 {
+	if d <= 0 {
+		return 0
+	}
+	return min(max(d.Milliseconds(), 1), math.MaxInt32)
 }
 
 // check is how HAProxy finds out whether a server is up, "" when it shall not.
@@ -200,7 +210,7 @@ func check(r deploy.Route) string {
 	if r.HealthCheck <= 0 {
 		return ""
 	}
-	inter := max(r.HealthCheck.Milliseconds(), 1)
+	inter := milliseconds(r.HealthCheck)
 	s := fmt.Sprintf("check inter %dms fastinter %dms downinter %dms rise 1 fall 2", inter, min(inter, 500), min(inter, 1000))
 	if r.Hold > 0 {
 		// When all servers of a route die at once, connections must be held before the next check tells so. Without a

@@ -3,6 +3,7 @@ package hooks_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -78,6 +79,9 @@ func TestCommandsShowWhatIsServed(t *testing.T) {
 			h.t.Errorf("report in JSON: %v", all)
 		}
 		h.wants(h.expose(0, "report").Stdout, "=====> mail expose information", "=====> web expose information")
+		result, err := h.Trigger("report", "mail") // `dokku report mail`
+		h.must(err)
+		h.wants(result.Stdout, "=====> mail expose information", ports)
 		h.wants(h.expose(1, "report", "mail", "--nonsense").Stderr, "Invalid flag passed", "--expose-public-ports")
 	})
 	h.run("check", func() {
@@ -100,6 +104,20 @@ func TestCommandsShowWhatIsServed(t *testing.T) {
 		h.must(err)
 		if strings.Contains(config, strings.TrimSpace(string(password))) {
 			h.t.Error("the password of the statistics page is in it")
+		}
+	})
+	h.run("stats", func() {
+		page := decode[map[string]string](h, h.expose(0, "stats", "--format", "json").Stdout)
+		for password, want := range map[string]int{page["password"]: http.StatusOK, "wrong": http.StatusUnauthorized} {
+			request, err := http.NewRequestWithContext(h.t.Context(), http.MethodGet, page["url"], nil)
+			h.must(err)
+			request.SetBasicAuth(page["user"], password)
+			response, err := http.DefaultClient.Do(request)
+			h.must(err)
+			h.must(response.Body.Close())
+			if response.StatusCode != want {
+				h.t.Errorf("%s answers the password %q with %s", page["url"], password, response.Status)
+			}
 		}
 	})
 	h.run("disable and enable", func() {

@@ -2,6 +2,7 @@ package hooks_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -12,7 +13,8 @@ import (
 // asked for belongs to nobody. ps:restart then deploys the failed push's image, as Dokku does, and its PORTS with it.
 func TestFailedDeployOfOneContainerChangesNothing(t *testing.T) {
 	t.Parallel()
-	h := start(t, settings("check-timeout", "1s"))
+	h := start(t)
+	h.must(h.CreateApp("other"))
 	for _, test := range []struct {
 		name  string
 		how   rig.Option
@@ -25,15 +27,14 @@ func TestFailedDeployOfOneContainerChangesNothing(t *testing.T) {
 		{"another port is listened on", rig.ContainerEnv("web.1", "PORTS=5026"), []string{"private port 5025"}},
 	} {
 		h.run(test.name, func() {
-			app := strings.ReplaceAll(strings.ToLower(test.name), " ", "-")
-			app = strings.ReplaceAll(app, "'", "")
 			kept, dropped, added := h.port(), h.port(), h.port()
-			h.push(app, source("v1", lead(kept, private), lead(dropped, private)))
-			old, worker := h.current(app, "web.1"), h.worker()
-			listed := h.expose(0, "list", app).Stdout
+			h.push("mail", source("v1", lead(kept, private), lead(dropped, private)))
+			old, worker := h.current("mail", "web.1"), h.worker()
+			listed := h.expose(0, "list", "mail").Stdout
+			h.expose(0, "set", "mail", "check-timeout", "1s") // no longer than needed for those that never pass
 
 			var text strings.Builder
-			if err := h.Push(app, source("v2", lead(kept, private), lead(added, private)), test.how, said(&text)); err == nil {
+			if err := h.Push("mail", source("v2", lead(kept, private), lead(added, private)), test.how, said(&text)); err == nil {
 				h.t.Fatal("the push went well")
 			}
 			h.wants(text.String(), test.wants...)
@@ -42,38 +43,36 @@ func TestFailedDeployOfOneContainerChangesNothing(t *testing.T) {
 				h.answers(kept, "v1")
 				h.answers(dropped, "v1")
 				h.closed(added)
-				if now := h.expose(0, "list", app).Stdout; now != listed {
+				if now := h.expose(0, "list", "mail").Stdout; now != listed {
 					h.t.Errorf("expose:list says\n%swant\n%s", now, listed)
 				}
 				if h.worker() != worker {
 					h.t.Error("HAProxy was reloaded")
 				}
-				if h.current(app, "web.1") != old {
+				if h.current("mail", "web.1") != old {
 					h.t.Error("the container is another one")
 				}
 			}
 			unchanged()
-			h.expose(0, "sync")
+			h.expose(0, "set", "mail", "check-timeout")
 			unchanged()
 
 			h.run("and its ports can be had by another app", func() {
-				h.push("other", source("other", lead(added, private)))
-				h.answers(added, "other")
+				h.expose(0, "add", "other", lead(added, private))
 				// Now the image of the failed push can't be deployed either.
 				text.Reset()
-				err := h.Restart(app, said(&text))
-				h.fails("check-deploy", err)
+				h.fails("check-deploy", h.Restart("mail", said(&text)))
 				h.wants(text.String(), "belongs to the app other")
 				h.answers(kept, "v1")
-				h.must(h.Destroy("other"))
+				h.expose(0, "remove", "other", fmt.Sprint(added))
 			})
 			h.run("and ps:restart deploys it", func() {
-				h.must(h.Restart(app))
+				h.must(h.Restart("mail"))
 				h.answers(kept, "v2")
 				h.answers(added, "v2")
 				h.closed(dropped)
 			})
-			h.must(h.Destroy(app))
+			h.must(h.Destroy("mail"))
 		})
 	}
 }
@@ -116,6 +115,7 @@ func TestFailedDeployOfTwoContainersLeavesEachItsOwnMapping(t *testing.T) {
 func TestDeployKilledAtEachTriggerLeavesASaneState(t *testing.T) {
 	t.Parallel()
 	h := start(t)
+	h.must(h.CreateApp("other"))
 	for _, trigger := range []string{
 		"pre-build", "post-release-builder", "docker-args-process-deploy", "check-deploy", "scheduler-register-retired",
 		"scheduler-post-deploy-process", "core-post-deploy", "post-deploy",
@@ -146,9 +146,7 @@ func TestDeployKilledAtEachTriggerLeavesASaneState(t *testing.T) {
 			h.push("mail", source("v3", lead(kept, private)))
 			h.answers(kept, "v3")
 			h.closed(dropped, added)
-			h.push("other", source("other", lead(dropped, private), lead(added, private)))
-			h.answers(added, "other")
-			h.must(h.Destroy("other"))
+			h.expose(0, "add", "other", lead(dropped, private), lead(added, private))
 			h.must(h.Destroy("mail"))
 			if traces := h.traces("mail"); traces != nil {
 				h.t.Errorf("left behind: %v", traces)

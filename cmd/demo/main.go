@@ -68,6 +68,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	report, closeErr := d.close()
 	if err := errors.Join(err, closeErr); err != nil {
+		if d.load != nil {
+			_ = report.Print(stderr) // what clients saw says more than the error
+		}
 		fmt.Fprintf(stderr, "\nThe demo failed: %v\n", err)
 		return 1
 	}

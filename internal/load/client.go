@@ -27,6 +27,9 @@ type connection struct {
 	sent      int
 }
 
+// retryPause is how long a client waits after a failure, lest it counts how fast an address can refuse.
+const retryPause = 10 * time.Millisecond
+
 // open is one opener's life.
 func (l *Load) open() {
 	for l.running() {
@@ -36,7 +39,10 @@ func (l *Load) open() {
 		}
 		c.close()
 		l.attempted(c, err)
-		if l.cfg.Pause > 0 {
+		switch {
+		case err != nil:
+			l.wait(time.After(retryPause))
+		case l.cfg.Pause > 0:
 			l.wait(time.After(l.cfg.Pause))
 		}
 	}

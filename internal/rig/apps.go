@@ -153,16 +153,19 @@ func (h *Host) Start(app string, opts ...Option) error {
 // running tells whether all current containers run.
 func (s *session) running(app string) (bool, error) {
 	ids, err := s.currentOf(app, "")
+	if err != nil {
+		return false, err
+	}
 	for _, id := range ids {
 		info, err := s.Docker.ContainerInspect(s.ctx, id)
-		if ignoreGone(err) != nil {
+		if err := ignoreGone(err); err != nil {
 			return false, err
 		}
-		if err != nil || !info.State.Running {
+		if info.ContainerJSONBase == nil || !info.State.Running {
 			return false, nil
 		}
 	}
-	return true, err
+	return true, nil
 }
 
 // Destroy is apps:destroy.

@@ -51,7 +51,10 @@ func (h *Host) StartHAProxy() error {
 		case <-p.done:
 			h.haproxy = nil
 			text, _ := os.ReadFile(h.HAProxyLog())
-			return fmt.Errorf("rig: HAProxy ended: %v: %s", p.err, text)
+			if p.err == nil {
+				return fmt.Errorf("rig: HAProxy ended: %s", text)
+			}
+			return fmt.Errorf("rig: HAProxy ended: %w: %s", p.err, text)
 		case <-ctx.Done():
 			text, _ := os.ReadFile(h.HAProxyLog())
 			return fmt.Errorf("rig: HAProxy does not answer: %w: %s", err, text)

@@ -1,0 +1,16 @@
+package haproxy
+
+import "context"
+
+// Remember looks at what is in force now, and returns what puts it back.
+func (e *Engine) Remember(ctx context.Context) (undo func(context.Context) error, err error) {
+	live, err := e.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	text, err := e.file()
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error { return e.undo(ctx, text, live) }, nil
+}
