@@ -74,6 +74,8 @@ type Route struct {
 	Hold time.Duration
 	// HealthCheck is the interval of the connect check on running servers; 0 turns it off.
 	HealthCheck time.Duration
+	// CutOld is how long connections may stay on a server that no longer serves the route; 0 keeps them until they end.
+	CutOld time.Duration
 }
 
 // Table is all routes of the host, sorted by app and listen address, no two of which overlap.

@@ -21,11 +21,13 @@ var mayImport = map[string][]string{
 	"deploy/listeners": {"deploy", "portsfile"},
 	"templates":        {},
 	"haproxy":          {"deploy", "deploy/listeners", "portsfile", "templates"},
+	"proxy":            {"proxy/tcp", "deploy", "deploy/listeners", "portsfile"},
+	"proxy/tcp":        {},
 	"hooks/dokku":      {"portsfile"},
 	"hooks/settings":   {"hooks/dokku", "deploy", "portsfile"},
 	"hooks/state":      {"hooks/dokku", "deploy", "portsfile"},
 	"hooks/setup":      {"hooks/dokku", "templates"},
-	"hooks":            {"hooks/...", "deploy/...", "haproxy", "portsfile", "templates"},
+	"hooks":            {"hooks/...", "deploy/...", "haproxy", "proxy", "portsfile", "templates"},
 	"cmd/dokku-expose": {"hooks"},
 }
 

@@ -1,0 +1,235 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dokku-expose/deploy"
+)
+
+// daemon answers at the control socket for a server, and hands it all over to a successor that asks for it there.
+type daemon struct {
+	version      string
+	log          *slog.Logger
+	server       *Server
+	listener     *net.UnixListener
+	predecessors predecessors
+	// superseded is closed when a successor has taken over.
+	superseded chan struct{}
+
+	mu     sync.Mutex
+	conns  map[*net.UnixConn]bool
+	closed bool
+	wg     sync.WaitGroup
+}
+
+func newDaemon(server *Server, version string, log *slog.Logger) *daemon {
+	return &daemon{
+		version: version, log: log, server: server, predecessors: predecessors{log: log},
+		superseded: make(chan struct{}), conns: make(map[*net.UnixConn]bool),
+	}
+}
+
+// engine is the server as the daemon's own reconcile sees it: predecessors follow it.
+type engine struct{ *daemon }
+
+var _ deploy.Engine = engine{}
+
+func (e engine) Name() string { return EngineName }
+
+func (e engine) Serving(ctx context.Context) (map[deploy.Listen]deploy.Service, error) {
+	return e.server.Serving(ctx)
+}
+
+func (e engine) Apply(ctx context.Context, t deploy.Table) (deploy.Applied, error) {
+	applied, err := e.server.Apply(ctx, t)
+	if !errors.Is(err, errSuperseded) {
+		e.predecessors.follow(t)
+	}
+	return applied, err
+}
+
+// serve answers at the control socket until that is closed.
+func (d *daemon) serve() {
+	for {
+		conn, err := d.listener.AcceptUnix()
+		switch {
+		case err == nil:
+			d.start(conn)
+		case errors.Is(err, net.ErrClosed):
+			return
+		default:
+			d.log.Error("can't accept connections to the control socket for now", "error", err)
+			time.Sleep(retryInterval)
+		}
+	}
+}
+
+func (d *daemon) start(conn *net.UnixConn) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		_ = conn.Close()
+		return
+	}
+	d.conns[conn] = true
+	d.wg.Go(func() {
+		defer func() {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			delete(d.conns, conn)
+			_ = conn.Close()
+		}()
+		if err := d.talk(conn); err != nil && !ended(err) {
+			d.log.Error("control socket", "error", err)
+		}
+	})
+}
+
+// ended tells that the other side of a control connection has gone, or this one has been closed.
+func ended(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
+}
+
+// talk answers the requests of one client.
+func (d *daemon) talk(conn *net.UnixConn) error {
+	w := wire{conn}
+	successor := false
+	for {
+		deadline := time.Now().Add(callTimeout)
+		if successor {
+			deadline = time.Time{}
+		}
+		if err := conn.SetDeadline(deadline); err != nil {
+			return err
+		}
+		line, files, err := w.receive()
+		closeAll(files)
+		if err != nil {
+			return err
+		}
+		r, err := decodeRequest(line)
+		switch {
+		case err != nil:
+			return w.send(d.answer(response{Error: err.Error(), TooOld: errors.Is(err, errTooOld)}))
+		case successor && r.Call == callApply:
+			d.server.follow(*r.Table)
+			err = w.send(d.answer(response{Applied: &deploy.Applied{}}))
+		case r.Call == callHandover:
+			successor, err = d.handOver(w)
+		default:
+			err = w.send(d.answer(d.respond(r)))
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (d *daemon) answer(r response) response {
+	r.Protocol, r.Version = protocol, d.version
+	return r
+}
+
+func (d *daemon) respond(r request) response {
+	ctx := context.Background()
+	switch r.Call {
+	case callApply:
+		applied, err := engine{d}.Apply(ctx, *r.Table)
+		if errors.Is(err, errSuperseded) {
+			return response{Superseded: true}
+		}
+		return appliedResponse(applied, err)
+	case callServing:
+		return d.serving()
+	case callStatus:
+		status := d.server.Status()
+		status.Version = d.version
+		status.Predecessors = d.predecessors.status()
+		return response{Status: &status}
+	}
+	return response{Error: fmt.Sprintf("%s is not to be asked now", r.Call)}
+}
+
+func (d *daemon) serving() response {
+	r := response{Serving: []service{}}
+	serving, err := d.server.Serving(context.Background())
+	if errors.Is(err, errSuperseded) {
+		return response{Superseded: true}
+	}
+	for listen, s := range serving {
+		r.Serving = append(r.Serving, service{Listen: listen, App: s.App, Servers: s.Servers})
+	}
+	return r
+}
+
+// handOver gives all sockets to the one that asks. It serves with them before it says so; then this daemon stops listening.
+// When the other one fails before, nothing has changed here.
+func (d *daemon) handOver(w wire) (done bool, err error) {
+	// Whoever wants another table meanwhile waits, and is sent to the successor.
+	s := d.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.retired {
+		return false, w.send(d.answer(response{Superseded: true}))
+	}
+	table := s.provenTable()
+	err = d.predecessors.handOver(func(predecessors []syscall.Conn) error {
+		var files []syscall.Conn
+		for _, r := range table.Routes {
+			files = append(files, s.listeners[r.Listen].tcp.File())
+		}
+		files = append(files, d.listener)
+		files = append(files, predecessors...)
+		offer := handover{Table: table, Predecessors: len(predecessors)}
+		if err := w.send(d.answer(response{Handover: &offer}), files...); err != nil {
+			return err
+		}
+		line, received, err := w.receive()
+		closeAll(received)
+		if err != nil {
+			return err
+		}
+		if r, err := decodeRequest(line); err != nil || r.Call != callHanded {
+			return errors.Join(fmt.Errorf("the successor said %q", line), err)
+		}
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("a successor did not take over, so this daemon goes on: %w", err)
+	}
+	d.log.Info("another daemon has taken over", "connections", s.connections())
+	s.retire()
+	err = d.stopListening()
+	close(d.superseded)
+	return true, errors.Join(err, w.send(d.answer(response{})))
+}
+
+// stopListening stops accepting connections to the control socket.
+func (d *daemon) stopListening() error {
+	if err := d.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// close ends all control connections and waits until nobody is served there any more.
+func (d *daemon) close() {
+	d.mu.Lock()
+	d.closed = true
+	for conn := range d.conns {
+		_ = conn.Close()
+	}
+	d.mu.Unlock()
+	d.wg.Wait()
+	d.predecessors.close()
+}

@@ -1,0 +1,392 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dokku-expose/deploy"
+	"dokku-expose/deploy/enginetest"
+)
+
+// connected are the clients that a server has, as it says of itself.
+func connected(t testing.TB, c *Client) int {
+	t.Helper()
+	status, err := c.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := status.Connections
+	for _, p := range status.Predecessors {
+		n += p.Connections
+	}
+	return n
+}
+
+func TestReplacementsUnderLoad(t *testing.T) {
+	const replacements, openers, holders = 20, 8, 30
+	dir := folder(t)
+	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: patience}
+	v1, port := enginetest.NewServer(t, "v1"), enginetest.FreePort(t)
+	truth(t, config.Truth, routeTo("mail", port, v1), routeTo("news", enginetest.FreePort(t), v1))
+
+	all := []*process{startProcess(t, config)}
+	l := startLoad(t, port, openers, holders)
+	c := NewClient(config.Control, commands)
+	for range replacements {
+		await(t, l, openers)
+		all = append(all, startProcess(t, config))
+	}
+	await(t, l, openers)
+	status, err := c.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status.PID != all[replacements].worker {
+		t.Errorf("pid %d answers, want that of the last one, %d", status.PID, all[replacements].worker)
+	}
+	// The held connections are the first one's still.
+	if len(status.Predecessors) == 0 || status.Predecessors[len(status.Predecessors)-1].Connections < 1 {
+		t.Errorf("the predecessors are %+v, want the first one with the connections that are held", status.Predecessors)
+	}
+	judge(t, l, holders)
+	for _, p := range all[:replacements] {
+		p.await()
+	}
+	eventually(t, "nobody is there any more but the last", func() bool {
+		status, err := c.Status(t.Context())
+		return err == nil && len(status.Predecessors) == 0
+	})
+}
+
+// A plain restart of a master is one: its worker goes on until the next master's takes over.
+func TestMasterRestarts(t *testing.T) {
+	const restarts, holders = 5, 10
+	dir := folder(t)
+	config := processConfig{
+		Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: patience, Linger: patience, Master: true,
+	}
+	port := enginetest.FreePort(t)
+	truth(t, config.Truth, routeTo("mail", port, enginetest.NewServer(t, "v1")))
+	p := startProcess(t, config)
+	l := startLoad(t, port, 4, holders)
+	for i := range restarts {
+		await(t, l, 8)
+		// A service manager waits for the end before it starts the next; a crash is the same to it.
+		if i%2 == 0 {
+			p.signal(syscall.SIGTERM)
+			p.await()
+		} else {
+			p.signal(syscall.SIGKILL)
+			<-p.ended
+		}
+		await(t, l, 8)
+		p = startProcess(t, config)
+	}
+	await(t, l, 8)
+
+	// SIGHUP comes through to the worker.
+	v2 := enginetest.NewServer(t, "v2")
+	truth(t, config.Truth, routeTo("mail", port, v2))
+	p.signal(syscall.SIGHUP)
+	p.awaitReady()
+	l.Mark("v2")
+	await(t, l, 8)
+	judge(t, l, holders)
+}
+
+func TestOrphanEnds(t *testing.T) {
+	dir := folder(t)
+	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Master: true}
+	port := enginetest.FreePort(t)
+	truth(t, config.Truth, routeTo("mail", port, enginetest.NewServer(t, "v1")))
+	p := startProcess(t, config)
+	p.signal(syscall.SIGTERM)
+	p.await()
+	eventually(t, "nobody listens", func() bool {
+		_, err := os.Stat(config.Control)
+		return errors.Is(err, fs.ErrNotExist) && syscall.Kill(p.worker, 0) != nil
+	})
+}
+
+func TestWorkerThatDiesEndsItsMaster(t *testing.T) {
+	p := startProcess(t, processConfig{Control: controlPath(t), Master: true})
+	if err := syscall.Kill(p.worker, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-p.ended; err == nil {
+		t.Error("the master ended well: a service manager would not start it again")
+	}
+}
+
+// A daemon that is killed comes back with what is true, and no hook is needed for that.
+func TestKilledAndRestarted(t *testing.T) {
+	dir := folder(t)
+	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth")}
+	v1, v2, port := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2"), enginetest.FreePort(t)
+	truth(t, config.Truth, routeTo("mail", port, v1))
+	c := NewClient(config.Control, commands)
+	p := startProcess(t, config)
+	for range 3 {
+		held := dialPort(t, port)
+		held.greeting()
+		want, err := c.Serving(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.signal(syscall.SIGKILL)
+		<-p.ended
+		_ = held.end()
+		if _, err := c.Apply(t.Context(), deploy.Table{}); !errors.Is(err, deploy.ErrNotRunning) || !strings.Contains(err.Error(), commands.Start) {
+			t.Errorf("apply without a daemon: %v", err)
+		}
+		if serving, err := c.Serving(t.Context()); err != nil || len(serving) != 0 {
+			t.Errorf("without a daemon it serves %v, %v", serving, err)
+		}
+		p = startProcess(t, config)
+		if got, err := c.Serving(t.Context()); err != nil || len(got) != 1 || len(want) != 1 {
+			t.Errorf("serving %v, %v, want %v", got, err, want)
+		}
+		if got := dialPort(t, port).greeting(); got != "v1" {
+			t.Errorf("%s answered", got)
+		}
+	}
+	// What is true may have changed meanwhile.
+	p.signal(syscall.SIGKILL)
+	<-p.ended
+	truth(t, config.Truth, routeTo("mail", port, v2))
+	startProcess(t, config)
+	if got := dialPort(t, port).greeting(); got != "v2" {
+		t.Errorf("%s answered", got)
+	}
+}
+
+// Tables that are applied after a handover go for the connections that the old daemon has, too.
+func TestPredecessorFollows(t *testing.T) {
+	control, port := controlPath(t), enginetest.FreePort(t)
+	v1, v2 := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2")
+	c := runDaemon(t, Options{Control: control})
+	empty := routeTo("empty", enginetest.FreePort(t))
+	apply(t, c, empty, routeTo("mail", port, v1))
+	old := dialPort(t, port)
+	old.greeting()
+	waiting := dialPort(t, empty.Listen.Port)
+	eventually(t, "it waits", func() bool { return held(t, c, "empty") == 1 })
+
+	// Two generations, so that a predecessor is handed on.
+	for range 2 {
+		runDaemon(t, Options{Control: control})
+	}
+	draining := func() int {
+		status, err := c.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return status.Draining("mail")
+	}
+	if n := draining(); n != 0 {
+		t.Errorf("%d connections drain before any switch", n)
+	}
+	empty.Servers = routeTo("empty", 1, v2).Servers
+	apply(t, c, empty, routeTo("mail", port, v2))
+	if got := waiting.greeting(); got != "v2" {
+		t.Errorf("%s answered who waited at the old daemon", got)
+	}
+	if n := draining(); n != 1 {
+		t.Errorf("%d connections drain, want 1", n)
+	}
+	old.echo()
+	cutting := routeTo("mail", port, v2)
+	cutting.CutOld = time.Nanosecond
+	apply(t, c, empty, cutting)
+	if err := old.end(); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the old connection ended with %v, want a reset", err)
+	}
+	waiting.conn.Close()
+	eventually(t, "the old ones have gone", func() bool { return connected(t, c) == 0 })
+}
+
+func held(t testing.TB, c *Client, app string) (n int) {
+	t.Helper()
+	status, err := c.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range status.Routes {
+		if r.App == app {
+			n += r.Held
+		}
+	}
+	return n
+}
+
+// A successor that dies in the middle of taking over leaves the old daemon as it was.
+func TestSuccessorThatFails(t *testing.T) {
+	control, port := controlPath(t), enginetest.FreePort(t)
+	c := runDaemon(t, Options{Control: control})
+	apply(t, c, routeTo("mail", port, enginetest.NewServer(t, "v1")))
+	for _, words := range []string{"", `{"protocol":1,"call":"status"}` + "\n", "gibberish\n"} {
+		conn, err := net.Dial("unix", control)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, files, err := exchange(wire{conn.(*net.UnixConn)}, request{Call: callHandover})
+		if err != nil || answer.Handover == nil || len(files) != 2 {
+			t.Fatalf("got %+v with %d files, %v", answer, len(files), err)
+		}
+		closeAll(files)
+		if _, err := conn.Write([]byte(words)); err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		v2 := enginetest.NewServer(t, "v2")
+		apply(t, c, routeTo("mail", port, v2))
+		if got := dialPort(t, port).greeting(); got != "v2" {
+			t.Errorf("%s answered", got)
+		}
+	}
+}
+
+func TestEndDrainsAndThenCuts(t *testing.T) {
+	v1, port := enginetest.NewServer(t, "v1"), enginetest.FreePort(t)
+	for _, row := range []struct {
+		name  string
+		drain time.Duration
+	}{
+		{"in time", patience},
+		{"too late", time.Millisecond},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			dir := folder(t)
+			config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: row.drain}
+			truth(t, config.Truth, routeTo("mail", port, v1))
+			p := startProcess(t, config)
+			c := dialPort(t, port)
+			c.greeting()
+			p.signal(syscall.SIGTERM)
+			if row.drain == patience {
+				eventually(t, "nobody listens", func() bool {
+					conn, err := net.Dial("tcp4", c.conn.RemoteAddr().String())
+					if err == nil {
+						conn.Close()
+					}
+					return errors.Is(err, syscall.ECONNREFUSED)
+				})
+				c.echo()
+				c.conn.Close()
+			} else if err := c.end(); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("it ended with %v, want a reset", err)
+			}
+			p.await()
+			if _, err := os.Stat(config.Control); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the control socket is left: %v", err)
+			}
+		})
+	}
+}
+
+// Out of files, the daemon neither dies nor disturbs who is connected, and serves again when there are files.
+func TestOutOfFiles(t *testing.T) {
+	const files, n = 64, 60
+	control, port := controlPath(t), enginetest.FreePort(t)
+	p := startProcess(t, processConfig{Control: control})
+	r := routeTo("mail", port, enginetest.NewServer(t, "v1"))
+	// Who has been accepted can't be connected any more, and shall give the file back soon.
+	r.Hold = time.Second
+	apply(t, NewClient(control, commands), r)
+	var before []*client
+	for range 10 {
+		c := dialPort(t, port)
+		c.greeting()
+		before = append(before, c)
+	}
+	// Lowered behind its back: what the daemon allows itself by the limit that it was started with does not protect it.
+	limit := &unix.Rlimit{Cur: files, Max: files}
+	if err := unix.Prlimit(p.worker, unix.RLIMIT_NOFILE, limit, nil); err != nil {
+		t.Fatal(err)
+	}
+	var crowd []*client
+	for range n {
+		crowd = append(crowd, dialPort(t, port))
+	}
+	eventually(t, "files have run out", func() bool {
+		links, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.worker))
+		return err == nil && len(links) >= files-1
+	})
+	for _, c := range before {
+		c.echo()
+	}
+	for _, c := range crowd {
+		c.conn.Close()
+	}
+	eventually(t, "it serves again", func() bool {
+		line, err := dialPort(t, port).lines.ReadString('\n')
+		return err == nil && strings.HasPrefix(line, "v1 ")
+	})
+	for _, c := range before {
+		c.echo()
+	}
+}
+
+func TestControlSocketIsForTheGroup(t *testing.T) {
+	old := syscall.Umask(0o077)
+	defer syscall.Umask(old)
+	control := controlPath(t)
+	runDaemon(t, Options{Control: control})
+	info, err := os.Stat(control)
+	if err != nil || info.Mode().Perm() != controlMode {
+		t.Errorf("the mode is %v, %v", info.Mode(), err)
+	}
+}
+
+// What a newer hook asks of an older daemon gets a clear answer, and changes nothing.
+func TestOlderDaemon(t *testing.T) {
+	control := controlPath(t)
+	c := runDaemon(t, Options{Control: control})
+	for _, row := range []struct{ name, words, want string }{
+		{"a newer protocol", `{"protocol":2,"call":"apply","tables":[]}`, "it speaks version 1 of the control protocol, not 2"},
+		{"an unknown field", `{"protocol":1,"call":"apply","table":{"Routes":[{"App":"mail","Weight":1}]}}`, `unknown field "Weight"`},
+		{"an unknown call", `{"protocol":1,"call":"dance"}`, `it knows no call "dance"`},
+		{"no protocol", `{}`, "no protocol version"},
+		{"no JSON", "help", "not a request"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			conn, err := net.Dial("unix", control)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := conn.Write([]byte(row.words + "\n")); err != nil {
+				t.Fatal(err)
+			}
+			line, _, err := wire{conn.(*net.UnixConn)}.receive()
+			if err != nil || !strings.Contains(string(line), strings.ReplaceAll(row.want, `"`, `\"`)) {
+				t.Errorf("got %s, %v, want %q", line, err, row.want)
+			}
+		})
+	}
+	if _, err := c.call(t.Context(), request{Call: "dance"}); err == nil || !strings.Contains(err.Error(), commands.Restart) {
+		t.Errorf("the client says %v, want how to restart the daemon", err)
+	}
+}
+
+func TestReconcileThatFailsEndsTheDaemon(t *testing.T) {
+	mine := errors.New("mine")
+	err := Run(t.Context(), Options{
+		Control: controlPath(t), Log: newServer(t, 0).log,
+		Reconcile: func(context.Context, deploy.Engine) error { return mine },
+	})
+	if !errors.Is(err, mine) {
+		t.Errorf("got %v, want %v", err, mine)
+	}
+}

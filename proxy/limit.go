@@ -1,0 +1,115 @@
+package proxy
+
+import (
+	"fmt"
+	"sync"
+	"syscall"
+
+	"dokku-expose/proxy/tcp"
+)
+
+// greed is how many times what is left for others a single listener may take. A flood on one port thus gets 4/5 of all
+// connections, floods on ten ports 4/41 each, and there is always something left for the next port (a "dynamic threshold", as
+// switches share their buffers).
+const greed = 4
+
+// limiter bounds the connections of all listeners together.
+type limiter struct {
+	// files is how many the process can have open, ceiling the most connections that are wanted, 0 for as many as possible.
+	files, ceiling int
+
+	mu         sync.Mutex
+	max, total int
+	// ended is closed when a connection ends, if somebody waits for that; else it is nil.
+	ended chan struct{}
+}
+
+// begin counts a connection of a listener that has n.
+func (l *limiter) begin(n *int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	*n++
+	l.total++
+}
+
+func (l *limiter) end(n *int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	*n--
+	l.total--
+	if l.ended != nil {
+		close(l.ended)
+		l.ended = nil
+	}
+}
+
+// full tells whether a listener that has n connections may have no more for now, by what is closed when one ends; nil means that
+// it may.
+func (l *limiter) full(n *int) <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if *n < greed*(l.max-l.total) {
+		return nil
+	}
+	return l.next()
+}
+
+// busy returns nil when there is no connection, else what is closed when one ends.
+func (l *limiter) busy() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.total == 0 {
+		return nil
+	}
+	return l.next()
+}
+
+func (l *limiter) next() <-chan struct{} {
+	if l.ended == nil {
+		l.ended = make(chan struct{})
+	}
+	return l.ended
+}
+
+func (l *limiter) counts() (total, most int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.total, l.max
+}
+
+const (
+	// reservedFiles are for all that is neither a listener, nor a connection of a client, nor a pipe: the control socket, checks,
+	// the log.
+	reservedFiles = 256
+	// minFiles is the fewest open files that make sense.
+	minFiles = 1024
+	// minConnections are allowed however many listeners there are; what does not work then says so itself.
+	minConnections = 16
+)
+
+// newLimiter allows ceiling connections, 0 for as many as the limit of open files does. The runtime has raised that one to the
+// hard limit already, as it does for every program that opens files. An error says that it is too low to work with.
+func newLimiter(ceiling int) (*limiter, error) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return nil, fmt.Errorf("the limit of open files: %w", err)
+	}
+	if limit.Cur < minFiles {
+		return nil, fmt.Errorf("the limit of open files is %d, at least %d are needed: "+
+			"raise it where the daemon is started (LimitNOFILE of a systemd unit, ulimit -n)", limit.Cur, minFiles)
+	}
+	l := &limiter{files: int(min(limit.Cur, 4<<20)), ceiling: ceiling}
+	l.resize(0)
+	return l, nil
+}
+
+// resize sets the most connections that there may be beside so many listeners: each takes two files.
+func (l *limiter) resize(listeners int) {
+	most := max(minConnections, (l.files-reservedFiles-tcp.MaxPipeFiles-listeners)/2)
+	if l.ceiling > 0 {
+		most = min(most, l.ceiling)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.max = most
+}

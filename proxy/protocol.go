@@ -1,0 +1,148 @@
+package proxy
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"dokku-expose/deploy"
+)
+
+// protocol is the version of the control protocol. It grows with each change that an older side would misunderstand.
+const protocol = 1
+
+// What a client can ask for.
+const (
+	callApply    = "apply"
+	callServing  = "serving"
+	callStatus   = "status"
+	callHandover = "handover" // give me all your sockets
+	callHanded   = "handed"   // I have them, and serve: stop
+)
+
+// request is what a client says.
+type request struct {
+	Protocol int           `json:"protocol"`
+	Call     string        `json:"call"`
+	Table    *deploy.Table `json:"table,omitempty"`
+}
+
+// response is what the daemon answers.
+type response struct {
+	Protocol int    `json:"protocol"`
+	Version  string `json:"version"`
+	// Error is why there is nothing else, "" when there is.
+	Error string `json:"error,omitempty"`
+	// Superseded tells to ask again: another daemon answers at the same socket.
+	Superseded bool `json:"superseded,omitempty"`
+	// TooOld tells that the daemon does not know the protocol.
+	TooOld bool `json:"too_old,omitempty"`
+
+	Applied  *deploy.Applied `json:"applied,omitempty"`
+	Failed   []failure       `json:"failed,omitempty"`
+	Serving  []service       `json:"serving,omitempty"`
+	Status   *Status         `json:"status,omitempty"`
+	Handover *handover       `json:"handover,omitempty"`
+}
+
+// failure is a deploy.RouteError.
+type failure struct {
+	App    string        `json:"app"`
+	Listen deploy.Listen `json:"listen"`
+	Error  string        `json:"error"`
+}
+
+// service is a deploy.Service and its address.
+type service struct {
+	Listen  deploy.Listen    `json:"listen"`
+	App     string           `json:"app"`
+	Servers []netip.AddrPort `json:"servers,omitempty"`
+}
+
+// handover says what the files of the message are: the sockets of the table's routes in their order, the control socket, and the
+// connections to that many predecessors.
+type handover struct {
+	Table        deploy.Table `json:"table"`
+	Predecessors int          `json:"predecessors"`
+}
+
+// errTooOld is for a client that knows more than the daemon.
+var errTooOld = errors.New("the running daemon is older than the program that asks it")
+
+// decodeRequest reads a request. Whatever it accepts is well-formed. A request of a newer protocol is errTooOld, as is one with
+// fields that this version does not know: what they mean must not be left out silently.
+func decodeRequest(line []byte) (request, error) {
+	var version struct {
+		Protocol int `json:"protocol"`
+	}
+	if err := json.Unmarshal(line, &version); err != nil {
+		return request{}, fmt.Errorf("not a request: %w", err)
+	}
+	switch {
+	case version.Protocol > protocol:
+		return request{}, fmt.Errorf("%w: it speaks version %d of the control protocol, not %d", errTooOld, protocol, version.Protocol)
+	case version.Protocol < 1:
+		return request{}, errors.New("not a request: it has no protocol version")
+	}
+	var r request
+	decoder := json.NewDecoder(bytes.NewReader(line))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&r); err != nil {
+		return request{}, fmt.Errorf("%w: %w", errTooOld, err)
+	}
+	switch r.Call {
+	case callApply:
+		if r.Table == nil {
+			return request{}, errors.New("apply without a table")
+		}
+		return r, check(*r.Table)
+	case callServing, callStatus, callHandover, callHanded:
+		return r, nil
+	}
+	return request{}, fmt.Errorf("%w: it knows no call %q", errTooOld, r.Call)
+}
+
+// appliedResponse says what became of an Apply.
+func appliedResponse(applied deploy.Applied, err error) response {
+	r := response{Applied: &applied}
+	var rest []error
+	for _, e := range flatten(err) {
+		var routeErr *deploy.RouteError
+		if errors.As(e, &routeErr) {
+			r.Failed = append(r.Failed, failure{routeErr.App, routeErr.Listen, routeErr.Err.Error()})
+		} else {
+			rest = append(rest, e)
+		}
+	}
+	if len(rest) > 0 {
+		r.Error = errors.Join(rest...).Error()
+	}
+	return r
+}
+
+// flatten takes joined errors apart.
+func flatten(err error) []error {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var list []error
+	for _, e := range joined.Unwrap() {
+		list = append(list, flatten(e)...)
+	}
+	return list
+}
+
+// errors are the failures as Apply returns them.
+func (r response) errors() error {
+	var errs []error
+	for _, f := range r.Failed {
+		errs = append(errs, &deploy.RouteError{App: f.App, Listen: f.Listen, Err: errors.New(f.Error)})
+	}
+	return errors.Join(errs...)
+}

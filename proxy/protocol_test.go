@@ -1,0 +1,91 @@
+package proxy
+
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+	"testing"
+
+	"dokku-expose/deploy"
+)
+
+// What the decoder accepts can be applied as it is, and reads the same again.
+func FuzzDecodeRequest(f *testing.F) {
+	for _, seed := range []string{
+		`{"protocol":1,"call":"status"}`,
+		`{"protocol":1,"call":"apply","table":{"Routes":null}}`,
+		`{"protocol":1,"call":"apply","table":{"Routes":[{"App":"mail","Process":"web","Listen":{"IP":"","Port":25},"Servers":[{"Container":"c","Dyno":"web.1","Addr":"172.17.0.2:5025","Proven":true}],"Hold":10000000000,"HealthCheck":2000000000,"CutOld":0}]}}`,
+		`{"protocol":1,"call":"apply","table":{"Routes":[{"App":"mail","Listen":{"IP":"::1","Port":25}},{"App":"news","Listen":{"IP":"::","Port":25}}]}}`,
+		`{"protocol":2}`, `{"protocol":1,"call":"apply"}`, `[]`, ``,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		r, err := decodeRequest(line)
+		if err != nil {
+			return
+		}
+		if r.Protocol != protocol {
+			t.Errorf("protocol %d was accepted", r.Protocol)
+		}
+		if r.Call == callApply {
+			for _, route := range r.Table.Routes {
+				if route.App == "" || route.Listen.Port == 0 {
+					t.Errorf("route %+v was accepted", route)
+				}
+			}
+		}
+		text, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := decodeRequest(text)
+		if err != nil || !reflect.DeepEqual(r, again) {
+			t.Errorf("%+v reads as %+v, %v", r, again, err)
+		}
+	})
+}
+
+func TestCheckRefuses(t *testing.T) {
+	good := func() deploy.Route { return routeTo("mail", 25) }
+	for _, row := range []struct {
+		name  string
+		table func() []deploy.Route
+	}{
+		{"no app", func() []deploy.Route { r := good(); r.App = ""; return []deploy.Route{r} }},
+		{"no port", func() []deploy.Route { r := good(); r.Listen.Port = 0; return []deploy.Route{r} }},
+		{"a negative hold", func() []deploy.Route { r := good(); r.Hold = -1; return []deploy.Route{r} }},
+		{"a server without an address", func() []deploy.Route {
+			r := good()
+			r.Servers = []deploy.Server{{Container: "c"}}
+			return []deploy.Route{r}
+		}},
+		{"the same address twice", func() []deploy.Route { return []deploy.Route{good(), good()} }},
+		{"every address beside one", func() []deploy.Route {
+			r := good()
+			r.Listen = deploy.Listen{Port: 25}
+			return []deploy.Route{good(), r}
+		}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			if err := check(deploy.Table{Routes: row.table()}); err == nil {
+				t.Error("it was accepted")
+			}
+		})
+	}
+	if err := check(deploy.Table{Routes: []deploy.Route{good()}}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestErrorsComeThrough(t *testing.T) {
+	listen := deploy.Listen{Port: 25}
+	one := &deploy.RouteError{App: "mail", Listen: listen, Err: errors.New("taken")}
+	r := appliedResponse(deploy.Applied{Switched: []deploy.Listen{listen}}, errors.Join(one, errors.Join(one)))
+	if r.Error != "" || len(r.Failed) != 2 || r.errors().Error() != errors.Join(one, one).Error() {
+		t.Errorf("got %+v", r)
+	}
+	if r := appliedResponse(deploy.Applied{}, errors.Join(one, errors.New("all is lost"))); r.Error != "all is lost" {
+		t.Errorf("got %+v", r)
+	}
+}

@@ -1,0 +1,303 @@
+package proxy
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"dokku-expose/deploy"
+	"dokku-expose/proxy/tcp"
+)
+
+// route leads from one public address to the servers of one app. It outlives its place in the table, until its last
+// connection has ended.
+type route struct {
+	app    string
+	listen deploy.Listen
+	// checks bounds the connect checks that are made at the same time, of all routes.
+	checks chan struct{}
+	// turn is held by the one waiting client that tries servers which are not up.
+	turn chan struct{}
+	// kick has servers checked at once that are not up.
+	kick chan struct{}
+
+	held     atomic.Int64
+	unserved atomic.Uint64
+
+	mu     sync.Mutex
+	spec   deploy.Route
+	active bool
+	// current are in the order of the table, retired the ones with connections still.
+	current, retired []*upstream
+	// changed is closed, and replaced, when a waiting client should look again.
+	changed    chan struct{}
+	stopChecks context.CancelFunc
+	lastSwitch time.Time
+	next       int
+}
+
+func newRoute(app string, listen deploy.Listen, checks chan struct{}) *route {
+	return &route{
+		app: app, listen: listen, checks: checks,
+		turn: make(chan struct{}, 1), kick: make(chan struct{}, 1), changed: make(chan struct{}),
+	}
+}
+
+// update makes the route what spec says, and returns the servers that it does no longer lead to. Attempts to connect to those may
+// be on their way until dials of each is done. switched tells whether the addresses of its servers are others now.
+func (r *route) update(spec deploy.Route) (gone []*upstream, switched bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.active && same(r.spec, spec) {
+		return nil, false
+	}
+	before := r.addrs()
+	old := slices.Concat(r.current, r.retired)
+	r.current, r.retired = nil, nil
+	kick := false
+	for _, s := range spec.Servers {
+		r.current = append(r.current, r.upstream(&old, s))
+		kick = kick || !s.Proven
+	}
+	gone = r.retire(old)
+	r.limit(spec.CutOld)
+
+	if !r.active || r.spec.HealthCheck != spec.HealthCheck {
+		r.restartChecks(spec.HealthCheck)
+	}
+	r.spec, r.active = spec, true
+	if kick {
+		select {
+		case r.kick <- struct{}{}:
+		default:
+		}
+	}
+	r.wake()
+	switched = !slices.Equal(before, r.addrs())
+	if switched {
+		r.lastSwitch = time.Now()
+	}
+	return gone, switched
+}
+
+func same(a, b deploy.Route) bool {
+	return a.Process == b.Process && a.Hold == b.Hold && a.HealthCheck == b.HealthCheck && a.CutOld == b.CutOld &&
+		slices.Equal(a.Servers, b.Servers)
+}
+
+// upstream takes the server out of old, or makes it when it is not there.
+func (r *route) upstream(old *[]*upstream, s deploy.Server) *upstream {
+	i := slices.IndexFunc(*old, func(u *upstream) bool { return u.is(s) })
+	if i < 0 {
+		return newUpstream(s)
+	}
+	u := (*old)[i]
+	*old = slices.Delete(*old, i, i+1)
+	switch {
+	case !u.retiredAt.IsZero():
+		u.revive(s)
+	// What was proven before is left to the engine's own checks: in the table it may be so only because it is served already.
+	case s.Proven && !u.proven:
+		u.up, u.proven = true, true
+	}
+	u.dyno = s.Dyno
+	return u
+}
+
+// retire ends the service of those that are not retired yet, and keeps what has connections.
+func (r *route) retire(old []*upstream) (gone []*upstream) {
+	for _, u := range old {
+		if u.retiredAt.IsZero() {
+			u.retire()
+			gone = append(gone, u)
+		}
+		if u.load() > 0 {
+			r.retired = append(r.retired, u)
+		}
+	}
+	return gone
+}
+
+// limit has the connections of retired servers cut when those have been retired for so long; 0 keeps them.
+func (r *route) limit(after time.Duration) {
+	for _, u := range r.retired {
+		if u.cut != nil {
+			u.cut.Stop()
+			u.cut = nil
+		}
+		if after > 0 {
+			u.cut = time.AfterFunc(time.Until(u.retiredAt.Add(after)), func() { r.cut(u, after) })
+		}
+	}
+}
+
+func (r *route) cut(u *upstream, after time.Duration) {
+	r.mu.Lock()
+	var links []*link
+	if !u.retiredAt.IsZero() && time.Since(u.retiredAt) >= after {
+		for l := range u.links {
+			links = append(links, l)
+		}
+	}
+	r.mu.Unlock()
+	for _, l := range links {
+		l.reset()
+	}
+}
+
+// deactivate takes the route out of service. Clients that wait are not served any more.
+func (r *route) deactivate() (gone []*upstream) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.active {
+		return nil
+	}
+	old := slices.Concat(r.current, r.retired)
+	r.current, r.retired, r.active = nil, nil, false
+	gone = r.retire(old)
+	r.limit(r.spec.CutOld)
+	r.restartChecks(0)
+	r.wake()
+	return gone
+}
+
+// wake has waiting clients look again.
+func (r *route) wake() {
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// addrs are those of the current servers, in order.
+func (r *route) addrs() []netip.AddrPort {
+	var addrs []netip.AddrPort
+	for _, u := range r.current {
+		addrs = append(addrs, u.addr)
+	}
+	slices.SortFunc(addrs, netip.AddrPort.Compare)
+	return addrs
+}
+
+// unused tells that nothing is left of a route that is out of the table.
+func (r *route) unused() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.active && len(r.retired) == 0
+}
+
+// serve is a connection's life. It returns false when the route was out of the table before it began.
+func (r *route) serve(client *tcp.Conn) bool {
+	l, changed := r.try(client)
+	if l == nil {
+		if changed == nil {
+			return false
+		}
+		if l = r.hold(client, changed); l == nil {
+			r.unserved.Add(1)
+			client.Close()
+			return true
+		}
+	}
+	// How it ended is between client and server; what the engine has to say is in the counters.
+	_ = tcp.Relay(l.client, l.server, &l.upstream.counters)
+	r.end(l)
+	return true
+}
+
+// try connects the client to the server with the fewest connections of those that are up. Without one it returns what is closed
+// at the next change, or nil when the route is out of the table.
+func (r *route) try(client *tcp.Conn) (*link, <-chan struct{}) {
+	for {
+		a, changed := r.pick()
+		if a == nil {
+			return nil, changed
+		}
+		l, err := r.connect(a.ctx, a, client, false)
+		if err == nil {
+			return l, changed
+		}
+		if isLocal(err) {
+			return nil, changed
+		}
+	}
+}
+
+// pick chooses a server. The attempt to connect to it counts from now on.
+func (r *route) pick() (*attempt, <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.active {
+		return nil, nil
+	}
+	var best *upstream
+	checked := r.spec.HealthCheck > 0
+	// Beginning at another one each time, equals get equal shares.
+	r.next++
+	for i := range r.current {
+		u := r.current[(i+r.next)%len(r.current)]
+		if u.mayServe(checked) && (best == nil || u.load() < best.load()) {
+			best = u
+		}
+	}
+	if best == nil {
+		return nil, r.changed
+	}
+	return best.begin(), r.changed
+}
+
+// connect makes an attempt to connect the client. ctx ends with the attempt's own, or before.
+func (r *route) connect(ctx context.Context, a *attempt, client *tcp.Conn, prove bool) (*link, error) {
+	u := a.upstream
+	conn, err := dial(ctx, u.addr, prove)
+	r.mu.Lock()
+	defer u.dials.Done()
+	defer r.mu.Unlock()
+	u.dialing--
+	if err == nil && !u.retiredAt.IsZero() {
+		// It came too late: what was retired gets nothing any more.
+		conn.Reset()
+		err = context.Canceled
+	}
+	if err != nil {
+		if ctx.Err() == nil && !isLocal(err) {
+			u.failed.Add(1)
+			r.mark(u, false)
+		}
+		r.tidy(u)
+		return nil, err
+	}
+	l := &link{upstream: u, client: client, server: conn}
+	u.links[l] = struct{}{}
+	u.total.Add(1)
+	r.mark(u, true)
+	return l, nil
+}
+
+// end forgets a connection that is over.
+func (r *route) end(l *link) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(l.upstream.links, l)
+	r.tidy(l.upstream)
+}
+
+// tidy forgets a retired server when nothing is on it any more. The mutex is held.
+func (r *route) tidy(u *upstream) {
+	if !u.retiredAt.IsZero() && u.load() == 0 {
+		r.retired = slices.DeleteFunc(r.retired, func(o *upstream) bool { return o == u })
+	}
+}
+
+// mark notes what an attempt to connect told of a server. The mutex is held.
+func (r *route) mark(u *upstream, ok bool) {
+	if !ok {
+		u.up, u.failedAt = false, time.Now()
+		return
+	}
+	if !u.up && u.retiredAt.IsZero() {
+		u.up, u.proven = true, true
+		r.wake()
+	}
+}

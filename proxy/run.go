@@ -1,0 +1,149 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"dokku-expose/deploy"
+)
+
+// Options say how a daemon runs. What has no default must be set.
+type Options struct {
+	// Control is the path of the control socket. Its folder must outlive the daemon, or the next one finds nobody to take over
+	// from; CONTROL.lock is made beside it.
+	Control string
+	// Version is the program's, for messages and the status.
+	Version string
+	// Reconcile brings engine up to date, at once and then whenever there is reason to, until ctx ends. It is called when the
+	// daemon answers at its control socket, and its error ends the daemon.
+	Reconcile func(ctx context.Context, engine deploy.Engine) error
+	// Ready is called when the daemon answers at its control socket. It may be nil.
+	Ready func()
+	// Orphaned is closed when the process that keeps the daemon running has gone, see [Master]. It may be nil.
+	Orphaned <-chan struct{}
+	// Linger is how long an orphaned daemon goes on for somebody to take over from it.
+	Linger time.Duration
+	// Drain is how long connections may go on when the daemon is ended. Those that are left are reset.
+	Drain time.Duration
+	// Deadline is how long connections may go on when another daemon has taken over; 0 is for ever.
+	Deadline time.Duration
+	// MaxConnections bounds the connections of clients; 0 is as many as the limit of open files allows.
+	MaxConnections int
+	Log            *slog.Logger
+}
+
+// Run is a daemon's life. It ends when ctx does, or when another daemon has taken over and the connections of this one have
+// ended; that is no error.
+func Run(ctx context.Context, o Options) error {
+	// Whoever reads the log may have gone before this process: that must not end it, and its connections.
+	signal.Ignore(syscall.SIGPIPE)
+	server, err := NewServer(o.MaxConnections, o.Log)
+	if err != nil {
+		return err
+	}
+	d := newDaemon(server, o.Version, o.Log)
+	if err := d.open(ctx, o.Control); err != nil {
+		d.predecessors.close()
+		server.Close(expired())
+		return err
+	}
+	serving := make(chan struct{})
+	go func() {
+		defer close(serving)
+		d.serve()
+	}()
+	if o.Ready != nil {
+		o.Ready()
+	}
+
+	err = d.reconcile(ctx, o)
+	drain, cancel := draining(ctx, o, d.isSuperseded())
+	defer cancel()
+	if !d.isSuperseded() {
+		// Nobody takes over from a daemon that ends.
+		err = errors.Join(err, removeControl(o.Control))
+	}
+	err = errors.Join(err, d.stopListening())
+	<-serving
+	server.Close(drain)
+	d.close()
+	return err
+}
+
+// reconcile keeps the server up to date until the daemon is to end, or has been superseded.
+func (d *daemon) reconcile(ctx context.Context, o Options) error {
+	ctx, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- o.Reconcile(ctx, engine{d}) }()
+	var linger <-chan time.Time
+	orphaned := o.Orphaned
+	running := true
+	defer func() {
+		stop()
+		if running {
+			<-ended
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.superseded:
+			return nil
+		case err := <-ended:
+			running, ended = false, nil
+			if err != nil && ctx.Err() == nil {
+				return fmt.Errorf("reconcile: %w", err)
+			}
+		case <-orphaned:
+			orphaned, linger = nil, time.After(o.Linger)
+		case <-linger:
+			d.log.Info("nobody took over")
+			return nil
+		}
+	}
+}
+
+func (d *daemon) isSuperseded() bool {
+	select {
+	case <-d.superseded:
+		return true
+	default:
+		return false
+	}
+}
+
+// draining is how long the connections of a daemon may go on that does not serve any more.
+func draining(ctx context.Context, o Options, superseded bool) (drain context.Context, cancel context.CancelFunc) {
+	if !superseded {
+		return context.WithTimeout(context.Background(), o.Drain)
+	}
+	if o.Deadline > 0 {
+		drain, cancel = context.WithTimeout(context.Background(), o.Deadline)
+	} else {
+		drain, cancel = context.WithCancel(context.Background())
+	}
+	context.AfterFunc(ctx, func() { time.AfterFunc(o.Drain, cancel) })
+	return drain, cancel
+}
+
+// expired is a context that has ended.
+func expired() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+func removeControl(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

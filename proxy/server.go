@@ -1,0 +1,338 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"dokku-expose/deploy"
+	"dokku-expose/proxy/tcp"
+)
+
+// EngineName is the word for the built-in engine in the setting `engine`.
+const EngineName = "builtin"
+
+// checksAtOnce bounds the connect checks in flight.
+const checksAtOnce = 64
+
+// errSuperseded tells a caller that another daemon has taken over, which is to be asked instead.
+var errSuperseded = errors.New("another daemon has taken over")
+
+// Server serves a table. It implements [deploy.Engine] for the process that it is in; its methods may be called from any
+// goroutine. [Server.Close] must be called.
+type Server struct {
+	log     *slog.Logger
+	limit   *limiter
+	checks  chan struct{}
+	started time.Time
+
+	// mu keeps changes apart: one Apply, or one handover, at a time.
+	mu        sync.Mutex
+	table     deploy.Table
+	listeners map[deploy.Listen]*listener
+	routes    map[routeKey]*route
+	running   sync.WaitGroup // the listeners' goroutines
+	// retired tells that nothing is listened on any more, and never will be again.
+	retired bool
+}
+
+type routeKey struct {
+	app    string
+	listen deploy.Listen
+}
+
+var _ deploy.Engine = (*Server)(nil)
+
+// NewServer makes a server that listens nowhere yet. maxConnections are the most that it has at a time, 0 for as many as the
+// limit of open files allows; clients beyond that wait. The error says that this limit is too low.
+func NewServer(maxConnections int, log *slog.Logger) (*Server, error) {
+	limit, err := newLimiter(maxConnections)
+	if err != nil {
+		return nil, err
+	}
+	return &Server{
+		log: log, limit: limit, checks: make(chan struct{}, checksAtOnce), started: time.Now(),
+		listeners: make(map[deploy.Listen]*listener), routes: make(map[routeKey]*route),
+	}, nil
+}
+
+// Name implements [deploy.Engine].
+func (s *Server) Name() string { return EngineName }
+
+// Serving implements [deploy.Engine]. A server that never accepted a connection is not among those named.
+func (s *Server) Serving(context.Context) (map[deploy.Listen]deploy.Service, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.retired {
+		return nil, errSuperseded
+	}
+	serving := make(map[deploy.Listen]deploy.Service, len(s.listeners))
+	for listen, l := range s.listeners {
+		r := l.route.Load()
+		serving[listen] = deploy.Service{App: r.app, Servers: r.serving()}
+	}
+	return serving, nil
+}
+
+func (r *route) serving() []netip.AddrPort {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var addrs []netip.AddrPort
+	for _, u := range r.current {
+		if u.proven {
+			addrs = append(addrs, u.addr)
+		}
+	}
+	return addrs
+}
+
+// Apply implements [deploy.Engine].
+func (s *Server) Apply(_ context.Context, t deploy.Table) (deploy.Applied, error) {
+	if err := check(t); err != nil {
+		return deploy.Applied{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.retired {
+		return deploy.Applied{}, errSuperseded
+	}
+	return s.apply(t)
+}
+
+// apply does the work of Apply; mu is held.
+func (s *Server) apply(t deploy.Table) (applied deploy.Applied, err error) {
+	wanted := make(map[deploy.Listen]bool, len(t.Routes))
+	for _, r := range t.Routes {
+		wanted[r.Listen] = true
+	}
+	// First what goes: what comes may overlap it.
+	var gone []*upstream
+	for listen, l := range s.listeners {
+		if !wanted[listen] {
+			s.close(l)
+			gone = append(gone, l.route.Load().deactivate()...)
+			s.log.Info("closed", "port", listen.String(), "app", l.route.Load().app)
+		}
+	}
+	s.table = deploy.Table{}
+	for _, spec := range t.Routes {
+		old, switched, routeErr := s.applyRoute(spec)
+		gone = append(gone, old...)
+		if routeErr != nil {
+			err = errors.Join(err, &deploy.RouteError{App: spec.App, Listen: spec.Listen, Err: routeErr})
+			s.log.Error("can't listen", "port", spec.Listen.String(), "app", spec.App, "error", routeErr)
+			continue
+		}
+		s.table.Routes = append(s.table.Routes, spec)
+		if switched {
+			applied.Switched = append(applied.Switched, spec.Listen)
+		}
+	}
+	// When Apply returns, no attempt to connect to an old server may succeed any more.
+	for _, u := range gone {
+		u.dials.Wait()
+	}
+	maps.DeleteFunc(s.routes, func(_ routeKey, r *route) bool { return r.unused() })
+	s.limit.resize(len(s.listeners))
+	return applied, err
+}
+
+func (s *Server) applyRoute(spec deploy.Route) (gone []*upstream, switched bool, err error) {
+	l := s.listeners[spec.Listen]
+	opened := l == nil
+	if opened {
+		socket, err := listen(spec.Listen)
+		if err != nil {
+			return nil, false, err
+		}
+		l = newListener(spec.Listen, socket, s.limit, s.log)
+	}
+	gone, switched = s.lead(l, spec)
+	if opened {
+		s.accept(l)
+		s.log.Info("listening", "port", spec.Listen.String(), "app", spec.App)
+	}
+	return gone, switched, nil
+}
+
+// lead has a listener's connections go the way that spec says.
+func (s *Server) lead(l *listener, spec deploy.Route) (gone []*upstream, switched bool) {
+	r := s.route(spec)
+	gone, switched = r.update(spec)
+	if before := l.route.Swap(r); before != nil && before != r {
+		gone = append(gone, before.deactivate()...)
+		switched = true
+	}
+	return gone, switched
+}
+
+// accept begins to accept connections.
+func (s *Server) accept(l *listener) {
+	s.listeners[l.listen] = l
+	s.running.Go(l.run)
+}
+
+func (s *Server) route(spec deploy.Route) *route {
+	key := routeKey{spec.App, spec.Listen}
+	r := s.routes[key]
+	if r == nil {
+		r = newRoute(spec.App, spec.Listen, s.checks)
+		s.routes[key] = r
+	}
+	return r
+}
+
+// adopt serves the table of another server with that one's sockets, one for each route.
+func (s *Server) adopt(t deploy.Table, sockets []*tcp.Listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, spec := range t.Routes {
+		l := newListener(spec.Listen, sockets[i], s.limit, s.log)
+		s.lead(l, spec)
+		s.accept(l)
+	}
+	s.table = t
+	s.limit.resize(len(s.listeners))
+}
+
+// provenTable is the table in force, with what has been learned of its servers since. mu is held.
+func (s *Server) provenTable() deploy.Table {
+	t := deploy.Table{Routes: slices.Clone(s.table.Routes)}
+	for i := range t.Routes {
+		spec := &t.Routes[i]
+		spec.Servers = slices.Clone(spec.Servers)
+		proven := s.route(*spec).serving()
+		for j := range spec.Servers {
+			spec.Servers[j].Proven = slices.Contains(proven, spec.Servers[j].Addr)
+		}
+	}
+	return t
+}
+
+func (s *Server) connections() int {
+	n, _ := s.limit.counts()
+	return n
+}
+
+// retire stops listening for good. Connections go on, and those that are held are still served. mu is held.
+func (s *Server) retire() {
+	s.retired = true
+	for _, l := range s.listeners {
+		s.close(l)
+	}
+}
+
+// close stops listening at one address.
+func (s *Server) close(l *listener) {
+	delete(s.listeners, l.listen)
+	if err := l.close(); err != nil {
+		s.log.Error("close", "port", l.listen.String(), "error", err)
+	}
+}
+
+// follow has the connections of a retired server treated as the table wants that its successor serves.
+func (s *Server) follow(t deploy.Table) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wanted := make(map[routeKey]bool, len(t.Routes))
+	var gone []*upstream
+	for _, spec := range t.Routes {
+		key := routeKey{spec.App, spec.Listen}
+		wanted[key] = true
+		if r := s.routes[key]; r != nil {
+			// Its successor checks already.
+			spec.HealthCheck = 0
+			old, _ := r.update(spec)
+			gone = append(gone, old...)
+		}
+	}
+	for key, r := range s.routes {
+		if !wanted[key] {
+			gone = append(gone, r.deactivate()...)
+		}
+	}
+	for _, u := range gone {
+		u.dials.Wait()
+	}
+}
+
+// Close stops listening and lets the connections go on until ctx ends; those that are left are then reset.
+func (s *Server) Close(ctx context.Context) {
+	s.mu.Lock()
+	s.retire()
+	s.mu.Unlock()
+	s.running.Wait()
+	if left := s.drain(ctx); left > 0 {
+		s.log.Warn("cutting connections", "connections", left)
+		s.cut()
+		s.drain(context.Background())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.routes {
+		r.deactivate()
+	}
+}
+
+// drain waits until there is no connection or ctx ends, and returns how many are left.
+func (s *Server) drain(ctx context.Context) int {
+	for {
+		ended := s.limit.busy()
+		if ended == nil {
+			return 0
+		}
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return s.connections()
+		}
+	}
+}
+
+// cut resets all connections.
+func (s *Server) cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.routes {
+		r.deactivate()
+		r.mu.Lock()
+		var links []*link
+		for _, u := range slices.Concat(r.current, r.retired) {
+			for l := range u.links {
+				links = append(links, l)
+			}
+		}
+		r.mu.Unlock()
+		for _, l := range links {
+			l.reset()
+		}
+	}
+}
+
+// check refuses tables that can't be meant.
+func check(t deploy.Table) error {
+	byPort := make(map[uint16][]deploy.Route, len(t.Routes))
+	for _, r := range t.Routes {
+		if r.App == "" || r.Listen.Port == 0 || r.Hold < 0 || r.HealthCheck < 0 || r.CutOld < 0 {
+			return fmt.Errorf("invalid route to %q at public port %s", r.App, r.Listen)
+		}
+		for _, s := range r.Servers {
+			if !s.Addr.IsValid() || s.Addr.Port() == 0 {
+				return fmt.Errorf("%s: public port %s: invalid address %q of %s", r.App, r.Listen, s.Addr, s.Dyno)
+			}
+		}
+		for _, o := range byPort[r.Listen.Port] {
+			if o.Listen.Overlaps(r.Listen) {
+				return fmt.Errorf("public port %s of %s overlaps %s of %s", r.Listen, r.App, o.Listen, o.App)
+			}
+		}
+		byPort[r.Listen.Port] = append(byPort[r.Listen.Port], r)
+	}
+	return nil
+}

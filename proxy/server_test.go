@@ -1,0 +1,166 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dokku-expose/deploy"
+	"dokku-expose/deploy/enginetest"
+)
+
+func TestEngine(t *testing.T) {
+	t.Run("server", func(t *testing.T) {
+		enginetest.Run(t, func(t *testing.T) deploy.Engine { return newServer(t, 0) })
+	})
+	t.Run("client", func(t *testing.T) {
+		enginetest.Run(t, func(t *testing.T) deploy.Engine { return runDaemon(t, Options{Control: controlPath(t)}) })
+	})
+}
+
+func TestPortTakenNamesItsHolder(t *testing.T) {
+	v1 := enginetest.NewServer(t, "v1")
+	_, err := newServer(t, 0).Apply(t.Context(), deploy.Table{Routes: []deploy.Route{routeTo("mail", v1.Addr.Port(), v1)}})
+	var routeErr *deploy.RouteError
+	if !errors.As(err, &routeErr) || !errors.Is(err, unix.EADDRINUSE) || !strings.Contains(err.Error(), "(pid ") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestThousandRoutesAppliedAThousandTimes(t *testing.T) {
+	const routes, times, every = 1000, 1000, 50
+	s := newServer(t, 0)
+	v1, v2 := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2")
+	var table []deploy.Route
+	var ports []uint16
+	for range 10 {
+		ports = append(ports, enginetest.FreePort(t))
+	}
+	for i := range routes {
+		// Each has an address of its own, so that a few free ports are enough.
+		r := routeTo(fmt.Sprintf("app%d", i), ports[i%len(ports)], v1)
+		r.HealthCheck = time.Minute
+		r.Listen.IP = netip.AddrFrom4([4]byte{127, 7, byte(i >> 8), byte(i)})
+		table = append(table, r)
+	}
+	watched := routeTo("mail", enginetest.FreePort(t), v1)
+	apply(t, s, append(table, watched)...)
+	l := startLoad(t, watched.Listen.Port, 4, 20)
+	for i := range times {
+		// One route moves back and forth, some others come and go.
+		next := v1
+		if i%2 == 0 {
+			next = v2
+		}
+		rest := table
+		if i%every == 0 {
+			rest = table[:routes-10]
+		}
+		apply(t, s, append(rest[:len(rest):len(rest)], routeTo("mail", watched.Listen.Port, next))...)
+		if i%every == 0 {
+			await(t, l, 8)
+		}
+	}
+	judge(t, l, 20)
+}
+
+// Connections on what is no longer current are counted, kept, and cut when the route says so.
+func TestOldConnections(t *testing.T) {
+	v1, v2 := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2")
+	s, port := newServer(t, 0), enginetest.FreePort(t)
+	draining := func() int { return s.Status().Draining("mail") }
+
+	apply(t, s, routeTo("mail", port, v1))
+	var old []*client
+	for range 3 {
+		c := dialPort(t, port)
+		c.greeting()
+		old = append(old, c)
+	}
+	if n := draining(); n != 0 {
+		t.Errorf("%d connections drain before any switch", n)
+	}
+	apply(t, s, routeTo("mail", port, v2))
+	if n := draining(); n != 3 {
+		t.Errorf("%d connections drain, want 3", n)
+	}
+	current := dialPort(t, port)
+	current.greeting()
+
+	old[0].conn.Close()
+	eventually(t, "one has ended", func() bool { return draining() == 2 })
+	old[1].echo()
+
+	// What becomes current again drains no longer, and is not cut.
+	cutting := routeTo("mail", port, v1)
+	cutting.CutOld = time.Millisecond
+	apply(t, s, cutting)
+	if err := current.end(); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("an old connection ended with %v, want a reset", err)
+	}
+	old[1].echo()
+	old[2].echo()
+	eventually(t, "none drains", func() bool { return draining() == 0 })
+
+	// A route that goes takes its old connections along when it is to.
+	apply(t, s)
+	for _, c := range old[1:] {
+		if err := c.end(); !errors.Is(err, unix.ECONNRESET) {
+			t.Errorf("an old connection ended with %v, want a reset", err)
+		}
+	}
+	eventually(t, "nothing is left", func() bool { apply(t, s); return len(s.Status().Routes) == 0 })
+}
+
+// A flood on one port, which fills all that it may have, leaves others usable.
+func TestFloodLeavesOthersUsable(t *testing.T) {
+	const most = 50
+	s := newServer(t, most)
+	v1 := enginetest.NewServer(t, "v1")
+	flooded, calm := enginetest.FreePort(t), enginetest.FreePort(t)
+	apply(t, s, routeTo("calm", calm, v1), routeTo("flooded", flooded, v1))
+	var flood []*client
+	for range 3 * most {
+		flood = append(flood, dialPort(t, flooded))
+	}
+	const share = most * greed / (greed + 1)
+	eventually(t, "the flood has its share", func() bool { return s.connections() == share })
+	for range 20 {
+		c := dialPort(t, calm)
+		c.greeting()
+		c.echo()
+		c.conn.Close()
+	}
+	// Who waited is served when others go.
+	for _, c := range flood[:share] {
+		c.greeting()
+		c.conn.Close()
+	}
+	for _, c := range flood[share : 2*share] {
+		c.greeting()
+	}
+}
+
+// Least connections: who has less gets more, and equals get equal shares.
+func TestLeastConnections(t *testing.T) {
+	one, two, three := enginetest.NewServer(t, "one"), enginetest.NewServer(t, "two"), enginetest.NewServer(t, "three")
+	s, port := newServer(t, 0), enginetest.FreePort(t)
+	apply(t, s, routeTo("mail", port, one))
+	count := make(map[string]int)
+	open := func(n int) {
+		for range n {
+			count[dialPort(t, port).greeting()]++
+		}
+	}
+	open(6)
+	apply(t, s, routeTo("mail", port, one, two, three))
+	open(12)
+	if count["one"] != 6 || count["two"] != 6 || count["three"] != 6 {
+		t.Errorf("got %v, want 6 each", count)
+	}
+}

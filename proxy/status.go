@@ -1,0 +1,107 @@
+package proxy
+
+import (
+	"cmp"
+	"os"
+	"slices"
+	"time"
+)
+
+// Status is what a daemon says of itself.
+type Status struct {
+	// Version is the program's, PID the process's.
+	Version string    `json:"version"`
+	PID     int       `json:"pid"`
+	Started time.Time `json:"started"`
+	// Connections are those of clients now, MaxConnections the most that there may be.
+	Connections    int           `json:"connections"`
+	MaxConnections int           `json:"max_connections"`
+	Routes         []RouteStatus `json:"routes"`
+	// Predecessors are daemons that this one took over from, and that still have connections.
+	Predecessors []Status `json:"predecessors"`
+}
+
+// RouteStatus is what became of the connections to one public address, since the daemon took it on.
+type RouteStatus struct {
+	App     string `json:"app"`
+	Process string `json:"process"`
+	// Public is the public address as a PORTS file writes it.
+	Public string `json:"public"`
+	// Serving is false for an address that is out of the table and has connections still.
+	Serving bool           `json:"serving"`
+	Servers []ServerStatus `json:"servers"`
+	// Held are connections that wait for a server now, Unserved those that were closed since none came up in time.
+	Held     int    `json:"held"`
+	Unserved uint64 `json:"unserved"`
+	// Switched is when the servers changed last.
+	Switched time.Time `json:"switched"`
+}
+
+// ServerStatus is one server of a route.
+type ServerStatus struct {
+	Container string `json:"container"`
+	Dyno      string `json:"dyno"`
+	Addr      string `json:"addr"`
+	// Up tells that the last attempt to connect succeeded.
+	Up bool `json:"up"`
+	// Current is false for a server that gets no new connections any more.
+	Current bool `json:"current"`
+	// Connections are open now, Total were made, Failed are attempts to connect that were not successful. In and Out are bytes
+	// from and to clients.
+	Connections int    `json:"connections"`
+	Total       uint64 `json:"total"`
+	Failed      uint64 `json:"failed"`
+	In          uint64 `json:"bytes_in"`
+	Out         uint64 `json:"bytes_out"`
+}
+
+// Draining counts the connections of an app on containers that are no longer current, those that predecessors have included.
+func (s Status) Draining(app string) int {
+	n := 0
+	for _, r := range s.Routes {
+		if r.App != app {
+			continue
+		}
+		for _, server := range r.Servers {
+			if !server.Current {
+				n += server.Connections
+			}
+		}
+	}
+	for _, p := range s.Predecessors {
+		n += p.Draining(app)
+	}
+	return n
+}
+
+// Status tells what the server does. Of the daemon that it is part of it knows nothing more than the process.
+func (s *Server) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	status := Status{PID: os.Getpid(), Started: s.started, Routes: []RouteStatus{}, Predecessors: []Status{}}
+	status.Connections, status.MaxConnections = s.limit.counts()
+	for _, r := range s.routes {
+		status.Routes = append(status.Routes, r.status())
+	}
+	slices.SortFunc(status.Routes, func(a, b RouteStatus) int {
+		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Public, b.Public))
+	})
+	return status
+}
+
+func (r *route) status() RouteStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	status := RouteStatus{
+		App: r.app, Process: r.spec.Process, Public: r.listen.String(), Serving: r.active, Servers: []ServerStatus{},
+		Held: int(r.held.Load()), Unserved: r.unserved.Load(), Switched: r.lastSwitch,
+	}
+	for _, u := range slices.Concat(r.current, r.retired) {
+		status.Servers = append(status.Servers, ServerStatus{
+			Container: u.container, Dyno: u.dyno, Addr: u.addr.String(), Up: u.up, Current: u.retiredAt.IsZero(),
+			Connections: len(u.links), Total: u.total.Load(), Failed: u.failed.Load(),
+			In: u.counters.In.Load(), Out: u.counters.Out.Load(),
+		})
+	}
+	return status
+}

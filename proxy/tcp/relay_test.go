@@ -1,0 +1,517 @@
+package tcp
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+var loopback = netip.MustParseAddr("127.0.0.1")
+
+// pair is a relay with a client and a server on both sides of it, in the hands of the test.
+type pair struct {
+	client, server *net.TCPConn
+	near, far      *Conn // the relay's ends, towards client and server
+	counters       Counters
+	ended          chan error
+}
+
+func relayed(t *testing.T) *pair {
+	t.Helper()
+	back, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer back.Close()
+	front, err := Listen(loopback, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer front.Close()
+	port, err := front.Port()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	p := &pair{ended: make(chan error, 1)}
+	p.client, err = net.DialTCP("tcp4", nil, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := front.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := Dial(t.Context(), back.Addr().(*net.TCPAddr).AddrPort(), time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.server, err = back.AcceptTCP(); err != nil {
+		t.Fatal(err)
+	}
+	p.near, p.far = client, server
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		p.ended <- Relay(client, server, &p.counters)
+	}()
+	deadline := time.Now().Add(time.Minute)
+	for _, c := range []*net.TCPConn{p.client, p.server} {
+		if err := c.SetDeadline(deadline); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		p.client.Close()
+		p.server.Close()
+		client.Reset()
+		server.Reset()
+		<-over
+	})
+	return p
+}
+
+// directions are the two ways through a relay.
+var directions = []struct {
+	name string
+	// ends are the one that sends, and the one that receives.
+	ends func(*pair) (from, to *net.TCPConn)
+}{
+	{"client to server", func(p *pair) (from, to *net.TCPConn) { return p.client, p.server }},
+	{"server to client", func(p *pair) (from, to *net.TCPConn) { return p.server, p.client }},
+}
+
+func eachWay(t *testing.T, test func(t *testing.T, p *pair, from, to *net.TCPConn)) {
+	t.Helper()
+	for _, d := range directions {
+		t.Run(d.name, func(t *testing.T) {
+			p := relayed(t)
+			from, to := d.ends(p)
+			test(t, p, from, to)
+		})
+	}
+}
+
+// noise sends n bytes, in pieces of all sizes, and returns their sum.
+func noise(w io.Writer, seed uint64, n int) ([]byte, error) {
+	sum := sha256.New()
+	source := rand.NewChaCha8([32]byte{byte(seed)})
+	sizes := rand.New(rand.NewPCG(seed, 1))
+	block := make([]byte, 1<<20)
+	for n > 0 {
+		piece := block[:min(n, 1+sizes.IntN(1<<sizes.IntN(21)))]
+		_, _ = source.Read(piece)
+		sum.Write(piece)
+		if _, err := w.Write(piece); err != nil {
+			return nil, err
+		}
+		n -= len(piece)
+	}
+	return sum.Sum(nil), nil
+}
+
+func TestEveryByteArrives(t *testing.T) {
+	p := relayed(t)
+	const size = 40 << 20
+	var wg sync.WaitGroup
+	for i, d := range directions {
+		from, to := d.ends(p)
+		var sent []byte
+		done := make(chan struct{})
+		wg.Go(func() {
+			defer close(done)
+			var err error
+			if sent, err = noise(from, uint64(i), size); err != nil {
+				t.Errorf("%s: %v", d.name, err)
+			}
+			if err := from.CloseWrite(); err != nil {
+				t.Errorf("%s: %v", d.name, err)
+			}
+		})
+		wg.Go(func() {
+			sum := sha256.New()
+			n, err := io.Copy(sum, to)
+			<-done
+			if err != nil || n != size || !bytes.Equal(sum.Sum(nil), sent) {
+				t.Errorf("%s: %d of %d bytes arrived, the same: %v; %v", d.name, n, size, bytes.Equal(sum.Sum(nil), sent), err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := <-p.ended; err != nil {
+		t.Errorf("the relay ended with %v", err)
+	}
+	if in, out := p.counters.In.Load(), p.counters.Out.Load(); in != size || out != size {
+		t.Errorf("counted %d and %d bytes, want %d each", in, out, size)
+	}
+}
+
+func TestHalfClose(t *testing.T) {
+	eachWay(t, func(t *testing.T, p *pair, from, to *net.TCPConn) {
+		if _, err := from.Write([]byte("question")); err != nil {
+			t.Fatal(err)
+		}
+		if err := from.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(to); err != nil || string(got) != "question" {
+			t.Fatalf("got %q, %v", got, err)
+		}
+		// The end of the question is known; the answer is still to come.
+		for range 3 {
+			if _, err := to.Write([]byte("answer")); err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, len("answer"))
+			if _, err := io.ReadFull(from, got); err != nil || string(got) != "answer" {
+				t.Fatalf("got %q, %v", got, err)
+			}
+		}
+		if err := to.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := from.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+			t.Errorf("after both ends: %d, %v", n, err)
+		}
+		if err := <-p.ended; err != nil {
+			t.Errorf("the relay ended with %v", err)
+		}
+	})
+}
+
+func reset(t *testing.T, c *net.TCPConn) {
+	t.Helper()
+	if err := c.SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestResetIsPassedOn(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		before func(t *testing.T, from, to *net.TCPConn)
+	}{
+		{"idle", func(*testing.T, *net.TCPConn, *net.TCPConn) {}},
+		{"after data", func(t *testing.T, from, to *net.TCPConn) {
+			if _, err := from.Write([]byte("hello")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(to, make([]byte, 5)); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"after the other side's end", func(t *testing.T, from, to *net.TCPConn) {
+			if err := to.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := from.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			eachWay(t, func(t *testing.T, p *pair, from, to *net.TCPConn) {
+				row.before(t, from, to)
+				reset(t, from)
+				if _, err := to.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
+					t.Errorf("the other side sees %v, want a reset", err)
+				}
+				if err := <-p.ended; !errors.Is(err, unix.ECONNRESET) {
+					t.Errorf("the relay ended with %v, want a reset", err)
+				}
+			})
+		})
+	}
+}
+
+// A peer that resets because it got what it did not want (a mail server that says "421" and closes with input unread) has
+// said something before. Who goes on sending must still get to read that, and then see the reset, whichever of the two
+// directions notices it first.
+func TestLastWordsBeforeAReset(t *testing.T) {
+	for range 50 {
+		eachWay(t, func(t *testing.T, p *pair, from, to *net.TCPConn) {
+			sending := make(chan struct{})
+			go func() {
+				defer close(sending)
+				for {
+					if _, err := to.Write([]byte("more\n")); err != nil {
+						return
+					}
+				}
+			}()
+			if _, err := from.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := from.Write([]byte("421 bye")); err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, 7)
+			if _, err := io.ReadFull(to, got); err != nil || string(got) != "421 bye" {
+				t.Fatalf("got %q, %v", got, err)
+			}
+			if err := from.Close(); err != nil { // with unread input: a reset
+				t.Fatal(err)
+			}
+			_, err := to.Read(make([]byte, 1))
+			<-sending
+			// The sender's own write may have taken the news of the reset; what it may not see is an orderly end only.
+			if errors.Is(err, io.EOF) {
+				closed, infoErr := stateOf(to)
+				if infoErr != nil || closed != stateClose {
+					t.Errorf("the other side sees an orderly end (state %d, %v)", closed, infoErr)
+				}
+			} else if !errors.Is(err, unix.ECONNRESET) {
+				t.Errorf("the other side sees %v, want a reset", err)
+			}
+			if err := <-p.ended; err == nil {
+				t.Errorf("the relay took it for an orderly end")
+			}
+		})
+	}
+}
+
+func stateOf(c *net.TCPConn) (state uint8, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	return state, control(raw, func(fd int) error {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err == nil {
+			state = info.State
+		}
+		return err
+	})
+}
+
+// Whoever does not read stops the other side from sending, at the sum of the buffers on the way.
+func TestSlowReaderPushesBack(t *testing.T) {
+	eachWay(t, func(t *testing.T, p *pair, from, to *net.TCPConn) {
+		if err := from.SetWriteBuffer(64 << 10); err != nil {
+			t.Fatal(err)
+		}
+		if err := to.SetReadBuffer(64 << 10); err != nil {
+			t.Fatal(err)
+		}
+		block := make([]byte, 64<<10)
+		sent := 0
+		// Stuck is when a second does not suffice for one block; on a slow machine the sum is then only smaller.
+		for sent < 256<<20 {
+			if err := from.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			n, err := from.Write(block)
+			sent += n
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if sent >= 256<<20 {
+			t.Fatalf("%d bytes were taken for a reader that reads nothing", sent)
+		}
+		// Reading makes it go on, and nothing is missing.
+		if err := from.SetWriteDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if err := from.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := io.Copy(io.Discard, to); err != nil || n != int64(sent) {
+			t.Errorf("%d of %d bytes arrived, %v", n, sent, err)
+		}
+	})
+}
+
+func openFiles(t *testing.T) (all, ofPipes int) {
+	t.Helper()
+	links, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range links {
+		if to, err := os.Readlink(link); err == nil {
+			all++
+			if strings.HasPrefix(to, "pipe:") {
+				ofPipes++
+			}
+		}
+	}
+	return all, ofPipes
+}
+
+// An idle connection costs two descriptors, also after it has moved so much that it took a pipe.
+func TestIdleConnectionsHaveTwoFiles(t *testing.T) {
+	const n = 3 * maxIdlePipes
+	// Whatever is opened once, for the first connection, is open before.
+	relayed(t)
+	before, beforePipes := openFiles(t)
+	for range n {
+		p := relayed(t)
+		const size = 2 << 20
+		go func() { _, _ = noise(p.client, 1, size) }()
+		if _, err := io.CopyN(io.Discard, p.server, size); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The flow gives its pipe back when it finds nothing more to read, just after the last byte has arrived.
+	var all, ofPipes int
+	deadline := time.After(time.Minute)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for waiting := true; waiting; {
+		all, ofPipes = openFiles(t)
+		waiting = ofPipes > beforePipes+2*maxIdlePipes
+		select {
+		case <-tick.C:
+		case <-deadline:
+			waiting = false
+		}
+	}
+	// Two of each connection are the test's own, at its ends.
+	if got := all - before - (ofPipes - beforePipes); got != 4*n {
+		t.Errorf("%d connections have %d descriptors, want 2 each and the 2 of the test", n, got)
+	}
+	if ofPipes-beforePipes > 2*maxIdlePipes {
+		t.Errorf("%d descriptors of pipes are open, want at most %d", ofPipes-beforePipes, 2*maxIdlePipes)
+	}
+}
+
+// What the owner of a relay resets ends on both sides as a reset, and ends the relay.
+func TestRelayEndsFromOutside(t *testing.T) {
+	p := relayed(t)
+	p.near.Reset()
+	p.far.Reset()
+	for name, c := range map[string]*net.TCPConn{"client": p.client, "server": p.server} {
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
+			t.Errorf("the %s sees %v, want a reset", name, err)
+		}
+	}
+	if err := <-p.ended; !errors.Is(err, os.ErrClosed) {
+		t.Errorf("the relay ended with %v, want %v", err, os.ErrClosed)
+	}
+}
+
+func TestDial(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	free := l.Addr().(*net.TCPAddr).AddrPort()
+	l.Close()
+	full := fullListener(t)
+
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, row := range []struct {
+		name    string
+		ctx     context.Context
+		addr    netip.AddrPort
+		timeout time.Duration
+		want    error
+	}{
+		{"nobody listens", t.Context(), free, time.Minute, unix.ECONNREFUSED},
+		{"nobody listens, IPv6", t.Context(), netip.AddrPortFrom(netip.IPv6Loopback(), free.Port()), time.Minute, unix.ECONNREFUSED},
+		{"ended before", cancelled, free, time.Minute, context.Canceled},
+		{"no answer in time", t.Context(), full, time.Millisecond, os.ErrDeadlineExceeded},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			conn, err := Dial(row.ctx, row.addr, row.timeout)
+			if !errors.Is(err, row.want) {
+				t.Errorf("got %v, want %v", err, row.want)
+			}
+			if conn != nil {
+				conn.Reset()
+			}
+		})
+	}
+	t.Run("ended while it waits", func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		mine := errors.New("mine")
+		time.AfterFunc(10*time.Millisecond, func() { cancel(mine) })
+		if _, err := Dial(ctx, full, time.Minute); !errors.Is(err, mine) {
+			t.Errorf("got %v, want %v", err, mine)
+		}
+	})
+}
+
+// fullListener is an address that neither accepts nor refuses: its queue is full.
+func fullListener(t *testing.T) netip.AddrPort {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := netip.AddrPortFrom(loopback, uint16(name.(*unix.SockaddrInet4).Port))
+	for {
+		conn, err := net.DialTimeout("tcp4", addr.String(), 200*time.Millisecond)
+		if err != nil {
+			return addr
+		}
+		t.Cleanup(func() { conn.Close() })
+	}
+}
+
+func TestStaysOpen(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		do   func(*net.TCPConn) error
+		want bool
+	}{
+		{"silent", func(*net.TCPConn) error { return nil }, true},
+		{"speaks", func(c *net.TCPConn) error { _, err := c.Write([]byte("220")); return err }, true},
+		{"speaks and closes", func(c *net.TCPConn) error { _, err := c.Write([]byte("220")); return errors.Join(err, c.Close()) }, true},
+		{"closes", (*net.TCPConn).Close, false},
+		{"resets", func(c *net.TCPConn) error { return errors.Join(c.SetLinger(0), c.Close()) }, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			conn, err := Dial(t.Context(), l.Addr().(*net.TCPAddr).AddrPort(), time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			peer, err := l.AcceptTCP()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer peer.Close()
+			if err := row.do(peer); err != nil {
+				t.Fatal(err)
+			}
+			if got := conn.StaysOpen(50 * time.Millisecond); got != row.want {
+				t.Errorf("got %v, want %v", got, row.want)
+			}
+		})
+	}
+}

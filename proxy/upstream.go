@@ -1,0 +1,132 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dokku-expose/deploy"
+	"dokku-expose/proxy/tcp"
+)
+
+const (
+	// connectTimeout bounds one attempt to connect: longer than the second after which the kernel repeats a lost SYN.
+	connectTimeout = 3 * time.Second
+	// retryInterval is the time between two attempts to connect while a client waits.
+	retryInterval = 100 * time.Millisecond
+	// penalty is how long a server that failed gets no connection while checks are off. With checks, these tell.
+	penalty = time.Second
+	// publishedStay is how long a connection through Docker's proxy for published ports, which accepts whatever is behind it,
+	// must stay open to count as accepted by the container.
+	publishedStay = 100 * time.Millisecond
+)
+
+// upstream is one server of a route, and the connections on it. Its fields but the counters are guarded by the route's mutex.
+type upstream struct {
+	container, dyno string
+	addr            netip.AddrPort
+
+	counters      tcp.Counters
+	total, failed atomic.Uint64
+
+	links map[*link]struct{}
+	// dialing are attempts to connect that are not over.
+	dialing int
+	dials   sync.WaitGroup
+	// up tells that the last attempt to connect succeeded, proven that one ever did.
+	up, proven bool
+	failedAt   time.Time
+	// retiredAt is when the table ceased to name it, zero while it does.
+	retiredAt time.Time
+	// cut ends its connections some time after that, if it is to.
+	cut *time.Timer
+	// ctx ends when it is retired.
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+// link is an established connection.
+type link struct {
+	upstream       *upstream
+	client, server *tcp.Conn
+}
+
+// reset ends both sides, so that neither takes the end for one that the other side wanted.
+func (l *link) reset() {
+	l.client.Reset()
+	l.server.Reset()
+}
+
+func newUpstream(s deploy.Server) *upstream {
+	u := &upstream{container: s.Container, addr: s.Addr, links: make(map[*link]struct{})}
+	u.revive(s)
+	return u
+}
+
+// revive makes it serve, anew or for the first time.
+func (u *upstream) revive(s deploy.Server) {
+	u.dyno, u.up, u.proven = s.Dyno, s.Proven, s.Proven
+	u.retiredAt = time.Time{}
+	u.ctx, u.cancel = context.WithCancel(context.Background())
+	if u.cut != nil {
+		u.cut.Stop()
+	}
+}
+
+// retire ends its service. Attempts to connect are given up; connections stay.
+func (u *upstream) retire() {
+	u.retiredAt = time.Now()
+	u.cancel()
+}
+
+func (u *upstream) is(s deploy.Server) bool { return u.container == s.Container && u.addr == s.Addr }
+
+// load is what least connections goes by.
+func (u *upstream) load() int { return len(u.links) + u.dialing }
+
+// mayServe tells whether it gets new connections now.
+func (u *upstream) mayServe(checked bool) bool {
+	return u.up || !checked && time.Since(u.failedAt) > penalty
+}
+
+// attempt is one to connect that is about to be made. Its context ends when the server is retired.
+type attempt struct {
+	*upstream
+	ctx context.Context
+}
+
+// begin counts an attempt, which connect ends. The route's mutex is held.
+func (u *upstream) begin() *attempt {
+	u.dialing++
+	u.dials.Add(1)
+	return &attempt{u, u.ctx}
+}
+
+// isLocal tells that an attempt to connect failed for a lack of this host's, which says nothing of the server.
+func isLocal(err error) bool {
+	for _, lack := range []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EADDRNOTAVAIL} {
+		if errors.Is(err, lack) {
+			return true
+		}
+	}
+	return false
+}
+
+// dial connects. With prove, a connection that its peer closes at once is none: on loopback addresses Docker's proxy may be
+// that peer.
+func dial(ctx context.Context, addr netip.AddrPort, prove bool) (*tcp.Conn, error) {
+	conn, err := tcp.Dial(ctx, addr, connectTimeout)
+	if err != nil {
+		return nil, err
+	}
+	if prove && addr.Addr().IsLoopback() && !conn.StaysOpen(publishedStay) {
+		conn.Reset()
+		return nil, errors.New("the connection is closed at once")
+	}
+	return conn, nil
+}
