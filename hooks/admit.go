@@ -120,7 +120,7 @@ func (h *Host) admitProxyOf(ctx context.Context, app string) error {
 			h.out.Warn("%v", err)
 		}
 		if !values.Policy.Excepts(p.Host) {
-			errs = append(errs, fmt.Errorf("Dokku's own proxy would listen on port %d for the app %s (%s), but the app %s has it (%s, public port %s); "+
+			errs = append(errs, fmt.Errorf("a proxy of Dokku would listen on port %d for the app %s (%s), but the app %s has it (%s, public port %s); "+
 				"give the HTTP of %s other ports: dokku ports:set %s http:80:%d", p.Host, app, mappedBy(p), held.App, held.Where(), held.Listen, app, app, p.Container))
 		}
 	}
@@ -129,7 +129,7 @@ func (h *Host) admitProxyOf(ctx context.Context, app string) error {
 
 // proxyConflict says that a proxy of Dokku's wants a port, and how to have it want another one.
 func proxyConflict(c deploy.Claim, p dokku.ProxyPort) error {
-	return fmt.Errorf("Dokku's own proxy listens on port %d for the app %s (%s); give that app's HTTP other ports: dokku ports:set %s http:80:%d",
+	return fmt.Errorf("a proxy of Dokku listens on port %d for the app %s (%s); give that app's HTTP other ports: dokku ports:set %s http:80:%d",
 		p.Host, p.App, mappedBy(p), p.App, p.Container)
 }
 

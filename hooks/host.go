@@ -112,9 +112,6 @@ func (h *Host) engine() (*haproxy.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if global.Engine == "builtin" {
-		return nil, errors.New("this version has no built-in engine; use HAProxy: dokku expose:set --global engine haproxy")
-	}
 	config, err := h.haproxyConfig()
 	if err != nil {
 		return nil, err

@@ -97,7 +97,7 @@ func TestSet(t *testing.T) {
 		},
 		{name: "quotes in a path", before: "(none)", key: "ports-file", value: `a"b\c`, want: "ports-file = \"a\\\"b\\\\c\"\n"},
 		{name: "letters of the world in a path", before: "(none)", key: "ports-file", value: "häfen", want: "ports-file = \"häfen\"\n"},
-		{name: "for the host", before: "(none)", scope: Global, key: "engine", value: "builtin", want: "engine = \"builtin\"\n"},
+		{name: "for the host", before: "(none)", scope: Global, key: "engine", value: "haproxy", want: "engine = \"haproxy\"\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			scope := tt.scope

@@ -29,7 +29,7 @@ const (
 type Key struct {
 	Name  string
 	Scope Scope
-	// Default is its text when it is not set. That of engine is empty: it depends on what is installed.
+	// Default is its text when it is not set.
 	Default string
 	// Doc says in a few words what it is for, and what it can be.
 	Doc string
@@ -40,7 +40,7 @@ type Key struct {
 
 // Values are the settings in force for an app.
 type Values struct {
-	// Engine is "haproxy", "builtin", or "" for haproxy if it is installed, else builtin.
+	// Engine is what serves the ports: "haproxy".
 	Engine   string
 	Upstream deploy.Upstream
 	// PortsFile is a clean relative path with slashes, or IgnorePorts.
@@ -71,9 +71,9 @@ const longest = 24 * 24 * time.Hour
 
 var keys = []Key{
 	{
-		Name: "engine", Scope: GlobalOnly,
-		Doc: "what serves the ports: haproxy or builtin (default: haproxy if it is installed)",
-		put: word(func(v *Values) *string { return &v.Engine }, "haproxy", "builtin"),
+		Name: "engine", Scope: GlobalOnly, Default: "haproxy",
+		Doc: "what serves the ports: haproxy",
+		put: word(func(v *Values) *string { return &v.Engine }, "haproxy"),
 	},
 	{
 		Name: "upstream", Default: "auto",

@@ -9,8 +9,7 @@ import (
 )
 
 // remedy is what an operator can do where HAProxy can't be had.
-const remedy = "install HAProxy 2.4 or newer, then run `dokku plugin:install`; " +
-	"or choose the built-in proxy: `dokku expose:set --global engine builtin`"
+const remedy = "install HAProxy 2.4 or newer, then run `dokku plugin:install`"
 
 // installHAProxy installs the distribution's package when no HAProxy is there, and refuses one that is too old.
 func (s *setup) installHAProxy(ctx context.Context) error {
