@@ -35,9 +35,9 @@ type App struct {
 	// when it began go on serving: the switch is its last step.
 	Deploying *Deployment
 
-	Upstream    Upstream
-	Hold        time.Duration
-	HealthCheck time.Duration
+	Upstream Upstream
+	// Hold, HealthCheck and CutOld are those of the app's routes.
+	Hold, HealthCheck, CutOld time.Duration
 }
 
 // Deployment is a deploy on its way.

@@ -344,7 +344,7 @@ func (b *builder) proven(d *draft, s Server) bool {
 func (b *builder) route(d *draft) Route {
 	r := Route{
 		App: d.app.Name, Process: d.claim.Process, Listen: d.claim.Listen,
-		Hold: d.app.Hold, HealthCheck: d.app.HealthCheck,
+		Hold: d.app.Hold, HealthCheck: d.app.HealthCheck, CutOld: d.app.CutOld,
 	}
 	kept := slices.DeleteFunc(d.kept, func(s Server) bool { return !b.accepts[s.Addr] })
 	anyProven := slices.ContainsFunc(d.servers, func(s Server) bool { return b.proven(d, s) })

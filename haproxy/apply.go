@@ -36,7 +36,41 @@ func (e *Engine) Apply(ctx context.Context, t deploy.Table) (deploy.Applied, err
 		applied, err = e.attempt(ctx, routes, live)
 		return err
 	})
+	if err == nil {
+		err = e.cutOld(ctx, t)
+	}
 	return applied, errors.Join(refused, err)
+}
+
+// cutOld ends the connections of slots that have been out of service for longer than their route lets connections stay. Those
+// of a slot that serves again at another address are not told apart from its new ones, and stay.
+func (e *Engine) cutOld(ctx context.Context, t deploy.Table) error {
+	limits := make(map[string]time.Duration)
+	for _, r := range t.Routes {
+		if r.CutOld > 0 {
+			limits[proxyName(r.App, r.Listen)] = r.CutOld
+		}
+	}
+	if len(limits) == 0 {
+		return nil
+	}
+	live, err := e.read(ctx)
+	if err != nil {
+		return err
+	}
+	if err := e.withSessions(ctx, live); err != nil {
+		return err
+	}
+	var commands []string
+	for name, limit := range limits {
+		for _, s := range live.proxies[name] {
+			// HAProxy counts the time out of service in whole seconds.
+			if !s.ready && s.sessions > 0 && s.age >= limit.Truncate(time.Second) {
+				commands = append(commands, fmt.Sprintf("shutdown sessions server %s/%s", name, s.name))
+			}
+		}
+	}
+	return e.execute(ctx, commands)
 }
 
 // Prepare writes a valid configuration of t for the next start of HAProxy. Routes that it could not listen for are left out

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"dokku-expose/deploy"
 	"dokku-expose/hooks/dokku"
@@ -65,6 +66,10 @@ func (h *Host) app(name string) (deploy.App, error) {
 		fail(err)
 	}
 	app.Upstream, app.Hold, app.HealthCheck = values.Upstream, values.Hold, values.HealthCheck
+	if values.OldConnections != settings.KeepOld {
+		// The model's 0 keeps them; the setting's cuts at once.
+		app.CutOld = max(values.OldConnections, time.Nanosecond)
+	}
 	set, err := h.settings.Load(name)
 	if err == nil && set.Disabled {
 		app.Off = "disabled"

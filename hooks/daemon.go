@@ -56,8 +56,8 @@ func (h *Host) daemon(ctx context.Context) error {
 	d := healer{host: h, log: log}
 	retry := firstRetry
 	for {
-		pause := relist
-		if err := d.heal(ctx); err != nil {
+		pause, err := d.heal(ctx)
+		if err != nil {
 			pause, retry = retry, min(2*retry, lastRetry)
 		} else {
 			retry = firstRetry
@@ -107,9 +107,10 @@ type healer struct {
 	told []string
 }
 
-func (d *healer) heal(ctx context.Context) error {
+// heal returns when to look again at the latest.
+func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 	var outcome deploy.Outcome
-	err := d.host.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) (err error) {
+	err = d.host.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) (err error) {
 		outcome, err = d.host.reconcile(ctx, lock)
 		return err
 	})
@@ -142,7 +143,14 @@ func (d *healer) heal(ctx context.Context) error {
 		}
 	}
 	d.told = problems
-	return err
+	pause = relist
+	for _, r := range outcome.Table.Routes {
+		if r.CutOld > 0 {
+			// Connections are cut at the look after their time is over.
+			pause = min(pause, max(r.CutOld, time.Second))
+		}
+	}
+	return pause, err
 }
 
 func serverNames(servers []deploy.Server) []string {

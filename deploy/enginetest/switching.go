@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"time"
 
 	"dokku-expose/deploy"
 	"dokku-expose/internal/load"
@@ -34,6 +35,22 @@ var switching = []testCase{
 		}
 		c.echo("hello")
 		b.serving(map[deploy.Listen]deploy.Service{listen: {App: "mail", Servers: []netip.AddrPort{v1.Addr}}})
+	}},
+	{"connections on old servers end when their route says so, and no others", func(b *bench) {
+		v1, v2, cut, kept := NewServer(b, "v1"), NewServer(b, "v2"), b.port(), b.port()
+		mail, news := route("mail", cut, proven(v1)...), route("news", kept, proven(v1)...)
+		mail.CutOld = time.Nanosecond
+		b.apply(mail, news)
+		old, other := dial(b, local(cut)), dial(b, local(kept))
+		old.greeting()
+		other.greeting()
+		mail.Servers, news.Servers = proven(v2), proven(v2)
+		b.switchTo(mail, news)
+		old.closed()
+		other.echo("still there")
+		if got := greeted(b, local(cut)); got != "v2" {
+			b.Errorf("%s answered", got)
+		}
 	}},
 	{"the same table again changes nothing", func(b *bench) {
 		table := []deploy.Route{route("mail", b.port(), proven(NewServer(b, "v1"))...), route("news", b.port())}
