@@ -182,9 +182,12 @@ func (s *setup) uninstall(ctx context.Context) error {
 	for _, svc := range slices.Backward(services) {
 		err = errors.Join(err, sv.remove(ctx, svc))
 	}
-	err = errors.Join(err, s.removeFolders(), s.removeAccount(ctx), s.removeAll(RunDir))
+	// What runs still needs its files and its user.
+	if err == nil {
+		err = errors.Join(s.removeFolders(), s.removeAccount(ctx), s.removeAll(RunDir))
+	}
 	if err != nil {
-		return fmt.Errorf("not everything was removed; when the cause is, run it again: %w", err)
+		return fmt.Errorf("not everything was removed; when the cause is, run `dokku plugin:uninstall %s` again: %w", dokku.Plugin, err)
 	}
 	if err := s.removeAll(filepath.Dir(Binary)); err != nil {
 		return err

@@ -107,7 +107,17 @@ func (n none) restart(_ context.Context, svc service) error {
 	return nil
 }
 
-func (n none) remove(context.Context, service) error { return nil }
+// remove can't stop what somebody else keeps running.
+func (n none) remove(ctx context.Context, svc service) error {
+	if !svc.routes {
+		return nil
+	}
+	running, err := n.running(ctx, svc)
+	if running {
+		return fmt.Errorf("%s runs still: have your service manager stop it, and the daemon (%s daemon)", svc.name, Binary)
+	}
+	return err
+}
 
 func (n none) startCommand(svc service) string {
 	if !svc.routes {
