@@ -39,25 +39,53 @@ var ErrAddressKept = errors.New("until then it goes on serving at the address wh
 // Build makes the table that apps and containers ask for. serving is what the engine serves at this moment: a container
 // that does not accept connections never replaces one that does and is still the app's.
 func Build(ctx context.Context, apps []App, containers []Container, serving map[Listen]Service) (Table, []*Problem) {
-	b := builder{serving: serving, byID: make(map[string]*Container), byApp: make(map[string][]*Container)}
+	b := newBuilder(containers, serving)
+	drafts := b.drafts(apps)
+	b.prove(ctx, drafts)
+	return b.table(drafts, b.route), b.problems
+}
+
+// Confirmed is what is served now, as far as it is to go on and Docker still says that the servers are the app's; nothing of
+// it is new. It takes no time, while Build asks servers whether they accept, and one that is gone may not answer at all.
+// Meanwhile its address must not be served: it may be another app's in a moment.
+func Confirmed(apps []App, containers []Container, serving map[Listen]Service) Table {
+	b := newBuilder(containers, serving)
+	drafts := slices.DeleteFunc(b.drafts(apps), func(d *draft) bool { return serving[d.claim.Listen].App != d.app.Name })
+	return b.table(drafts, func(d *draft) Route {
+		r := d.newRoute()
+		for _, s := range b.stillOwn(d.app, serving[r.Listen]) {
+			s.Proven = true
+			r.Servers = append(r.Servers, s)
+		}
+		return r
+	})
+}
+
+func newBuilder(containers []Container, serving map[Listen]Service) *builder {
+	b := &builder{serving: serving, byID: make(map[string]*Container), byApp: make(map[string][]*Container)}
 	for i := range containers {
 		c := &containers[i]
 		b.byID[c.ID] = c
 		b.byApp[c.App] = append(b.byApp[c.App], c)
 	}
+	return b
+}
+
+func (b *builder) drafts(apps []App) []*draft {
 	var drafts []*draft
 	for i := range apps {
 		drafts = append(drafts, b.app(&apps[i])...)
 	}
-	drafts = b.settle(drafts)
-	b.prove(ctx, drafts)
+	return b.settle(drafts)
+}
 
+func (b *builder) table(drafts []*draft, route func(*draft) Route) Table {
 	var table Table
 	for _, d := range drafts {
-		table.Routes = append(table.Routes, b.route(d))
+		table.Routes = append(table.Routes, route(d))
 	}
 	table.sort()
-	return table, b.problems
+	return table
 }
 
 type builder struct {
@@ -339,13 +367,17 @@ func (b *builder) proven(d *draft, s Server) bool {
 	return b.served(d, s) || b.accepts[s.Addr]
 }
 
-// route makes the final route of a draft: each server that does not accept gives its place back to the one that the
-// engine serves there now, if that one is still the app's and accepts.
-func (b *builder) route(d *draft) Route {
-	r := Route{
+func (d *draft) newRoute() Route {
+	return Route{
 		App: d.app.Name, Process: d.claim.Process, Listen: d.claim.Listen,
 		Hold: d.app.Hold, HealthCheck: d.app.HealthCheck, CutOld: d.app.CutOld,
 	}
+}
+
+// route makes the final route of a draft: each server that does not accept gives its place back to the one that the
+// engine serves there now, if that one is still the app's and accepts.
+func (b *builder) route(d *draft) Route {
+	r := d.newRoute()
 	kept := slices.DeleteFunc(d.kept, func(s Server) bool { return !b.accepts[s.Addr] })
 	anyProven := slices.ContainsFunc(d.servers, func(s Server) bool { return b.proven(d, s) })
 	for _, s := range d.servers {
@@ -356,8 +388,8 @@ func (b *builder) route(d *draft) Route {
 		}
 		before := slices.DeleteFunc(slices.Clone(kept), func(k Server) bool { return anyProven && k.Dyno != s.Dyno })
 		if len(before) == 0 {
+			// Left out rather than left to the engine's checks: what accepts at its address later may be somebody else.
 			b.problem(r.App, r.Listen, fmt.Errorf("%s (%s) at %s %w", s.Dyno, shortID(s.Container), s.Addr, ErrNotAccepting))
-			r.Servers = append(r.Servers, s)
 			continue
 		}
 		b.problem(r.App, r.Listen, fmt.Errorf("%s (%s) does not accept connections at %s: %w", s.Dyno, shortID(s.Container), s.Addr, ErrKept))

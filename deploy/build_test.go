@@ -253,7 +253,7 @@ func TestBuild(t *testing.T) {
 				s.serves(25, "mail", "127.9.0.1:15025")
 				return []App{mail(place("web.1", "mail-2"))}
 			},
-			want:     []string{"25 mail: web.1=mail-2@15025?"},
+			want:     []string{"25 mail:"},
 			problems: []string{ErrNotAccepting.Error()},
 		}, {
 			name: "an address that another app's container has now is not kept",
@@ -263,7 +263,7 @@ func TestBuild(t *testing.T) {
 				s.serves(25, "mail", "127.9.0.1:15025")
 				return []App{mail(place("web.1", "mail-2"))}
 			},
-			want:     []string{"25 mail: web.1=mail-2@15025?"},
+			want:     []string{"25 mail:"},
 			problems: []string{ErrNotAccepting.Error()},
 		}, {
 			name: "a server that is served already is not asked again",
@@ -336,5 +336,23 @@ func TestBuild(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestConfirmedKeepsOnlyWhatIsServedAndStillTheApps(t *testing.T) {
+	s := &scene{t: t}
+	s.container("mail-1", imageA, "web.1", 1, 15025)
+	s.container("mail-2", imageA, "web.2", 2, 15025)
+	s.container("other-1", imageA, "web.1", 3, 15025)
+	s.container("mail-4", imageA, "web.4", 4)
+	s.stop("mail-2")
+	// Served are one that lives, one that has stopped, and an address that another app has now.
+	s.serves(25, "mail", "127.9.0.1:15025", "127.9.0.2:15025", "127.9.0.3:15025")
+	s.serves(99, "gone", "127.9.0.1:15025")
+	a := mail(place("web.1", "mail-1"), place("web.2", "mail-2"), place("web.4", "mail-4"))
+	a.Operator = []Claim{claim("mail", 70, 17000, "web")}
+	want := []string{"25 mail: web.1=mail-1@15025"}
+	if got := lines(Confirmed([]App{a}, s.containers, s.serving)); !slices.Equal(got, want) {
+		t.Errorf("table:\n got %q\nwant %q", got, want)
 	}
 }

@@ -1,9 +1,11 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 )
 
 // ErrNotRunning is what an engine's Apply returns, wrapped with how to start it, when its process does not run. What it
@@ -43,4 +45,11 @@ type Applied struct {
 	Switched []Listen
 	// Reload is the reason of a reload, "" when there was none.
 	Reload string
+}
+
+// and is what two Applies in a row did.
+func (a Applied) and(b Applied) Applied {
+	switched := slices.Concat(a.Switched, b.Switched)
+	slices.SortFunc(switched, Listen.Compare)
+	return Applied{Switched: slices.Compact(switched), Reload: cmp.Or(b.Reload, a.Reload)}
 }

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// dialTimeout bounds one connection attempt. A container's address is on this host: it answers at once or is not there.
-	dialTimeout = time.Second
+	// dialTimeout bounds one connection attempt. A container's address is on this host: its kernel answers at once, or it is
+	// not there.
+	dialTimeout = 250 * time.Millisecond
 	// dialsAtOnce bounds the attempts in flight, far below the usual limit of 1,024 open files.
 	dialsAtOnce = 128
 )

@@ -45,12 +45,23 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 	if !lock.held() {
 		return Outcome{}, errors.New("reconcile without the host-wide lock")
 	}
-	table, problems, err := r.Plan(ctx)
+	t, err := r.read(ctx)
 	if err != nil {
 		return Outcome{}, err
 	}
-	outcome := Outcome{Table: table, Problems: problems}
+	outcome := Outcome{}
+	if len(t.serving) > 0 {
+		// What is gone goes first. Its errors come again below, where they are reported.
+		outcome.Applied, _ = r.Engine.Apply(ctx, Confirmed(t.apps, t.containers, t.serving)) //nolint:errcheck // see above
+	}
+	table, problems, err := t.build(ctx)
+	if err != nil {
+		return Outcome{}, err
+	}
+	outcome.Table, outcome.Problems = table, problems
+	first := outcome.Applied
 	outcome.Applied, err = r.Engine.Apply(ctx, table)
+	outcome.Applied = first.and(outcome.Applied)
 	if len(table.Routes) == 0 && errors.Is(err, ErrNotRunning) {
 		// A host without routes needs no engine.
 		err = nil
@@ -68,22 +79,38 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 
 // Plan is the table that Reconcile would apply, and what keeps it from being what was asked for.
 func (r *Reconciler) Plan(ctx context.Context) (Table, []*Problem, error) {
-	apps, err := r.Host.Apps(ctx)
+	t, err := r.read(ctx)
 	if err != nil {
 		return Table{}, nil, err
 	}
-	var containers []Container
+	return t.build(ctx)
+}
+
+// truth is all that a table is made of.
+type truth struct {
+	apps       []App
+	containers []Container
+	serving    map[Listen]Service
+}
+
+func (r *Reconciler) read(ctx context.Context) (t truth, err error) {
+	if t.apps, err = r.Host.Apps(ctx); err != nil {
+		return truth{}, err
+	}
 	// A host without public ports needs no Docker either.
-	if slices.ContainsFunc(apps, App.Involved) {
-		if containers, err = r.Docker.Containers(ctx); err != nil {
-			return Table{}, nil, err
+	if slices.ContainsFunc(t.apps, App.Involved) {
+		if t.containers, err = r.Docker.Containers(ctx); err != nil {
+			return truth{}, err
 		}
 	}
-	serving, err := r.Engine.Serving(ctx)
-	if err != nil {
-		return Table{}, nil, fmt.Errorf("engine %s: %w", r.Engine.Name(), err)
+	if t.serving, err = r.Engine.Serving(ctx); err != nil {
+		return truth{}, fmt.Errorf("engine %s: %w", r.Engine.Name(), err)
 	}
-	table, problems := Build(ctx, apps, containers, serving)
+	return t, nil
+}
+
+func (t truth) build(ctx context.Context) (Table, []*Problem, error) {
+	table, problems := Build(ctx, t.apps, t.containers, t.serving)
 	if err := ctx.Err(); err != nil {
 		// What could not be asked in time must not look like what said no.
 		return Table{}, nil, err

@@ -17,6 +17,8 @@ import (
 const (
 	// settle is how long the daemon waits for more events once there was one: a container's start is several.
 	settle = 50 * time.Millisecond
+	// reprove is how often it asks containers that do not accept connections yet.
+	reprove = 500 * time.Millisecond
 	// relist is how often it looks without an event: some get lost.
 	relist = time.Minute
 	// The pause after a failure doubles from the first to the last.
@@ -79,7 +81,11 @@ func (h *Host) daemon(ctx context.Context) error {
 func watch(ctx context.Context, client *docker.Client, log *slog.Logger, poke func()) {
 	retry := firstRetry
 	for ctx.Err() == nil {
-		err := client.Watch(ctx, func() { retry = firstRetry; poke() }, poke)
+		err := client.Watch(ctx, func() {
+			log.Info("watching Docker")
+			retry = firstRetry
+			poke()
+		}, poke)
 		if ctx.Err() != nil {
 			return
 		}
@@ -126,8 +132,12 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 		d.log.Info("reload", "reason", reason)
 	}
 	var problems []string
+	pause = relist
 	for _, p := range outcome.Problems {
 		problems = append(problems, p.Error())
+		if errors.Is(p, deploy.ErrNotAccepting) {
+			pause = reprove
+		}
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		problems = append(problems, err.Error())
@@ -143,7 +153,6 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 		}
 	}
 	d.told = problems
-	pause = relist
 	for _, r := range outcome.Table.Routes {
 		if r.CutOld > 0 {
 			// Connections are cut at the look after their time is over.

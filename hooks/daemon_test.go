@@ -1,0 +1,117 @@
+package hooks_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+
+	"dokku-expose/internal/rig/rigtest"
+)
+
+// daemon runs the daemon as its service does, until the test ends.
+func (h *host) daemon() {
+	h.t.Helper()
+	cmd := exec.Command(rigtest.Plugin(h.t), "daemon")
+	cmd.Env = append(os.Environ(), "DOKKU_ROOT="+h.Root, "DOKKU_LIB_ROOT="+h.Lib, "DOKKU_EXPOSE_RUN_DIR="+h.Run)
+	log := &lockedBuffer{}
+	cmd.Stderr = log
+	h.must(cmd.Start())
+	h.t.Cleanup(func() {
+		h.must(cmd.Process.Signal(syscall.SIGTERM))
+		if err := cmd.Wait(); err != nil {
+			h.t.Errorf("the daemon ended: %v", err)
+		}
+		h.t.Logf("the daemon's log:\n%s", log)
+	})
+	h.await("the daemon watches Docker", func() bool { return strings.Contains(log.String(), "watching Docker") })
+}
+
+// await waits until what is so.
+func (h *host) await(what string, is func() bool) {
+	h.t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	over := time.After(patience)
+	for !is() {
+		select {
+		case <-tick.C:
+		case <-over:
+			h.t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// Two containers that come back in the other order have swapped addresses: each app gets its own connections nevertheless.
+func TestDaemonFollowsContainersThatMove(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	mailPort, chatPort := h.port(), h.port()
+	h.push("mail", source("mail-1", lead(mailPort, private)))
+	h.push("chat", source("chat-1", lead(chatPort, private)))
+	mail, chat := h.current("mail", "web.1"), h.current("chat", "web.1")
+	h.daemon()
+	l := h.load(mailPort, 2, 0)
+	h.seen(l, 10)
+
+	for _, id := range []string{mail, chat} {
+		h.must(h.Docker.ContainerKill(t.Context(), id, "KILL"))
+	}
+	for _, id := range []string{chat, mail} {
+		h.must(h.Docker.ContainerStart(t.Context(), id, container.StartOptions{}))
+	}
+	// Held, or let in: the next connections are answered as soon as the ports follow.
+	h.answers(mailPort, "mail-1")
+	h.answers(chatPort, "chat-1")
+	h.seen(l, 10)
+	for _, v := range l.Stop().Versions {
+		if !strings.HasPrefix(v.Name, "mail") {
+			t.Errorf("%d connections to mail were answered by %s", v.Answers, v.Name)
+		}
+	}
+}
+
+func TestDaemonCutsOldConnectionsWhenTheirTimeIsOver(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	port := h.port()
+	h.push("mail", source("v1", lead(port, private)))
+	h.expose(0, "set", "mail", "old-connections", "1s")
+	h.daemon()
+	c, err := h.dial(port)
+	h.must(err)
+	h.must(c.echo())
+	// The old container would keep its connections for much longer.
+	src := source("v2", lead(port, private))
+	src.Env["LINGER"] = "10m"
+	h.push("mail", src)
+	c2, err := h.dial(port)
+	h.must(err)
+	h.push("mail", source("v3", lead(port, private)))
+	if line, err := c2.lines.ReadString('\n'); err == nil || line != "" {
+		t.Errorf("an old connection says %q, want it to be cut", line)
+	}
+}
