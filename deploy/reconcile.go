@@ -52,7 +52,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 	outcome := Outcome{}
 	if len(t.serving) > 0 {
 		// What is gone goes first. Its errors come again below, where they are reported.
-		outcome.Applied, _ = r.Engine.Apply(ctx, Confirmed(t.apps, t.containers, t.serving)) //nolint:errcheck // see above
+		outcome.Applied, _ = r.Engine.Apply(ctx, Confirmed(t.apps, t.containers, t.serving))
 	}
 	table, problems, err := t.build(ctx)
 	if err != nil {
