@@ -8,7 +8,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/docker/docker/api/types/container"
 
@@ -30,22 +29,7 @@ func (h *host) daemon() {
 		}
 		h.t.Logf("the daemon's log:\n%s", log)
 	})
-	h.await("the daemon watches Docker", func() bool { return strings.Contains(log.String(), "watching Docker") })
-}
-
-// await waits until what is so.
-func (h *host) await(what string, is func() bool) {
-	h.t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	over := time.After(patience)
-	for !is() {
-		select {
-		case <-tick.C:
-		case <-over:
-			h.t.Fatalf("waited in vain until %s", what)
-		}
-	}
+	await(h.t, "the daemon watches Docker", func() bool { return strings.Contains(log.String(), "watching Docker") })
 }
 
 type lockedBuffer struct {

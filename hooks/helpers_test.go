@@ -85,6 +85,21 @@ func (h *host) must(err error) {
 	}
 }
 
+// await waits until what must come is so.
+func await(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	over := time.After(patience)
+	for !is() {
+		select {
+		case <-tick.C:
+		case <-over:
+			t.Fatalf("%s: not after %s", what, patience)
+		}
+	}
+}
+
 // port is a public port that nobody has.
 func (h *host) port() uint16 {
 	h.t.Helper()

@@ -132,7 +132,7 @@ git -c user.name=test -c user.email=test@localhost commit -q -m test`
 	for i, m := range regexp.MustCompile(`keep this running: (.+)`).FindAllStringSubmatch(out, -1) {
 		d.services = append(d.services, d.background(fmt.Sprint("service", i), "bash", "-c", m[1]))
 	}
-	d.await("HAProxy runs", func() bool {
+	await(d.t, "HAProxy runs", func() bool {
 		conn, err := net.Dial("unix", filepath.Join(realRun, "master.sock"))
 		return err == nil && conn.Close() == nil
 	})
@@ -201,18 +201,6 @@ func (d *realHost) create(app string) {
 		}
 	})
 	d.dokku("apps:create", app)
-}
-
-// await waits for what must come.
-func (d *realHost) await(what string, come func() bool) {
-	d.t.Helper()
-	deadline := time.Now().Add(patience)
-	for !come() {
-		if time.Now().After(deadline) {
-			d.t.Fatalf("%s: not after %s", what, patience)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
 }
 
 // underLoad lets clients connect, who know which of the app's containers Docker stops.
