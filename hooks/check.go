@@ -59,8 +59,13 @@ It changes nothing. The exit code is 1 when anything is wrong.
 			for _, f := range findings {
 				h.out.Warn("%s", f)
 			}
-			if len(findings) == 0 {
-				h.out.Step("Nothing is wrong with the public ports of %s", orNone(slices.DeleteFunc(apps, func(app string) bool { return !h.concerns(app) })))
+			concerned := slices.DeleteFunc(apps, func(app string) bool { return !h.concerns(app) })
+			switch {
+			case len(findings) > 0:
+			case len(concerned) == 0:
+				h.out.Step("Nothing is wrong, and no public ports are asked for")
+			default:
+				h.out.Step("Nothing is wrong with the public ports of %s", strings.Join(concerned, ", "))
 			}
 		}
 		if err == nil && len(findings) > 0 {
