@@ -2,6 +2,7 @@ package hooks_test
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
@@ -123,4 +124,30 @@ func TestScalingLosesNoConnection(t *testing.T) {
 		h.servedBy(public, h.containers("mail")...)
 	}
 	h.judge(l)
+}
+
+// post-deploy, after which Dokku stops the old containers, waits for their connections when it is told to.
+func TestDrainWaitLetsConnectionsEnd(t *testing.T) {
+	t.Parallel()
+	var out lockedBuffer
+	h := start(t, func(o *rig.Options) { o.Out = &out })
+	port := h.port()
+	h.push("mail", source("v1", lead(port, private)))
+	h.expose(0, "set", "mail", "drain-wait", "10m")
+	c, err := h.dial(port)
+	h.must(err)
+
+	pushed := make(chan error, 1)
+	go func() { pushed <- h.Push("mail", source("v2", lead(port, private))) }()
+	await(t, "post-deploy waits", func() bool { return strings.Contains(out.String(), "for 1 connections to old containers of mail") })
+	h.answers(port, "v2")
+	h.must(c.echo())
+	select {
+	case err := <-pushed:
+		t.Fatalf("the push did not wait for the connection: %v", err)
+	default:
+	}
+	h.must(c.Close())
+	h.must(<-pushed)
+	h.wants(out.String(), "They have ended")
 }

@@ -92,15 +92,17 @@ func postDeploy(ctx context.Context, h *Host, args []string) error {
 		return err
 	}
 	var (
-		outcome  deploy.Outcome
-		replaced bool
+		outcome deploy.Outcome
+		old     []deploy.Place
 	)
 	err = h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		before, err := h.state.Load(app)
 		if err != nil {
 			return err
 		}
-		replaced = before.Deploy != nil && len(before.Deploy.Before) > 0
+		if before.Deploy != nil {
+			old = fromState(before.Deploy.Before)
+		}
 		after, err := h.promoted(ctx, app, before)
 		if err != nil {
 			return err
@@ -122,19 +124,8 @@ func postDeploy(ctx context.Context, h *Host, args []string) error {
 	if err != nil {
 		return fmt.Errorf("the public ports of %s were not all switched; its old containers are left running: %w", app, err)
 	}
-	if replaced {
-		select {
-		case <-time.After(acceptGrace):
-		case <-ctx.Done(): // the switch is made all the same
-		}
-	}
-	return nil
+	return h.leave(ctx, app, old)
 }
-
-// acceptGrace is how long post-deploy waits after the switch. A connection that was made to an old container the moment
-// before may still wait there to be accepted, and Dokku sends SIGTERM as soon as post-deploy returns: a server that closes
-// its listener then resets what waits. On a machine with ten processes for each core that was one connection of 29,000.
-const acceptGrace = 300 * time.Millisecond
 
 // promoted is what is to be remembered of an app once the deploy on its way has ended well.
 func (h *Host) promoted(ctx context.Context, app string, remembered state.App) (state.App, error) {

@@ -1,0 +1,130 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/prometheus/procfs"
+
+	"dokku-expose/deploy"
+)
+
+const (
+	// acceptGrace is how long post-deploy waits after the switch. A connection that was made to an old container the moment
+	// before may still wait there to be accepted, and Dokku sends SIGTERM as soon as post-deploy returns: a server that
+	// closes its listener then resets what waits. On a machine with ten processes for each core that was one connection of
+	// 29,000.
+	acceptGrace = 300 * time.Millisecond
+	// drainPoll is the pause between two counts of the old containers' connections.
+	drainPoll = 500 * time.Millisecond
+)
+
+// leave gives the old containers time before Dokku sends them SIGTERM, which is when post-deploy returns: a moment for what
+// was connected just before the switch, and up to `drain-wait` for their connections to end by themselves. The switch is
+// made; whoever interrupts the wait changes nothing of it.
+func (h *Host) leave(ctx context.Context, app string, old []deploy.Place) error {
+	places, err := h.places(app)
+	if err != nil {
+		return err
+	}
+	old = slices.DeleteFunc(old, func(p deploy.Place) bool {
+		return slices.ContainsFunc(places, func(o deploy.Place) bool { return o.Container == p.Container })
+	})
+	if len(old) == 0 || !sleep(ctx, acceptGrace) {
+		return nil
+	}
+	values, err := h.settings.Effective(app)
+	if err != nil || values.DrainWait == 0 {
+		return err
+	}
+	upstreams, err := h.upstreams(ctx, app, old)
+	if err != nil {
+		return err
+	}
+	deadline := time.Now().Add(values.DrainWait)
+	for told := false; ; told = true {
+		n, err := connectionsTo(upstreams)
+		switch {
+		case err != nil:
+			return err
+		case n == 0:
+			if told {
+				h.out.Detail("They have ended")
+			}
+			return nil
+		case time.Now().After(deadline):
+			h.out.Detail("%d of them are still open; they end when their containers do", n)
+			return nil
+		case !told:
+			h.out.Step("Waiting up to %s for %d connections to old containers of %s to end (drain-wait)", values.DrainWait, n, app)
+		}
+		if !sleep(ctx, drainPoll) {
+			return nil
+		}
+	}
+}
+
+// upstreams are the addresses at which the places' containers serve public ports.
+func (h *Host) upstreams(ctx context.Context, app string, places []deploy.Place) (map[netip.AddrPort]bool, error) {
+	client, err := h.docker()
+	if err != nil {
+		return nil, err
+	}
+	containers, err := client.Containers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	addrs := make(map[netip.AddrPort]bool)
+	for _, c := range containers {
+		i := slices.IndexFunc(places, func(p deploy.Place) bool { return p.Container == c.ID })
+		if i < 0 || !c.Running {
+			continue
+		}
+		claims, err := h.claimsOfContainer(app, places[i].Process, c)
+		if err != nil {
+			return nil, err
+		}
+		for _, claim := range claims {
+			// It may have been served at either.
+			for _, u := range []deploy.Upstream{deploy.UpstreamDirect, deploy.UpstreamPublished} {
+				if addr, err := c.Addr(u, claim.Private); err == nil {
+					addrs[addr] = true
+				}
+			}
+		}
+	}
+	return addrs, nil
+}
+
+// tcpEstablished is TCP_ESTABLISHED of the kernel's include/net/tcp_states.h.
+const tcpEstablished = 1
+
+// connectionsTo counts this host's established connections to the addresses.
+func connectionsTo(addrs map[netip.AddrPort]bool) (int, error) {
+	// Not /proc/net, which is that of the process's first thread.
+	thread, err := procfs.NewFS("/proc/thread-self")
+	if err != nil {
+		return 0, err
+	}
+	sockets, err := thread.NetTCP()
+	if err != nil {
+		return 0, err
+	}
+	sockets6, err := thread.NetTCP6()
+	// A kernel without IPv6 has no such file.
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	n := 0
+	for _, s := range append(sockets, sockets6...) {
+		ip, ok := netip.AddrFromSlice(s.RemAddr)
+		if ok && s.St == tcpEstablished && addrs[netip.AddrPortFrom(ip.Unmap(), uint16(s.RemPort))] {
+			n++
+		}
+	}
+	return n, nil
+}
