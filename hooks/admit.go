@@ -121,7 +121,7 @@ func (h *Host) admitProxyOf(ctx context.Context, app string) error {
 		}
 		if !values.Policy.Excepts(p.Host) {
 			errs = append(errs, fmt.Errorf("a proxy of Dokku would listen on port %d for the app %s (%s), but the app %s has it (%s, public port %s); "+
-				"give the HTTP of %s other ports: dokku ports:set %s http:80:%d", p.Host, app, mappedBy(p), held.App, held.Where(), held.Listen, app, app, p.Container))
+				"%s", p.Host, app, mappedBy(p), held.App, held.Where(), held.Listen, otherPort(app)))
 		}
 	}
 	return errors.Join(errs...)
@@ -129,8 +129,12 @@ func (h *Host) admitProxyOf(ctx context.Context, app string) error {
 
 // proxyConflict says that a proxy of Dokku's wants a port, and how to have it want another one.
 func proxyConflict(c deploy.Claim, p dokku.ProxyPort) error {
-	return fmt.Errorf("a proxy of Dokku listens on port %d for the app %s (%s); give that app's HTTP other ports: dokku ports:set %s http:80:%d",
-		p.Host, p.App, mappedBy(p), p.App, p.Container)
+	return fmt.Errorf("a proxy of Dokku listens on port %d for the app %s (%s), or will; %s", p.Host, p.App, mappedBy(p), otherPort(p.App))
+}
+
+// otherPort is how to keep Dokku's proxies off a port.
+func otherPort(app string) string {
+	return fmt.Sprintf("give the HTTP of %s another port (dokku ports:set %s http:80:5000), or none (dokku proxy:disable %s)", app, app, app)
 }
 
 // mappedBy names a proxy's mapping, and who asked for it.

@@ -65,7 +65,7 @@ func TestPushIsRefusedBeforeTheBuild(t *testing.T) {
 		{"a port that a proxy of Dokku's maps", source("v2", lead(mapped, private)),
 			[]string{"the app blog", "ports:set", "dokku ports:set blog http:80:5000"}},
 		{"a port that Dokku detected", source("v2", lead(detected, private)),
-			[]string{"the app shop", "detected from EXPOSE", fmt.Sprintf("dokku ports:set shop http:80:%d", detected)}},
+			[]string{"the app shop", "detected from EXPOSE", "dokku ports:set shop http:80:5000", "dokku proxy:disable shop"}},
 		{"a reserved port", source("v2", "22:5025"), []string{"port 22 is reserved", "dokku expose:set mail allowed-ports 22"}},
 		{"a port that a process of the host listens on", source("v2", lead(listening, private)),
 			[]string{fmt.Sprintf("public port %d (PORTS line 1)", listening), fmt.Sprintf("sport = :%d", listening)}},
