@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"regexp"
 	"slices"
 	"time"
 
@@ -98,6 +99,31 @@ func (e *Engine) Prepare(ctx context.Context, t deploy.Table) error {
 	return errors.Join(refused, err)
 }
 
+// serverLine is a server of a route in a configuration, but for the one that holds connections.
+var serverLine = regexp.MustCompile(`(?m)^(    server s\d+) \S+( disabled)?$`)
+
+// Disarm takes all servers out of the configuration that the next start of HAProxy reads, whose connections are then held
+// until an Apply. It is for a start about which nothing is known yet: since the file was written, addresses may have become
+// those of other apps' containers. It does nothing while HAProxy runs, or when there is no file. It needs only the paths of
+// [Config].
+func (e *Engine) Disarm(ctx context.Context) error {
+	if _, err := e.identify(ctx); !errors.Is(err, deploy.ErrNotRunning) {
+		return err
+	}
+	text, err := os.ReadFile(e.cfg.ConfigFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("HAProxy's configuration: %w", err)
+	}
+	disarmed := serverLine.ReplaceAll(text, []byte("${1} "+nowhere.String()+" disabled"))
+	if bytes.Equal(text, disarmed) {
+		return nil
+	}
+	return e.write(disarmed)
+}
+
 // each runs try with those routes that HAProxy can listen for. When it fails for some of them all the same, it is run once
 // more without these: a port may be taken after it was looked at, and no other route must wait for that to be put right.
 func (e *Engine) each(ctx context.Context, routes []deploy.Route, live *snapshot, try func([]deploy.Route) error) (refused, err error) {
@@ -168,7 +194,7 @@ func (e *Engine) attempt(ctx context.Context, routes []deploy.Route, live *snaps
 	// The file comes first: a reload by anybody, at any moment, must not bring back a server that is gone.
 	if !bytes.Equal(last, w.text) {
 		if err := e.write(w.text); err != nil {
-			return deploy.Applied{}, err
+			return deploy.Applied{}, errors.Join(err, e.withdraw(ctx, kept, live))
 		}
 	}
 	if applied.Reload == "" {
@@ -194,6 +220,25 @@ func (e *Engine) exchange(ctx context.Context, w wanted, kept []proxy, live *sna
 		return err
 	}
 	return e.converge(ctx, w.proxies, live)
+}
+
+// withdraw takes servers that are not wanted any more out of service where nothing else is to change. It is for a file that
+// can't be written (the disk is full): the address of a container that is gone may be another app's in a moment.
+func (e *Engine) withdraw(ctx context.Context, kept []proxy, live *snapshot) error {
+	gone := slices.DeleteFunc(slices.Clone(kept), func(p proxy) bool {
+		running := live.proxies[p.name]
+		return len(running) != len(p.slots) || slices.ContainsFunc(p.slots, func(s *deploy.Server) bool {
+			return s != nil && !slices.ContainsFunc(running, func(r slot) bool { return r.ready && r.addr == s.Addr })
+		})
+	})
+	for name, running := range live.proxies {
+		if slices.ContainsFunc(kept, func(p proxy) bool { return p.name == name }) {
+			continue
+		}
+		app, listen, _ := parseName(name)
+		gone = append(gone, proxy{name: name, route: deploy.Route{App: app, Listen: listen}, slots: make([]*deploy.Server, len(running))})
+	}
+	return e.converge(ctx, gone, live)
 }
 
 // undo puts back the last configuration and the servers of live.

@@ -114,7 +114,16 @@ func (h *Host) lint(args []string) error {
 }
 
 // prepare writes the configuration for a start of HAProxy. What Docker does not confirm at this moment is not in it.
+//
+// Whatever keeps it from that, and however it ends: HAProxy does not start with addresses from before.
 func (h *Host) prepare(ctx context.Context) error {
+	config, err := h.haproxyConfig()
+	if err != nil {
+		return err
+	}
+	if err := haproxy.New(config).Disarm(ctx); err != nil {
+		return err
+	}
 	return h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
 		r, err := h.reconciler()
 		if err != nil {
