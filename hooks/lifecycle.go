@@ -30,13 +30,16 @@ func (h *Host) settle(ctx context.Context, lock *deploy.Lock, app string) {
 //	post-stop APP
 func postStop(ctx context.Context, h *Host, args []string) error {
 	app := args[0]
-	if involved, err := h.involved(app); !involved {
-		return err
+	// With an error too: an app whose settings can't be read is to stop all the same.
+	if involved, err := h.involved(app); !involved && err == nil {
+		return nil
 	}
 	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		remembered, err := h.state.Load(app)
 		if err != nil {
-			return err
+			// That it was stopped can't be written down; its containers are gone in a moment.
+			h.settle(ctx, lock, app)
+			return nil
 		}
 		remembered.Stopped, remembered.Deploy = true, nil
 		if err := h.state.Save(app, remembered); err != nil {

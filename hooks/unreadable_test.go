@@ -1,0 +1,126 @@
+package hooks_test
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"dokku-expose/internal/rig"
+	"dokku-expose/internal/rig/rigtest"
+)
+
+// Nobody can say what an app asks for whose files can't be read. What is served for it must not become another app's for
+// that, and Dokku must be able to stop it.
+func TestUnreadableFilesOfAnAppGiveItsPortsToNobody(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	h.must(h.CreateApp("other"))
+	for _, test := range []struct{ name, file, text string }{
+		{"settings", filepath.Join(h.Lib, "config", rig.Plugin, "apps", "mail.toml"), "hold = \"soon\"\n"},
+		{"state", filepath.Join(h.Lib, "data", rig.Plugin, "apps", "mail.json"), "{"},
+	} {
+		h.run(test.name, func() {
+			public := h.port()
+			if test.name == "settings" {
+				h.push("mail", source("v1"))
+				h.expose(0, "add", "mail", lead(public, private))
+			} else {
+				h.push("mail", source("v1", lead(public, private)))
+			}
+			h.must(os.WriteFile(test.file, []byte(test.text), 0o644))
+
+			h.wants(h.refused("pre-build", "other", source("v2", fmt.Sprintf("127.0.0.1:%d:%d", public, private))),
+				"leads to the app mail", test.file)
+			h.wants(h.expose(1, "add", "other", lead(public, private)).Stderr, "leads to the app mail")
+			h.push("other", source("v2", lead(h.port(), private)))
+			h.answers(public, "v1")
+
+			var text strings.Builder
+			h.must(h.Stop("mail", said(&text)))
+			h.wants(text.String(), test.file)
+			h.must(h.Destroy("mail"))
+			h.closed(public)
+		})
+	}
+}
+
+// A port that somebody else has taken must not keep other settings of the app from being changed, or itself from being given up.
+func TestPortThatIsTakenCanBeRemoved(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	first, second, good := h.port(), h.port(), h.port()
+	h.push("mail", source("v1"))
+	h.expose(0, "add", "mail", lead(first, private), lead(second, private), lead(good, private))
+	h.must(h.StopHAProxy())
+	for _, port := range []uint16{first, second} {
+		listener, err := net.Listen("tcp", fmt.Sprint(":", port))
+		h.must(err)
+		defer listener.Close()
+	}
+	// It starts without those two.
+	h.expose(1, "sync")
+	h.must(h.StartHAProxy())
+	h.wants(h.expose(1, "sync").Stderr, fmt.Sprint(first), fmt.Sprint(second))
+
+	h.wants(h.expose(0, "set", "mail", "hold", "3s").Stderr, fmt.Sprintf("public port %d: ", first))
+	h.wants(h.expose(0, "remove", "mail", fmt.Sprint(first)).Stderr, fmt.Sprintf("public port %d: ", second))
+	h.expose(0, "remove", "mail", fmt.Sprint(second))
+	h.wants(h.expose(0, "check", "--format", "json").Stdout, "[]")
+	h.answers(good, "v1")
+}
+
+// When HAProxy starts and nobody can say whose container has which address now, it has no address to send anything to.
+func TestHAProxyStartsWithoutAddressesThatNobodyConfirmed(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	public := h.port()
+	h.push("mail", source("v1", lead(public, private)))
+	info, err := h.Docker.ContainerInspect(t.Context(), h.current("mail", "web.1"))
+	h.must(err)
+	address := netip.MustParseAddr(info.NetworkSettings.Networks["bridge"].IPAddress).String()
+	configured := func() bool {
+		text, err := os.ReadFile(filepath.Join(h.Lib, "data", rig.Plugin, "haproxy", "haproxy.cfg"))
+		h.must(err)
+		return strings.Contains(string(text), address+":")
+	}
+	prepare := func() error {
+		cmd := exec.Command(rigtest.Plugin(t), "prepare")
+		cmd.Env = append(os.Environ(), "DOKKU_ROOT="+h.Root, "DOKKU_LIB_ROOT="+h.Lib, "DOKKU_EXPOSE_RUN_DIR="+h.Run)
+		return cmd.Run()
+	}
+	h.must(h.StopHAProxy())
+	settings := filepath.Join(h.Lib, "config", rig.Plugin, "global.toml")
+	text, err := os.ReadFile(settings)
+	h.must(err)
+	h.must(os.WriteFile(settings, append(text, "no setting\n"...), 0o644))
+	if err := prepare(); err == nil {
+		t.Error("broken settings are no error")
+	}
+	if configured() {
+		t.Errorf("HAProxy is to start with the address %s", address)
+	}
+	h.must(os.WriteFile(settings, text, 0o644))
+	h.must(h.StartHAProxy())
+	h.expose(0, "sync")
+	h.answers(public, "v1")
+
+	h.must(h.StopHAProxy())
+	h.must(prepare())
+	if !configured() {
+		t.Error("the container that Docker confirms is not in the configuration")
+	}
+}
+
+// An empty file must not be the password.
+func TestEmptyPasswordIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	h.push("mail", source("v1", lead(h.port(), private)))
+	h.must(os.WriteFile(filepath.Join(h.Lib, "data", rig.Plugin, "stats-password"), []byte("\n"), 0o600))
+	h.expose(0, "sync")
+}
