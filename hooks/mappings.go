@@ -30,8 +30,9 @@ mappings. They take effect at once, without a deploy, and stay until expose:remo
 		if err != nil {
 			return err
 		}
-		return h.editMappings(ctx, app, func(have []portsfile.Mapping) ([]portsfile.Mapping, error) {
-			return append(have, added...), nil
+		return h.editMappings(ctx, app, func(ctx context.Context, have []portsfile.Mapping) ([]portsfile.Mapping, error) {
+			wanted := append(have, added...)
+			return wanted, h.admitMappings(ctx, app, wanted)
 		})
 	},
 }
@@ -79,7 +80,8 @@ ones go on. Ports of the app's PORTS file go with the next deploy of a PORTS wit
 		if len(args) == 0 {
 			return usageError("remove", "no public port was given")
 		}
-		return h.editMappings(ctx, app, func(have []portsfile.Mapping) ([]portsfile.Mapping, error) {
+		return h.editMappings(ctx, app, func(_ context.Context, have []portsfile.Mapping) ([]portsfile.Mapping, error) {
+			// What stays is not checked anew: what is wrong with it must not keep a port from being given up.
 			return without(app, have, args)
 		})
 	},
@@ -122,17 +124,14 @@ func orNone(list []string) string {
 }
 
 // editMappings changes the operator's mappings of an app and makes that real. When it can't be made real it is undone.
-func (h *Host) editMappings(ctx context.Context, app string, edit func([]portsfile.Mapping) ([]portsfile.Mapping, error)) error {
+func (h *Host) editMappings(ctx context.Context, app string, edit func(context.Context, []portsfile.Mapping) ([]portsfile.Mapping, error)) error {
 	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		set, err := h.settings.Load(app)
 		if err != nil {
 			return err
 		}
-		wanted, err := edit(slices.Clone(set.Mappings))
+		wanted, err := edit(ctx, slices.Clone(set.Mappings))
 		if err != nil {
-			return err
-		}
-		if err := h.admitMappings(ctx, app, wanted); err != nil {
 			return err
 		}
 		return h.edit(ctx, lock, app, func() error { return h.settings.SetMappings(app, wanted) })
@@ -171,17 +170,30 @@ func (h *Host) admitMappings(ctx context.Context, app string, mappings []portsfi
 }
 
 // edit writes a setting of an app and makes it real, and says where the app's ports lead then. A setting that can't be
-// made real for the app is put back.
+// made real for the app is put back. What was wrong with the app before is told, but is no reason for that: else one port
+// that is taken would keep another one from being removed.
 func (h *Host) edit(ctx context.Context, lock *deploy.Lock, app string, write func() error) error {
 	restore, err := h.settings.Backup(app)
 	if err != nil {
 		return err
+	}
+	former, err := h.reconcile(ctx, lock)
+	if err != nil {
+		// A setting may be what mends it.
+		former = deploy.Outcome{}
 	}
 	if err := write(); err != nil {
 		return err
 	}
 	outcome, err := h.reconcile(ctx, lock)
 	if err == nil {
+		var known []*deploy.Problem
+		outcome, known = withoutProblems(outcome, former)
+		for _, p := range known {
+			if p.App == app && !passing(p) {
+				h.out.Warn("%v", p)
+			}
+		}
 		err = failures(outcome, app)
 	}
 	if err != nil {
@@ -191,6 +203,24 @@ func (h *Host) edit(ctx context.Context, lock *deploy.Lock, app string, write fu
 	}
 	h.tell(outcome, app)
 	return nil
+}
+
+// withoutProblems takes those problems out of an outcome that a former one had too.
+func withoutProblems(outcome, former deploy.Outcome) (deploy.Outcome, []*deploy.Problem) {
+	said := make(map[string]bool)
+	for _, p := range former.Problems {
+		said[p.Error()] = true
+	}
+	var fresh, known []*deploy.Problem
+	for _, p := range outcome.Problems {
+		if said[p.Error()] && !passing(p) {
+			known = append(known, p)
+		} else {
+			fresh = append(fresh, p)
+		}
+	}
+	outcome.Problems = fresh
+	return outcome, known
 }
 
 var setCommand = command{
