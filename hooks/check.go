@@ -77,7 +77,7 @@ It changes nothing. The exit code is 1 when anything is wrong.
 
 // check looks at everything that public ports need.
 func (h *Host) check(ctx context.Context) []finding {
-	var findings []finding
+	findings := []finding{} // none is an empty list in JSON, not null
 	note := func(app, public string, err error) {
 		if err != nil {
 			findings = append(findings, finding{App: app, Public: public, Message: err.Error()})

@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -137,11 +138,11 @@ func haproxyBinary() (string, error) {
 // statsUser is the login of the statistics page.
 const statsUser = "expose"
 
-// statsPassword is the login's password, made up when first asked for.
+// statsPassword is the login's password, made up when there is none.
 func (h *Host) statsPassword() (string, error) {
 	path := filepath.Join(h.env.DataDir(), "stats-password")
 	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(bytes.TrimSpace(text)) == 0 {
 		text = []byte(rand.Text() + "\n")
 		err = renameio.WriteFile(path, text, 0o600)
 	}
