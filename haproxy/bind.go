@@ -65,13 +65,21 @@ func listenOf(addr netip.AddrPort) deploy.Listen {
 	return deploy.Listen{IP: addr.Addr(), Port: addr.Port()}
 }
 
-// probe finds out what can be found without asking who listens: nil when l is free as far as it goes.
-func (e *Engine) probe(l deploy.Listen, own []deploy.Listen) error {
+// Refuses says why HAProxy can't listen on l here, whoever else does or does not.
+func (e *Engine) Refuses(l deploy.Listen) error {
 	switch {
 	case l.Overlaps(listenOf(nowhere)):
 		return fmt.Errorf("HAProxy needs port %d to stay closed on 127.0.0.1, for connections that are held; choose another public port", holdPort)
 	case e.cfg.StatsListen.IsValid() && l.Overlaps(listenOf(e.cfg.StatsListen)):
 		return fmt.Errorf("the statistics page listens on %s; choose another public port", e.cfg.StatsListen)
+	}
+	return nil
+}
+
+// probe finds out what can be found without asking who listens: nil when l is free as far as it goes.
+func (e *Engine) probe(l deploy.Listen, own []deploy.Listen) error {
+	if err := e.Refuses(l); err != nil {
+		return err
 	}
 	for _, o := range own {
 		if l.Overlaps(o) {

@@ -211,6 +211,9 @@ func (h *Host) admitHost(ctx context.Context, claims []deploy.Claim, note func(d
 		engineListens[listen.Port] = true
 	}
 	for _, c := range claims {
+		if err := engine.Refuses(c.Listen); err != nil {
+			note(c, fmt.Errorf("public port %s (%s): %w", c.Listen, c.Where(), err))
+		}
 		if !ownAddress(ctx, c.Listen.IP) {
 			note(c, fmt.Errorf("public port %s (%s): this host has no address %s; use one that it has (ip address), or none", c.Listen, c.Where(), c.Listen.IP))
 		}

@@ -58,6 +58,8 @@ func TestPushIsRefusedBeforeTheBuild(t *testing.T) {
 		{"another app's address, asked for on that address", source("v2", fmt.Sprintf("127.0.0.1:%d:%d", held, private)),
 			[]string{"belongs to the app chat"}},
 		{"a stopped app's port", source("v2", lead(asleep, private)), []string{"belongs to the app idle"}},
+		{"the port that HAProxy keeps closed for held connections", source("v2", lead(1, private)),
+			[]string{"public port 1 (PORTS line 1)", "HAProxy needs port 1", "choose another public port"}},
 		{"two ports, each with its reason", source("v2", lead(asleep, private), lead(held, private)),
 			[]string{"belongs to the app idle", "belongs to the app chat"}},
 		{"what expose:add gave the app", source("v2", lead(operator, private)),
