@@ -16,8 +16,8 @@ import (
 const (
 	// acceptGrace is how long post-deploy waits after the switch. A connection that was made to an old container the moment
 	// before may still wait there to be accepted, and Dokku sends SIGTERM as soon as post-deploy returns: a server that
-	// closes its listener then resets what waits. On a machine with ten processes for each core that was one connection of
-	// 29,000.
+	// closes its listener then resets what waits. That explains best the one connection of 29,000 that was lost on a machine
+	// with ten processes for each core.
 	acceptGrace = 300 * time.Millisecond
 	// drainPoll is the pause between two counts of the old containers' connections.
 	drainPoll = 500 * time.Millisecond
