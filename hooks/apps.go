@@ -58,12 +58,13 @@ func (h *Host) app(name string) (deploy.App, error) {
 	} else if scheduler != dokku.DockerLocal {
 		app.Off = "scheduler " + scheduler
 	}
-	if _, err := h.settings.LoadGlobal(); err != nil {
-		return deploy.App{}, err
-	}
 	values, err := h.settings.Effective(name)
 	if err != nil {
 		fail(err)
+		// What the app has goes on by the host's settings.
+		if values, err = h.settings.Effective(settings.Global); err != nil {
+			return deploy.App{}, err
+		}
 	}
 	app.Upstream, app.Hold, app.HealthCheck = values.Upstream, values.Hold, values.HealthCheck
 	if values.OldConnections != settings.KeepOld {

@@ -100,3 +100,29 @@ func TestWithoutDockerOnlyAppsWithPortsFail(t *testing.T) {
 	h.wants(h.expose(1, "sync").Stderr, nowhere)
 	h.answers(public, "v1") // what is served is left alone
 }
+
+// What an app's broken settings say is not known, so its ports go on by the host's: nothing of it ends, nothing is reloaded.
+func TestBrokenSettingsEndNoConnection(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	port := h.port()
+	src := source("v1", lead(port, private))
+	src.Env["LINGER"] = "10m"
+	h.push("mail", src)
+	old, err := h.dial(port)
+	h.must(err)
+	h.push("mail", source("v2", lead(port, private)))
+	worker := h.worker()
+
+	file := filepath.Join(h.Lib, "config", rig.Plugin, "apps", "mail.toml")
+	h.must(os.MkdirAll(filepath.Dir(file), 0o755))
+	h.must(os.WriteFile(file, []byte("hold = \"soon\"\n"), 0o644))
+	h.wants(h.expose(1, "sync").Stderr, file)
+	if err := old.echo(); err != nil {
+		t.Errorf("a connection to the old container was ended: %v", err)
+	}
+	h.answers(port, "v2")
+	if now := h.worker(); now != worker {
+		t.Errorf("HAProxy was reloaded: its worker was %s and is %s", worker, now)
+	}
+}
