@@ -58,9 +58,9 @@ func (h *Host) app(name string) (deploy.App, error) {
 	} else if scheduler != dokku.DockerLocal {
 		app.Off = "scheduler " + scheduler
 	}
-	values, err := h.settings.Effective(name)
-	if err != nil {
-		fail(err)
+	values, own := h.settings.Effective(name)
+	if own != nil {
+		fail(own)
 		// What the app has goes on by the host's settings.
 		if values, err = h.settings.Effective(settings.Global); err != nil {
 			return deploy.App{}, err
