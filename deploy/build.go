@@ -61,6 +61,12 @@ func Confirmed(apps []App, containers []Container, serving map[Listen]Service) T
 	})
 }
 
+// Unserved is the table that apps ask for, without a server: what there is to do while nothing is known of containers.
+func Unserved(apps []App) Table {
+	b := newBuilder(nil, nil)
+	return b.table(b.drafts(apps), (*draft).newRoute)
+}
+
 func newBuilder(containers []Container, serving map[Listen]Service) *builder {
 	b := &builder{serving: serving, byID: make(map[string]*Container), byApp: make(map[string][]*Container)}
 	for i := range containers {

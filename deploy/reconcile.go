@@ -47,7 +47,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 	}
 	t, err := r.read(ctx)
 	if err != nil {
-		return Outcome{}, err
+		return Outcome{}, errors.Join(err, r.listen(ctx, t))
 	}
 	outcome := Outcome{}
 	if len(t.serving) > 0 {
@@ -77,6 +77,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 	return outcome, nil
 }
 
+// listen has an engine that has just started hold connections, while Docker can't be asked whose containers are where. One that
+// serves something goes on with it.
+func (r *Reconciler) listen(ctx context.Context, t truth) error {
+	if len(t.apps) == 0 || t.serving == nil || len(t.serving) > 0 {
+		return nil
+	}
+	_, err := r.Engine.Apply(ctx, Unserved(t.apps))
+	return err
+}
+
 // Plan is the table that Reconcile would apply, and what keeps it from being what was asked for.
 func (r *Reconciler) Plan(ctx context.Context) (Table, []*Problem, error) {
 	t, err := r.read(ctx)
@@ -93,20 +103,21 @@ type truth struct {
 	serving    map[Listen]Service
 }
 
+// read reads as much of it as it can.
 func (r *Reconciler) read(ctx context.Context) (t truth, err error) {
 	if t.apps, err = r.Host.Apps(ctx); err != nil {
 		return truth{}, err
 	}
 	// A host without public ports needs no Docker either.
 	if slices.ContainsFunc(t.apps, App.Involved) {
-		if t.containers, err = r.Docker.Containers(ctx); err != nil {
-			return truth{}, err
-		}
+		t.containers, err = r.Docker.Containers(ctx)
 	}
-	if t.serving, err = r.Engine.Serving(ctx); err != nil {
-		return truth{}, fmt.Errorf("engine %s: %w", r.Engine.Name(), err)
+	serving, servingErr := r.Engine.Serving(ctx)
+	if servingErr != nil {
+		return t, errors.Join(err, fmt.Errorf("engine %s: %w", r.Engine.Name(), servingErr))
 	}
-	return t, nil
+	t.serving = serving
+	return t, err
 }
 
 func (t truth) build(ctx context.Context) (Table, []*Problem, error) {

@@ -29,9 +29,6 @@ func (f finding) String() string {
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ": ")
 }
 
-// notRunning says that there is no engine, and what to do.
-const notRunning = "HAProxy of dokku-expose does not run, so no port is served; start it: systemctl start dokku-expose-haproxy (runit: sv start dokku-expose-haproxy), and see why it ended: journalctl -u dokku-expose-haproxy"
-
 var checkCommand = command{
 	args: "[<app>] [--format stdout|json]",
 	text: "Tells what is wrong with public ports and what to do",
@@ -108,13 +105,10 @@ func (h *Host) check(ctx context.Context) []finding {
 		note("", "", err)
 		return findings
 	}
-	status, err := engine.Status(ctx)
+	running, wrong, err := engine.Health(ctx)
 	note("", "", err)
-	if err == nil && !status.Running {
-		note("", "", errors.New(notRunning))
-	}
-	if status.Stale != "" {
-		note("", "", fmt.Errorf("HAProxy runs with something else than its configuration file says (%s); run: dokku expose:sync", status.Stale))
+	for _, w := range wrong {
+		note("", "", w)
 	}
 	table, problems, err := reconciler.Plan(ctx)
 	note("", "", err)
@@ -125,7 +119,7 @@ func (h *Host) check(ctx context.Context) []finding {
 		}
 		note(p.App, public, p.Err)
 	}
-	if err == nil && status.Running {
+	if err == nil && running {
 		serving, err := engine.Serving(ctx)
 		note("", "", err)
 		h.checkServed(ctx, table, serving, note)

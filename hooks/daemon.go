@@ -5,13 +5,18 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"os/exec"
 	"os/signal"
 	"slices"
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/docker"
+	"dokku-expose/hooks/settings"
+	"dokku-expose/proxy"
 )
 
 const (
@@ -25,12 +30,64 @@ const (
 	firstRetry, lastRetry = 250 * time.Millisecond, 30 * time.Second
 )
 
-// daemon reconciles whenever Docker says that containers have changed, at start-up, and on SIGHUP. Nobody else tells of a
+const (
+	// linger is how long the worker goes on without its master: longer than a service manager needs to start the next one.
+	linger = 10 * time.Second
+	// drainAtEnd is how long connections may go on when the daemon is ended for good.
+	drainAtEnd = 30 * time.Second
+)
+
+// master keeps the worker running. It is what the service manager knows: a restart of it costs no connection.
+func (h *Host) master() error {
+	worker := exec.Command("/proc/self/exe", "serve")
+	worker.Args[0] = os.Args[0]
+	worker.Stdout, worker.Stderr = h.stdout, h.stderr
+	return proxy.Master(worker, h.log())
+}
+
+// log is the daemon's, a line an event.
+func (h *Host) log() *slog.Logger { return slog.New(slog.NewTextHandler(h.stderr, nil)) }
+
+// serve is the built-in engine, whose table is empty where that engine is not in force, and what keeps the engine in force up to
+// date.
+func (h *Host) serve(ctx context.Context) error {
+	log := h.log()
+	// Elsewhere it means that the user has gone.
+	signal.Reset(syscall.SIGHUP)
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+
+	orphaned, err := proxy.MasterGone()
+	if err != nil {
+		return err
+	}
+	options := proxy.Options{
+		Control: h.control, Version: version(), Log: log,
+		Orphaned: orphaned, Linger: linger, Drain: drainAtEnd,
+		Ready: func() {
+			if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+				log.Error("the service manager was not told of the start", "error", err)
+			}
+		},
+		Reconcile: func(ctx context.Context, engine deploy.Engine) error {
+			h.server = engine
+			return h.follow(ctx, log, hup)
+		},
+	}
+	global, err := h.settings.Effective(settings.Global)
+	if err != nil {
+		log.Error("settings", "error", err)
+	}
+	options.Deadline = global.WorkerDeadline
+	return proxy.Run(ctx, options)
+}
+
+// follow reconciles whenever Docker says that containers have changed, at start-up, and on SIGHUP. Nobody else tells of a
 // container that crashed, was restarted, or has another address since Docker or the host was restarted.
-func (h *Host) daemon(ctx context.Context) error {
+func (h *Host) follow(ctx context.Context, log *slog.Logger, hup <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	log := slog.New(slog.NewTextHandler(h.stderr, nil))
 	wake := make(chan struct{}, 1)
 	poke := func() {
 		select {
@@ -38,11 +95,6 @@ func (h *Host) daemon(ctx context.Context) error {
 		default:
 		}
 	}
-	// Elsewhere it means that the user has gone.
-	signal.Reset(syscall.SIGHUP)
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 
 	client, err := h.docker()
 	if err != nil {
@@ -117,6 +169,9 @@ type healer struct {
 func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 	var outcome deploy.Outcome
 	err = d.host.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) (err error) {
+		if err := d.host.keepEngine(); err != nil {
+			return err
+		}
 		outcome, err = d.host.reconcile(ctx, lock)
 		return err
 	})

@@ -3,33 +3,30 @@ package hooks_test
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"github.com/docker/docker/api/types/container"
 
-	"dokku-expose/internal/rig/rigtest"
+	"dokku-expose/internal/rig"
 )
 
-// daemon runs the daemon as its service does, until the test ends.
-func (h *host) daemon() {
+// daemonLog is what the daemon has said.
+func (h *host) daemonLog() string {
 	h.t.Helper()
-	cmd := exec.Command(rigtest.Plugin(h.t), "daemon")
-	cmd.Env = append(os.Environ(), "DOKKU_ROOT="+h.Root, "DOKKU_LIB_ROOT="+h.Lib, "DOKKU_EXPOSE_RUN_DIR="+h.Run)
-	log := &lockedBuffer{}
-	cmd.Stderr = log
-	h.must(cmd.Start())
-	h.t.Cleanup(func() {
-		h.must(cmd.Process.Signal(syscall.SIGTERM))
-		if err := cmd.Wait(); err != nil {
-			h.t.Errorf("the daemon ended: %v", err)
-		}
-		h.t.Logf("the daemon's log:\n%s", log)
-	})
-	await(h.t, "the daemon watches Docker", func() bool { return strings.Contains(log.String(), "watching Docker") })
+	text, err := os.ReadFile(h.DaemonLog())
+	h.must(err)
+	return string(text)
+}
+
+// withDaemon has the daemon run beside HAProxy.
+func withDaemon(o *rig.Options) { o.Daemon = true }
+
+// watched waits until the daemon hears of changes.
+func (h *host) watched() {
+	h.t.Helper()
+	await(h.t, "the daemon watches Docker", func() bool { return strings.Contains(h.daemonLog(), "watching Docker") })
 }
 
 type lockedBuffer struct {
@@ -51,13 +48,17 @@ func (l *lockedBuffer) String() string {
 
 // Two containers that come back in the other order have swapped addresses: each app gets its own connections nevertheless.
 func TestDaemonFollowsContainersThatMove(t *testing.T) {
+	forEachEngine(t, testContainersThatMove)
+}
+
+func testContainersThatMove(t *testing.T, engine func(*rig.Options)) {
 	t.Parallel()
-	h := start(t)
+	h := start(t, engine, withDaemon)
 	mailPort, chatPort := h.port(), h.port()
 	h.push("mail", source("mail-1", lead(mailPort, private)))
 	h.push("chat", source("chat-1", lead(chatPort, private)))
 	mail, chat := h.current("mail", "web.1"), h.current("chat", "web.1")
-	h.daemon()
+	h.watched()
 	l := h.load(mailPort, 2, 0)
 	h.seen(l, 10)
 
@@ -79,12 +80,16 @@ func TestDaemonFollowsContainersThatMove(t *testing.T) {
 }
 
 func TestDaemonCutsOldConnectionsWhenTheirTimeIsOver(t *testing.T) {
+	forEachEngine(t, testOldConnectionsAreCut)
+}
+
+func testOldConnectionsAreCut(t *testing.T, engine func(*rig.Options)) {
 	t.Parallel()
-	h := start(t)
+	h := start(t, engine, withDaemon)
 	port := h.port()
 	h.push("mail", source("v1", lead(port, private)))
 	h.expose(0, "set", "mail", "old-connections", "1s")
-	h.daemon()
+	h.watched()
 	c, err := h.dial(port)
 	h.must(err)
 	h.must(c.echo())

@@ -60,10 +60,32 @@ func start(t *testing.T, change ...func(*rig.Options)) *host {
 // settings are the plugin's global settings.
 func settings(keysAndValues ...string) func(*rig.Options) {
 	return func(o *rig.Options) {
-		o.Settings = make(map[string]string)
+		if o.Settings == nil {
+			o.Settings = make(map[string]string)
+		}
 		for pair := range slices.Chunk(keysAndValues, 2) {
 			o.Settings[pair[0]] = pair[1]
 		}
+	}
+}
+
+// builtin makes a host on which the built-in engine serves.
+func builtin(o *rig.Options) {
+	o.HAProxy, o.Daemon = false, true
+	settings("engine", "builtin")(o)
+}
+
+// forEachEngine runs a test on a host with HAProxy, and on one with the built-in engine.
+func forEachEngine(t *testing.T, test func(t *testing.T, engine func(*rig.Options))) {
+	t.Helper()
+	for _, engine := range []struct {
+		name   string
+		change func(*rig.Options)
+	}{
+		{"haproxy", func(*rig.Options) {}},
+		{"builtin", builtin},
+	} {
+		t.Run(engine.name, func(t *testing.T) { test(t, engine.change) })
 	}
 }
 
@@ -296,10 +318,13 @@ func (h *host) current(app, dyno string) string {
 
 var workerPID = regexp.MustCompile(`(?m)^Pid: (\d+)$`)
 
-// worker is the process that takes connections. A reload makes another one.
+// worker is HAProxy's process that takes connections. A reload makes another one. Without HAProxy it is "".
 func (h *host) worker() string {
 	h.t.Helper()
 	c, err := net.Dial("unix", filepath.Join(h.Run, "stats.sock"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
 	h.must(err)
 	defer c.Close()
 	h.must(c.SetDeadline(time.Now().Add(patience)))

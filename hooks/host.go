@@ -44,13 +44,15 @@ type Host struct {
 	stderr   io.Writer
 	state    state.Store
 	settings settings.Store
-	// runDir is where the engine's sockets are.
-	runDir string
+	// runDir is where HAProxy's sockets are, control the path of the daemon's.
+	runDir, control string
 
 	dockerClient *docker.Client
+	// server is the built-in engine in the process that is it.
+	server deploy.Engine
 }
 
-// runDirVariable names another folder for the engine's sockets than the service's.
+// runDirVariable names another folder for the engines' sockets than those of the services.
 const runDirVariable = "DOKKU_EXPOSE_RUN_DIR"
 
 func newHost(getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) (*Host, error) {
@@ -67,6 +69,7 @@ func newHost(getenv func(string) string, stdin io.Reader, stdout, stderr io.Writ
 		state:    state.Store{Dir: filepath.Join(env.DataDir(), "apps")},
 		settings: settings.Store{Dir: env.SettingsDir()},
 		runDir:   cmp.Or(getenv(runDirVariable), setup.RunDir),
+		control:  filepath.Join(cmp.Or(getenv(runDirVariable), setup.DaemonRunDir), "control.sock"),
 	}, nil
 }
 
@@ -107,24 +110,6 @@ func (h *Host) haproxyConfig() (haproxy.Config, error) {
 	}, err
 }
 
-// engine is the host's engine, as the settings want it.
-func (h *Host) engine() (*haproxy.Engine, error) {
-	global, err := h.settings.Effective(settings.Global)
-	if err != nil {
-		return nil, err
-	}
-	config, err := h.haproxyConfig()
-	if err != nil {
-		return nil, err
-	}
-	config.StatsUser = statsUser
-	if config.StatsPassword, err = h.statsPassword(); err != nil {
-		return nil, err
-	}
-	config.StatsListen, config.WorkerDeadline = global.StatsListen, global.WorkerDeadline
-	return haproxy.New(config), nil
-}
-
 // haproxyBinary finds the haproxy program. Debian's place for it is not on every user's PATH.
 func haproxyBinary() (string, error) {
 	for _, name := range []string{"haproxy", "/usr/sbin/haproxy", "/usr/local/sbin/haproxy"} {
@@ -132,7 +117,7 @@ func haproxyBinary() (string, error) {
 			return path, nil
 		}
 	}
-	return "", errors.New("HAProxy is not installed; install it (apt-get install haproxy), then run: dokku plugin:install")
+	return "", errors.New("HAProxy is not installed; install it (apt-get install haproxy) and run: sudo dokku plugin:install; or use the built-in engine: dokku expose:set --global engine builtin")
 }
 
 // statsUser is the login of the statistics page.
@@ -173,6 +158,9 @@ func (h *Host) reconcile(ctx context.Context, lock *deploy.Lock) (deploy.Outcome
 		if apps, appsErr := h.Apps(ctx); appsErr == nil && !slices.ContainsFunc(apps, deploy.App.Involved) {
 			return deploy.Outcome{}, nil
 		}
+		return deploy.Outcome{}, err
+	}
+	if err := h.vacate(ctx); err != nil {
 		return deploy.Outcome{}, err
 	}
 	return r.Reconcile(ctx, lock)

@@ -9,7 +9,9 @@ import (
 	"dokku-expose/internal/rig"
 )
 
-func TestDeploysLoseNoConnection(t *testing.T) {
+func TestDeploysLoseNoConnection(t *testing.T) { forEachEngine(t, testDeploys) }
+
+func testDeploys(t *testing.T, engine func(*rig.Options)) {
 	for _, test := range []struct {
 		name             string
 		containers       int
@@ -25,7 +27,7 @@ func TestDeploysLoseNoConnection(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			h := start(t)
+			h := start(t, engine)
 			public := h.port()
 			app := func(version int) rig.Source {
 				src := source(fmt.Sprint("v", version), lead(public, private))
@@ -67,8 +69,12 @@ func TestDeploysLoseNoConnection(t *testing.T) {
 }
 
 func TestAppsThatDeployAtTheSameTimeLoseNoConnection(t *testing.T) {
+	forEachEngine(t, testDeploysAtTheSameTime)
+}
+
+func testDeploysAtTheSameTime(t *testing.T, engine func(*rig.Options)) {
 	t.Parallel()
-	h := start(t)
+	h := start(t, engine)
 	apps := map[string]uint16{"mail": h.port(), "chat": h.port()}
 	for app, public := range apps {
 		h.push(app, source("v1", lead(public, private)))
@@ -92,9 +98,11 @@ func TestAppsThatDeployAtTheSameTimeLoseNoConnection(t *testing.T) {
 	}
 }
 
-func TestDeployWithChecksDisabledHoldsConnections(t *testing.T) {
+func TestDeployWithChecksDisabledHoldsConnections(t *testing.T) { forEachEngine(t, testChecksDisabled) }
+
+func testChecksDisabled(t *testing.T, engine func(*rig.Options)) {
 	t.Parallel()
-	h := start(t, settings("hold", patience.String()))
+	h := start(t, engine, settings("hold", patience.String()))
 	public := h.port()
 	h.must(h.CreateApp("mail"))
 	h.must(h.ChecksDisable("mail"))
@@ -112,9 +120,11 @@ func TestDeployWithChecksDisabledHoldsConnections(t *testing.T) {
 	h.judge(l)
 }
 
-func TestScalingLosesNoConnection(t *testing.T) {
+func TestScalingLosesNoConnection(t *testing.T) { forEachEngine(t, testScaling) }
+
+func testScaling(t *testing.T, engine func(*rig.Options)) {
 	t.Parallel()
-	h := start(t)
+	h := start(t, engine)
 	public := h.port()
 	h.push("mail", source("v1", lead(public, private)))
 	l := h.load(public, 4, 12)
@@ -127,10 +137,12 @@ func TestScalingLosesNoConnection(t *testing.T) {
 }
 
 // post-deploy, after which Dokku stops the old containers, waits for their connections when it is told to.
-func TestDrainWaitLetsConnectionsEnd(t *testing.T) {
+func TestDrainWaitLetsConnectionsEnd(t *testing.T) { forEachEngine(t, testDrainWait) }
+
+func testDrainWait(t *testing.T, engine func(*rig.Options)) {
 	t.Parallel()
 	var out lockedBuffer
-	h := start(t, func(o *rig.Options) { o.Out = &out })
+	h := start(t, engine, func(o *rig.Options) { o.Out = &out })
 	port := h.port()
 	h.push("mail", source("v1", lead(port, private)))
 	h.expose(0, "set", "mail", "drain-wait", "10m")

@@ -233,6 +233,7 @@ It takes effect at once. expose:report shows the settings in force. The keys:
 
   dokku expose:set mail hold 30s
   dokku expose:set --global reserved-ports 22,80,443,3306
+  dokku expose:set --global engine builtin
   dokku expose:set mail hold`,
 	rest: true,
 	run: func(ctx context.Context, h *Host, call call) error {
@@ -254,7 +255,11 @@ It takes effect at once. expose:report shows the settings in force. The keys:
 			value = args[1]
 		}
 		return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
-			return h.edit(ctx, lock, app, func() error { return h.settings.Set(app, args[0], value) })
+			set := func() error { return h.settings.Set(app, args[0], value) }
+			if app == settings.Global && args[0] == "engine" {
+				return h.move(ctx, lock, set)
+			}
+			return h.edit(ctx, lock, app, set)
 		})
 	},
 }
@@ -348,7 +353,11 @@ var showConfigCommand = command{
 		if err != nil {
 			return err
 		}
-		text, err := engine.ShowConfig(ctx)
+		haproxy, ok := engine.(haproxyEngine)
+		if !ok {
+			return fmt.Errorf("the engine %s has no configuration file; dokku expose:list says where each port leads", engine.Name())
+		}
+		text, err := haproxy.ShowConfig(ctx)
 		if err != nil {
 			return err
 		}

@@ -10,10 +10,12 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"dokku-expose/deploy"
 	"dokku-expose/haproxy"
 	"dokku-expose/hooks/dokku"
+	"dokku-expose/hooks/settings"
 	"dokku-expose/hooks/setup"
 	"dokku-expose/portsfile"
 )
@@ -27,7 +29,9 @@ of its own commands only lint is for app developers.
     lint [FILE]      Checks a PORTS file (default ./PORTS; - is the standard input) and prints
                      its canonical form. Every error is printed as FILE:LINE:COLUMN: message.
     sync             Makes all public ports what they should be now, as dokku expose:sync does
-    daemon           Makes them so whenever Docker's containers change (for its service)
+    daemon           Makes them so whenever Docker's containers change, and serves them where the
+                     engine is the built-in one (for its service)
+    serve            Is the daemon's worker (for the daemon)
     prepare          Writes the configuration that HAProxy starts with, from what is true now
     run-haproxy      Becomes the HAProxy process of dokku-expose (for its service)
     setup ACTION     Sets up the host: install, update or uninstall (for the plugin's scripts)
@@ -53,7 +57,9 @@ func (h *Host) program(ctx context.Context, args []string) error {
 	case "sync":
 		return h.sync(ctx)
 	case "daemon":
-		return h.daemon(ctx)
+		return h.master()
+	case "serve":
+		return h.serve(ctx)
 	case "prepare":
 		return h.prepare(ctx)
 	case "run-haproxy":
@@ -113,7 +119,8 @@ func (h *Host) lint(args []string) error {
 	return err
 }
 
-// prepare writes the configuration for a start of HAProxy. What Docker does not confirm at this moment is not in it.
+// prepare writes the configuration for a start of HAProxy. What Docker does not confirm at this moment is not in it. Where
+// HAProxy is not the engine in force there are no ports in it.
 //
 // Whatever keeps it from that, and however it ends: HAProxy does not start with addresses from before.
 func (h *Host) prepare(ctx context.Context) error {
@@ -125,17 +132,24 @@ func (h *Host) prepare(ctx context.Context) error {
 		return err
 	}
 	return h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
-		r, err := h.reconciler()
+		name, err := h.engineName()
 		if err != nil {
 			return err
 		}
-		engine, err := h.engine()
+		inForce := name == settings.HAProxy
+		engine, err := h.haproxy(inForce)
 		if err != nil {
 			return err
 		}
-		table, _, err := r.Plan(ctx)
-		if err != nil {
-			return err
+		var table deploy.Table
+		if inForce {
+			r, err := h.reconciler()
+			if err != nil {
+				return err
+			}
+			if table, _, err = r.Plan(ctx); err != nil {
+				return err
+			}
 		}
 		return engine.Prepare(ctx, table)
 	})
@@ -173,6 +187,11 @@ func (h *Host) setup(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	global, err := h.settings.Effective(settings.Global)
+	if err != nil {
+		// They may be mended later; the plugin has to be there for that.
+		h.out.Warn("%v", err)
+	}
 	return setup.Run(ctx, setup.Options{
 		Action:      setup.Action(args[0]),
 		Tree:        tree,
@@ -184,9 +203,53 @@ func (h *Host) setup(ctx context.Context, args []string) error {
 		Group:       h.env.Group,
 		DockerHost:  os.Getenv("DOCKER_HOST"),
 		InitSystem:  h.env.InitSystem,
-		HAProxy:     true,
+		HAProxy:     global.Engine == settings.HAProxy,
+		StopDaemon:  h.stopDaemon,
 		Step:        func(message string) { h.out.Step("%s", message) },
 		Stdout:      h.stdout,
 		Stderr:      h.stderr,
 	})
 }
+
+// endTimeout is how long daemons that were told to end may take.
+const endTimeout = 10 * time.Second
+
+// stopDaemon ends the daemon, and those that it took over from, with their connections.
+func (h *Host) stopDaemon(ctx context.Context) error {
+	status, err := h.daemonClient().Status(ctx)
+	if errors.Is(err, deploy.ErrNotRunning) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, s := range append(status.Predecessors, status) {
+		errs = append(errs, end(ctx, s.PID))
+	}
+	return errors.Join(errs...)
+}
+
+// end ends a process that is no child of this one.
+func end(ctx context.Context, pid int) error {
+	process, err := os.FindProcess(pid)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = process.Release() }()
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		for deadline := time.Now().Add(endTimeout); time.Now().Before(deadline); {
+			err := process.Signal(sig)
+			if errors.Is(err, os.ErrProcessDone) {
+				return nil
+			}
+			if err != nil || !sleep(ctx, endPoll) {
+				return errors.Join(err, ctx.Err())
+			}
+		}
+	}
+	return fmt.Errorf("process %d of the daemon does not end", pid)
+}
+
+// endPoll is the pause between two looks at a process that is to end.
+const endPoll = 100 * time.Millisecond

@@ -20,7 +20,7 @@ type statsPage struct {
 
 var statsCommand = command{
 	args: "[--format stdout|json]",
-	text: "Shows address and login of HAProxy's statistics page",
+	text: "Shows address and login of the statistics page",
 	more: `
   dokku expose:stats`,
 	flags: func(flags *pflag.FlagSet) { formatFlag(flags) },
@@ -53,21 +53,25 @@ func (h *Host) statsPage(ctx context.Context) (statsPage, error) {
 	if err != nil {
 		return statsPage{}, err
 	}
-	status, err := engine.Status(ctx)
+	running, wrong, err := engine.Health(ctx)
+	if err == nil && !running {
+		err = errors.Join(wrong...)
+	}
 	if err != nil {
 		return statsPage{}, err
 	}
-	switch {
-	case !status.Running:
-		return statsPage{}, errors.New(notRunning)
-	case !status.Stats.IsValid():
-		return statsPage{}, errors.New("HAProxy runs without its statistics page: the address in stats-listen is taken; set another one: dokku expose:set --global stats-listen 127.0.0.1:8405")
+	listen, err := engine.Page(ctx)
+	if err != nil {
+		return statsPage{}, err
+	}
+	if !listen.IsValid() {
+		return statsPage{}, fmt.Errorf("the engine %s runs without its statistics page: the address in stats-listen is taken; set another one: dokku expose:set --global stats-listen 127.0.0.1:8405", engine.Name())
 	}
 	password, err := h.statsPassword()
-	page := statsPage{URL: fmt.Sprintf("http://%s/", status.Stats), User: statsUser, Password: password}
-	if status.Stats.Addr().IsLoopback() {
-		local := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), status.Stats.Port())
-		page.Tunnel = fmt.Sprintf("ssh -L %s:%s root@THIS-HOST, then open http://%s/", local, status.Stats, local)
+	page := statsPage{URL: fmt.Sprintf("http://%s/", listen), User: statsUser, Password: password}
+	if listen.Addr().IsLoopback() {
+		local := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), listen.Port())
+		page.Tunnel = fmt.Sprintf("ssh -L %s:%s root@THIS-HOST, then open http://%s/", local, listen, local)
 	}
 	return page, err
 }

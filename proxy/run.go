@@ -103,6 +103,10 @@ func (d *daemon) reconcile(ctx context.Context, o Options) error {
 				return fmt.Errorf("reconcile: %w", err)
 			}
 		case <-orphaned:
+			if len(d.server.addresses()) == 0 {
+				// Nobody would miss anything.
+				return nil
+			}
 			orphaned, linger = nil, time.After(o.Linger)
 		case <-linger:
 			d.log.Info("nobody took over")

@@ -215,6 +215,13 @@ func (s *Server) provenTable() deploy.Table {
 	return t
 }
 
+// addresses are those that are listened on.
+func (s *Server) addresses() []deploy.Listen {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.listeners))
+}
+
 func (s *Server) connections() int {
 	n, _ := s.limit.counts()
 	return n

@@ -123,7 +123,7 @@ func TestEffective(t *testing.T) {
 	}
 	defaults := func() Values {
 		return Values{
-			Engine:   "haproxy",
+			Engine:   Auto,
 			Upstream: deploy.UpstreamAuto, PortsFile: "PORTS", CheckTimeout: 30 * time.Second, Hold: 10 * time.Second,
 			OldConnections: KeepOld, WorkerDeadline: 24 * time.Hour, HealthCheck: 2 * time.Second,
 			StatsListen: netip.MustParseAddrPort("127.0.0.1:8404"),
@@ -140,7 +140,7 @@ func TestEffective(t *testing.T) {
 			global: "engine='haproxy'\nupstream='direct'\ncheck-timeout='1m'\nhold=0\ndrain-wait='5s'\nold-connections='1h'\nworker-deadline='48h'\nhealth-check='0'\nstats-listen='[::1]:9000'\nreserved-ports='none'\nallowed-ports='1000-2000, 25'\nallow-bind='127.0.0.1, 10.0.0.0/8,0.0.0.0,::,fd00::/8'\nmax-ports=5\n",
 			want: func(v *Values) {
 				*v = Values{
-					Engine: "haproxy", Upstream: deploy.UpstreamDirect, PortsFile: "PORTS", CheckTimeout: time.Minute,
+					Engine: Auto, Upstream: deploy.UpstreamDirect, PortsFile: "PORTS", CheckTimeout: time.Minute,
 					DrainWait: 5 * time.Second, OldConnections: time.Hour, WorkerDeadline: 48 * time.Hour,
 					StatsListen: netip.MustParseAddrPort("[::1]:9000"),
 					Policy: deploy.Policy{

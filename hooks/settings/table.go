@@ -40,7 +40,7 @@ type Key struct {
 
 // Values are the settings in force for an app.
 type Values struct {
-	// Engine is what serves the ports: "haproxy".
+	// Engine is what serves the ports: HAProxy, Builtin, or Auto for what was there when the plugin was installed.
 	Engine   string
 	Upstream deploy.Upstream
 	// PortsFile is a clean relative path with slashes, or IgnorePorts.
@@ -66,14 +66,21 @@ const (
 	KeepOld time.Duration = -1
 )
 
+// What the setting engine can be.
+const (
+	Auto    = "auto"
+	HAProxy = "haproxy"
+	Builtin = "builtin"
+)
+
 // The longest time that HAProxy can count is 2^31-1 milliseconds, a little less than 25 days.
 const longest = 24 * 24 * time.Hour
 
 var keys = []Key{
 	{
-		Name: "engine", Scope: GlobalOnly, Default: "haproxy",
-		Doc: "what serves the ports: haproxy",
-		put: word(func(v *Values) *string { return &v.Engine }, "haproxy"),
+		Name: "engine", Scope: GlobalOnly, Default: Auto,
+		Doc: "what serves the ports: haproxy, builtin, or auto, which is haproxy where that was installed before the plugin",
+		put: word(func(v *Values) *string { return &v.Engine }, Auto, HAProxy, Builtin),
 	},
 	{
 		Name: "upstream", Default: "auto",

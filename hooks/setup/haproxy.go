@@ -2,6 +2,7 @@ package setup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"regexp"
@@ -9,23 +10,48 @@ import (
 )
 
 // remedy is what an operator can do where HAProxy can't be had.
-const remedy = "install HAProxy 2.4 or newer, then run `dokku plugin:install`"
+const remedy = "install HAProxy 2.4 or newer, then run `sudo dokku plugin:install`; or use the built-in engine: dokku expose:set --global engine builtin"
 
-// installHAProxy installs the distribution's package when no HAProxy is there, and refuses one that is too old.
-func (s *setup) installHAProxy(ctx context.Context) error {
-	program, err := exec.LookPath("haproxy")
+// installHAProxy tells whether there is a HAProxy to use. Where there must be one, the distribution's package is installed, and
+// one that is too old is an error.
+func (s *setup) installHAProxy(ctx context.Context) (usable bool, err error) {
+	if !s.HAProxy {
+		return s.usableHAProxy(ctx)
+	}
+	program, err := haproxyProgram()
 	if err != nil {
 		if program, err = s.installPackage(ctx); err != nil {
-			return err
+			return false, err
 		}
 	}
+	return true, check(ctx, program)
+}
 
+// usableHAProxy tells whether there is a HAProxy that is new enough.
+func (s *setup) usableHAProxy(ctx context.Context) (bool, error) {
+	program, err := haproxyProgram()
+	if err != nil {
+		return false, nil
+	}
+	err = check(ctx, program)
+	if errors.Is(err, errTooOld) && !s.HAProxy {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func haproxyProgram() (string, error) { return exec.LookPath("haproxy") }
+
+var errTooOld = errors.New("is too old or no HAProxy")
+
+// check tells whether the program is a HAProxy that is new enough.
+func check(ctx context.Context, program string) error {
 	banner, err := answer(ctx, program, "-v")
 	if err != nil {
 		return fmt.Errorf("ask %s for its version: %w", program, err)
 	}
 	if !newEnough(banner) {
-		return fmt.Errorf("%s is too old or no HAProxy (it says %.60q): %s", program, banner, remedy)
+		return fmt.Errorf("%s %w (it says %.60q): %s", program, errTooOld, banner, remedy)
 	}
 	return nil
 }
@@ -47,7 +73,7 @@ func (s *setup) installPackage(ctx context.Context) (program string, err error) 
 			return "", fmt.Errorf("HAProxy could not be installed: %w\n%s", err, remedy)
 		}
 	}
-	return exec.LookPath("haproxy")
+	return haproxyProgram()
 }
 
 // version is as `haproxy -v` prints it: "HA-Proxy version" until 2.3.

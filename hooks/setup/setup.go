@@ -26,8 +26,9 @@ import (
 const (
 	// Binary is where the scripts put the program. Root owns the place, for root and the service run it.
 	Binary = "/usr/local/lib/dokku-expose/dokku-expose"
-	// RunDir holds HAProxy's sockets; the service creates it.
-	RunDir = "/run/dokku-expose"
+	// RunDir holds HAProxy's sockets, DaemonRunDir the daemon's; the services create them.
+	RunDir       = "/run/dokku-expose"
+	DaemonRunDir = "/run/dokku-expose-daemon"
 	// Account is the name of the system user and of the group that HAProxy runs as. Dokku's user is in the group: this is how
 	// it reaches HAProxy's sockets.
 	Account = "dokku-expose"
@@ -60,8 +61,11 @@ type Options struct {
 	DockerHost string
 	// InitSystem is DOKKU_INIT_SYSTEM: "sv" in Dokku's own container image, else "".
 	InitSystem string
-	// HAProxy tells whether HAProxy is the engine: only then is it installed and its service set up.
+	// HAProxy tells that HAProxy must be there: it is installed where it is missing. Where it is there anyway its service is set up
+	// too, with no ports, so that they can be moved to it at any time.
 	HAProxy bool
+	// StopDaemon ends what is left of the daemon once its service has been removed: a worker goes on for a while.
+	StopDaemon func(ctx context.Context) error
 	// Step prints one line about a change that was made.
 	Step func(message string)
 	// Stdout and Stderr take what the subcommands print that are run as Dokku's user.
@@ -132,46 +136,48 @@ func (s *setup) install(ctx context.Context) error {
 	if err := s.createLinks(); err != nil {
 		return err
 	}
-	if !s.HAProxy {
-		return nil
-	}
-	if err := s.installHAProxy(ctx); err != nil {
+	usable, err := s.installHAProxy(ctx)
+	if err != nil {
 		return err
 	}
 	sv := s.supervisor()
 	for _, svc := range services {
-		if err := sv.install(ctx, svc); err != nil {
+		if svc.haproxy && !usable {
+			err = sv.remove(ctx, svc)
+		} else {
+			err = sv.install(ctx, svc)
+		}
+		if err != nil {
 			return fmt.Errorf("service %s: %w", svc.name, err)
 		}
 	}
 	return nil
 }
 
-// sync puts the new binary to work: what may be restarted is, and the routes are made real as it sees them, for what it
+// sync puts the new binary to work: what may be restarted is, and then the routes are made real as it sees them, for what it
 // renders may differ from what the old one did.
 func (s *setup) sync(ctx context.Context) error {
-	if !s.HAProxy {
-		return nil
+	usable, err := s.usableHAProxy(ctx)
+	if err != nil {
+		return err
 	}
 	sv := s.supervisor()
 	for _, svc := range services {
+		if svc.haproxy && !usable {
+			continue
+		}
 		running, err := sv.running(ctx, svc)
-		switch {
-		case err != nil:
+		if err == nil && running && svc.restartable {
+			err = sv.restart(ctx, svc)
+		}
+		if err != nil {
 			return fmt.Errorf("service %s: %w", svc.name, err)
-		case !running:
+		}
+		if !running {
 			s.say("%s does not run. Start it: %s", svc.name, sv.startCommand(svc))
-		case svc.restartable:
-			if err := sv.restart(ctx, svc); err != nil {
-				return fmt.Errorf("service %s: %w", svc.name, err)
-			}
-		default:
-			if err := s.asDokku(ctx, "sync"); err != nil {
-				return err
-			}
 		}
 	}
-	return nil
+	return s.asDokku(ctx, "sync")
 }
 
 func (s *setup) uninstall(ctx context.Context) error {
@@ -182,9 +188,10 @@ func (s *setup) uninstall(ctx context.Context) error {
 	for _, svc := range slices.Backward(services) {
 		err = errors.Join(err, sv.remove(ctx, svc))
 	}
+	err = errors.Join(err, s.StopDaemon(ctx))
 	// What runs still needs its files and its user.
 	if err == nil {
-		err = errors.Join(s.removeFolders(), s.removeAccount(ctx), s.removeAll(RunDir))
+		err = errors.Join(s.removeFolders(), s.removeAccount(ctx), s.removeAll(RunDir), s.removeAll(DaemonRunDir))
 	}
 	if err != nil {
 		return fmt.Errorf("not everything was removed; when the cause is, run `dokku plugin:uninstall %s` again: %w", dokku.Plugin, err)
@@ -192,7 +199,9 @@ func (s *setup) uninstall(ctx context.Context) error {
 	if err := s.removeAll(filepath.Dir(Binary)); err != nil {
 		return err
 	}
-	s.say("HAProxy's package stays; when nothing else uses it: apt-get remove haproxy")
+	if _, err := haproxyProgram(); err == nil {
+		s.say("HAProxy's package stays; when nothing else uses it: apt-get remove haproxy")
+	}
 	return nil
 }
 

@@ -22,15 +22,15 @@ import (
 type service struct {
 	// name is that of the systemd unit, of the runit service and of their templates.
 	name string
-	// routes tells that public ports depend on it: it starts with a valid configuration only.
-	routes bool
-	// restartable tells that no connection ends with it.
+	// haproxy tells that it is HAProxy's: it starts with a valid configuration only.
+	haproxy bool
+	// restartable tells that no connection ends with a restart of it.
 	restartable bool
 }
 
 // services in the order in which they start.
 var services = []service{
-	{name: "dokku-expose-haproxy", routes: true},
+	{name: "dokku-expose-haproxy", haproxy: true},
 	{name: "dokku-expose", restartable: true},
 }
 
@@ -61,7 +61,7 @@ func (s *setup) supervisor() supervisor {
 // beforeFirstStart makes sure of a valid configuration. The service prepares one too, but starts with an old one when that
 // fails; here the error shall reach the operator.
 func (s *setup) beforeFirstStart(ctx context.Context, svc service) error {
-	if !svc.routes {
+	if !svc.haproxy {
 		return nil
 	}
 	return s.asDokku(ctx, "prepare")
@@ -71,28 +71,28 @@ func (s *setup) beforeFirstStart(ctx context.Context, svc service) error {
 type none struct{ *setup }
 
 func (n none) install(ctx context.Context, svc service) error {
-	if !svc.routes {
-		return nil
-	}
-	config := filepath.Join(n.LibRoot, "data", dokku.Plugin, "haproxy", "haproxy.cfg")
-	if _, err := os.Stat(config); !errors.Is(err, fs.ErrNotExist) {
+	if svc.haproxy {
+		config := filepath.Join(n.LibRoot, "data", dokku.Plugin, "haproxy", "haproxy.cfg")
+		if _, err := os.Stat(config); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := n.beforeFirstStart(ctx, svc); err != nil {
+			return err
+		}
+	} else if running, err := n.running(ctx, svc); running || err != nil {
 		return err
 	}
-	if err := n.beforeFirstStart(ctx, svc); err != nil {
-		return err
-	}
-	for _, svc := range services {
-		n.say("Neither systemd nor runit (DOKKU_INIT_SYSTEM=sv) runs here. Let your service manager keep this running: %s", n.startCommand(svc))
-	}
+	n.say("Neither systemd nor runit (DOKKU_INIT_SYSTEM=sv) runs here. Let your service manager keep this running: %s", n.startCommand(svc))
 	return nil
 }
 
-// running asks HAProxy itself, for there is nobody else. Of the daemon nothing can be known, so it is taken for running.
+// running asks whoever listens at the service's socket, for there is nobody else.
 func (n none) running(ctx context.Context, svc service) (bool, error) {
-	if !svc.routes {
-		return true, nil
+	socket := filepath.Join(DaemonRunDir, "control.sock")
+	if svc.haproxy {
+		socket = filepath.Join(RunDir, "master.sock")
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(RunDir, "master.sock"))
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return false, nil
 	}
@@ -109,23 +109,20 @@ func (n none) restart(_ context.Context, svc service) error {
 
 // remove can't stop what somebody else keeps running.
 func (n none) remove(ctx context.Context, svc service) error {
-	if !svc.routes {
-		return nil
-	}
 	running, err := n.running(ctx, svc)
 	if running {
-		return fmt.Errorf("%s runs still: have your service manager stop it, and the daemon (%s daemon)", svc.name, Binary)
+		return fmt.Errorf("%s runs still: have your service manager stop it", svc.name)
 	}
 	return err
 }
 
 func (n none) startCommand(svc service) string {
-	if !svc.routes {
-		return fmt.Sprintf("setpriv --reuid %s --regid %s --init-groups %s daemon", n.User, n.Group, Binary)
+	dir, user, group, command := DaemonRunDir, n.User, n.Group, "daemon"
+	if svc.haproxy {
+		dir, user, group, command = RunDir, Account, Account, "run-haproxy"
 	}
 	return fmt.Sprintf("install -d -m 750 -o %s -g %s %s && setpriv --reuid %s --regid %s --init-groups "+
-		"--inh-caps -all,+net_bind_service --ambient-caps -all,+net_bind_service %s run-haproxy",
-		Account, Account, RunDir, Account, Account, Binary)
+		"--inh-caps -all,+net_bind_service --ambient-caps -all,+net_bind_service %s %s", user, group, dir, user, group, Binary, command)
 }
 
 // render fills in a service's template.
@@ -139,6 +136,7 @@ func (s *setup) render(name string) ([]byte, error) {
 		"Binary":     Binary,
 		"Account":    Account,
 		"RunDir":     RunDir,
+		"DaemonDir":  DaemonRunDir,
 		"User":       s.User,
 		"Group":      s.Group,
 		"DokkuRoot":  s.DokkuRoot,

@@ -1,5 +1,5 @@
 // Package rig is a Dokku host in a temporary folder: it calls the plugin's binary as Dokku does, with real containers in a
-// real Docker and, on demand, a real HAProxy.
+// real Docker and, on demand, the plugin's services.
 //
 // [New] makes a [Host] and [Host.Close] removes all that it made, after a failure too; containers and images carry a label
 // of that host's own. What was left by a process that ended without closing its host, the next New removes.

@@ -332,7 +332,7 @@ func TestHAProxy(t *testing.T) {
 		}
 	}
 	s.fail("haproxy")
-	if err := s.StartHAProxy(); err == nil || !strings.Contains(err.Error(), "HAProxy ended") || !strings.Contains(err.Error(), "no configuration") {
+	if err := s.StartHAProxy(); err == nil || !strings.Contains(err.Error(), "run-haproxy ended") || !strings.Contains(err.Error(), "no configuration") {
 		t.Errorf("HAProxy that does not start: %v", err)
 	}
 }

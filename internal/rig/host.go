@@ -31,8 +31,8 @@ type Options struct {
 	Settings map[string]string
 	// Env is added to the environment of every call ("KEY=VALUE").
 	Env []string
-	// HAProxy starts the HAProxy of the plugin.
-	HAProxy bool
+	// HAProxy starts the HAProxy of the plugin, Daemon its daemon.
+	HAProxy, Daemon bool
 	// Out gets what a user of Dokku would see. Nil: nobody.
 	Out io.Writer
 	// After is called when a trigger has ended, Stopping just before a container gets its SIGTERM. Both may be called from
@@ -45,7 +45,7 @@ type Options struct {
 type Host struct {
 	// Dir is the temporary folder with everything in it; see the other fields for its parts.
 	Dir string
-	// Root is DOKKU_ROOT, Lib is DOKKU_LIB_ROOT, and Run is where the sockets of HAProxy are (DOKKU_EXPOSE_RUN_DIR).
+	// Root is DOKKU_ROOT, Lib is DOKKU_LIB_ROOT, and Run is where the sockets of the services are (DOKKU_EXPOSE_RUN_DIR).
 	Root, Lib, Run string
 	// Docker is the host's Docker.
 	Docker *client.Client
@@ -60,8 +60,10 @@ type Host struct {
 	ports   portRange
 	lock    *os.File // on Dir, for as long as the host lives
 
-	mu      sync.Mutex // guards haproxy
-	haproxy *process
+	mu              sync.Mutex // guards the services
+	haproxy, daemon service
+	// former are daemons that were restarted, whose workers may still be there.
+	former []*process
 }
 
 // New makes a host. The context's end ends every call that is under way; Close is needed all the same.
@@ -94,6 +96,8 @@ func New(ctx context.Context, opts Options) (_ *Host, err error) {
 		lock:    lock,
 		out:     &lockedWriter{w: opts.Out},
 	}
+	h.haproxy = service{command: "run-haproxy", log: "haproxy.log", answers: h.haproxyAnswers}
+	h.daemon = service{command: "daemon", log: "daemon.log", answers: h.daemonAnswers}
 	h.ctx, h.cancel = context.WithCancel(ctx)
 	h.close = sync.OnceValue(h.cleanUp)
 	defer func() {
@@ -112,6 +116,11 @@ func New(ctx context.Context, opts Options) (_ *Host, err error) {
 	}
 	if opts.HAProxy {
 		if err := h.StartHAProxy(); err != nil {
+			return nil, err
+		}
+	}
+	if opts.Daemon {
+		if err := h.StartDaemon(); err != nil {
 			return nil, err
 		}
 	}
@@ -181,7 +190,7 @@ func (h *Host) cleanUp() error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(h.ctx), cleanupTimeout)
 	defer cancel()
 	err := errors.Join(
-		h.StopHAProxy(),
+		h.stopServices(),
 		h.removeContainers(ctx),
 		h.removeImages(ctx),
 		h.ports.release(),

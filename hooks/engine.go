@@ -1,0 +1,291 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"dokku-expose/deploy"
+	"dokku-expose/haproxy"
+	"dokku-expose/hooks/settings"
+	"dokku-expose/proxy"
+)
+
+// engine is what the plugin asks of an engine beside the model's part.
+type engine interface {
+	deploy.Engine
+	// Refuses says why the engine can't listen on an address of this host, whoever else does or does not.
+	Refuses(deploy.Listen) error
+	// Health says what is wrong with the engine itself, and whether it runs. The error is that it can't be asked.
+	Health(ctx context.Context) (running bool, wrong []error, err error)
+	// Page is where the statistics page listens, the zero value when nowhere.
+	Page(ctx context.Context) (netip.AddrPort, error)
+}
+
+// haproxyEngine is HAProxy.
+type haproxyEngine struct{ *haproxy.Engine }
+
+// haproxyStopped says that there is no HAProxy, and what to do.
+var haproxyStopped = errors.New("HAProxy of dokku-expose does not run, so no port is served; start it: systemctl start dokku-expose-haproxy (runit: sv start dokku-expose-haproxy), and see why it ended: journalctl -u dokku-expose-haproxy")
+
+func (e haproxyEngine) Health(ctx context.Context) (running bool, wrong []error, err error) {
+	status, err := e.Status(ctx)
+	if err != nil {
+		return false, nil, err
+	}
+	if !status.Running {
+		return false, []error{haproxyStopped}, nil
+	}
+	if status.Stale != "" {
+		wrong = append(wrong, fmt.Errorf("HAProxy runs with something else than its configuration file says (%s); run: dokku expose:sync", status.Stale))
+	}
+	return true, wrong, nil
+}
+
+func (e haproxyEngine) Page(ctx context.Context) (netip.AddrPort, error) {
+	status, err := e.Status(ctx)
+	return status.Stats, err
+}
+
+// builtinEngine is the daemon, which the plugin reaches through its control socket; the daemon itself reaches it directly.
+type builtinEngine struct {
+	deploy.Engine
+	client *proxy.Client
+	stats  netip.AddrPort
+}
+
+func (e builtinEngine) Refuses(l deploy.Listen) error {
+	if stats := (deploy.Listen{IP: e.stats.Addr(), Port: e.stats.Port()}); l.Overlaps(stats) {
+		return fmt.Errorf("the statistics page listens on %s; choose another public port", e.stats)
+	}
+	return nil
+}
+
+// daemonStopped says that there is no daemon, and what to do.
+var daemonStopped = errors.New("the daemon of dokku-expose does not run, so no port is served; start it: systemctl start dokku-expose (runit: sv start dokku-expose), and see why it ended: journalctl -u dokku-expose")
+
+func (e builtinEngine) Health(ctx context.Context) (running bool, wrong []error, err error) {
+	_, err = e.client.Status(ctx)
+	if errors.Is(err, deploy.ErrNotRunning) {
+		return false, []error{daemonStopped}, nil
+	}
+	return err == nil, nil, err
+}
+
+func (e builtinEngine) Page(context.Context) (netip.AddrPort, error) { return netip.AddrPort{}, nil }
+
+// engine is the engine in force.
+func (h *Host) engine() (engine, error) {
+	name, err := h.engineName()
+	if err != nil {
+		return nil, err
+	}
+	return h.engineCalled(name, true)
+}
+
+// engineCalled is the engine of that name. One that is not in force has no statistics page: there is one address for both.
+func (h *Host) engineCalled(name string, inForce bool) (engine, error) {
+	if name == settings.Builtin {
+		return h.builtin()
+	}
+	e, err := h.haproxy(inForce)
+	return haproxyEngine{e}, err
+}
+
+// builtin is the engine that is the daemon.
+func (h *Host) builtin() (builtinEngine, error) {
+	global, err := h.settings.Effective(settings.Global)
+	if err != nil {
+		return builtinEngine{}, err
+	}
+	e := builtinEngine{client: h.daemonClient(), stats: global.StatsListen}
+	e.Engine = e.client
+	if h.server != nil {
+		e.Engine = h.server
+	}
+	return e, nil
+}
+
+// daemonClient asks the daemon that runs.
+func (h *Host) daemonClient() *proxy.Client {
+	return proxy.NewClient(h.control, proxy.Commands{
+		Start:   "systemctl start dokku-expose (runit: sv start dokku-expose)",
+		Restart: "systemctl restart dokku-expose (runit: sv restart dokku-expose)",
+	})
+}
+
+// haproxy is the engine that is HAProxy, with a statistics page or without.
+func (h *Host) haproxy(page bool) (*haproxy.Engine, error) {
+	global, err := h.settings.Effective(settings.Global)
+	if err != nil {
+		return nil, err
+	}
+	config, err := h.haproxyConfig()
+	if err != nil {
+		return nil, err
+	}
+	config.WorkerDeadline = global.WorkerDeadline
+	if page {
+		config.StatsListen, config.StatsUser = global.StatsListen, statsUser
+		if config.StatsPassword, err = h.statsPassword(); err != nil {
+			return nil, err
+		}
+	}
+	return haproxy.New(config), nil
+}
+
+// engineName is the engine in force: the one that is set, else the one that the daemon found at its first start, else HAProxy
+// where it is installed. It is written down since a HAProxy that somebody installs, or upgrades, must not move anybody's ports.
+func (h *Host) engineName() (string, error) {
+	global, err := h.settings.Effective(settings.Global)
+	if err != nil {
+		return "", err
+	}
+	if global.Engine != settings.Auto {
+		return global.Engine, nil
+	}
+	text, err := os.ReadFile(h.engineFile())
+	switch name := strings.TrimSpace(string(text)); {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return "", err
+	case name == settings.HAProxy || name == settings.Builtin:
+		return name, nil
+	}
+	if _, err := haproxyBinary(); err != nil {
+		return settings.Builtin, nil
+	}
+	return settings.HAProxy, nil
+}
+
+// keepEngine writes down which engine the setting auto stands for here. The caller holds the lock.
+func (h *Host) keepEngine() error {
+	if _, err := os.Stat(h.engineFile()); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	name, err := h.engineName()
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(h.engineFile(), []byte(name+"\n"), 0o644)
+}
+
+func (h *Host) engineFile() string { return filepath.Join(h.env.DataDir(), "engine") }
+
+// otherEngine is the engine that is not in force; nil where there is none.
+func (h *Host) otherEngine() (engine, error) {
+	name, err := h.engineName()
+	if err != nil {
+		return nil, err
+	}
+	if name == settings.HAProxy {
+		return h.builtin()
+	}
+	if _, err := haproxyBinary(); err != nil {
+		return nil, nil
+	}
+	return h.engineCalled(settings.HAProxy, false)
+}
+
+// askOther bounds what is waited for the engine that is not in force: a deploy does not depend on it.
+const askOther = 2 * time.Second
+
+// vacate takes everything from the engine that is not in force: it was moved away from, if only half. That it can't be asked is
+// told, but is no reason not to go on: what it still listens on, the other engine can't have, which is an error of its own.
+func (h *Host) vacate(ctx context.Context) error {
+	other, err := h.otherEngine()
+	if other == nil || err != nil {
+		return err
+	}
+	asking, cancel := context.WithTimeout(ctx, askOther)
+	defer cancel()
+	serving, err := other.Serving(asking)
+	page, pageErr := other.Page(asking)
+	if err := errors.Join(err, pageErr); err != nil {
+		h.out.Warn("whether the engine %s, which is not in force, still has ports is not known: %v", other.Name(), err)
+		return nil
+	}
+	if len(serving) == 0 && !page.IsValid() {
+		return nil
+	}
+	if _, err := other.Apply(ctx, deploy.Table{}); err != nil && !errors.Is(err, deploy.ErrNotRunning) {
+		return fmt.Errorf("take the public ports from the engine %s, which is not in force: %w", other.Name(), err)
+	}
+	return nil
+}
+
+// move has another engine serve the ports, as set writes it down, or leaves everything as it is. The new engine must run before
+// anything is taken from the old one.
+func (h *Host) move(ctx context.Context, lock *deploy.Lock, set func() error) error {
+	from, err := h.engineName()
+	if err != nil {
+		return err
+	}
+	restore, err := h.settings.Backup(settings.Global)
+	if err != nil {
+		return err
+	}
+	former, err := h.reconcile(ctx, lock)
+	if err != nil {
+		// The engine may be what has to be got away from.
+		former = deploy.Outcome{}
+	}
+	if err := set(); err != nil {
+		return err
+	}
+	to, err := h.engineName()
+	if err == nil && to == from {
+		h.out.Step("The engine is %s, as before", to)
+		return nil
+	}
+	var outcome deploy.Outcome
+	if err == nil {
+		outcome, err = h.moveTo(ctx, lock, to, former)
+	}
+	if err != nil {
+		err = errors.Join(err, restore())
+		_, again := h.reconcile(ctx, lock)
+		return errors.Join(err, again, fmt.Errorf("the engine is still %s", from))
+	}
+	h.out.Step("%d public ports are served by the engine %s now", len(outcome.Table.Routes), to)
+	most := ""
+	if from == settings.HAProxy {
+		most = ", or worker-deadline is over"
+	}
+	h.out.Detail("Established connections stay with the engine %s until they end%s", from, most)
+	return nil
+}
+
+func (h *Host) moveTo(ctx context.Context, lock *deploy.Lock, to string, former deploy.Outcome) (deploy.Outcome, error) {
+	engine, err := h.engine()
+	if err != nil {
+		return deploy.Outcome{}, err
+	}
+	running, wrong, err := engine.Health(ctx)
+	if err == nil && !running {
+		err = errors.Join(wrong...)
+	}
+	if err != nil {
+		return deploy.Outcome{}, err
+	}
+	h.out.Step("Moving %d public ports to the engine %s: for a moment new connections are refused", len(former.Table.Routes), to)
+	outcome, err := h.reconcile(ctx, lock)
+	if err != nil {
+		return outcome, err
+	}
+	fresh, _ := withoutProblems(outcome, former)
+	var errs []error
+	for _, p := range fresh.Problems {
+		if !passing(p) {
+			errs = append(errs, p)
+		}
+	}
+	return outcome, errors.Join(errs...)
+}

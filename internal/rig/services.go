@@ -1,0 +1,226 @@
+package rig
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// servicePatience bounds how long a service may need to answer for the first time, and to end.
+const servicePatience = 30 * time.Second
+
+// service is one of the plugin's, which a service manager keeps running on a real host.
+type service struct {
+	// command is the binary's subcommand, log the name of the file with what it printed.
+	command, log string
+	// answers asks it.
+	answers func(ctx context.Context) error
+	process *process
+}
+
+// HAProxyLog is the file with what HAProxy printed.
+func (h *Host) HAProxyLog() string { return filepath.Join(h.Dir, h.haproxy.log) }
+
+// DaemonLog is the file with what the daemon printed.
+func (h *Host) DaemonLog() string { return filepath.Join(h.Dir, h.daemon.log) }
+
+// StartHAProxy starts the plugin's HAProxy as its service unit does and waits until it answers on its socket.
+func (h *Host) StartHAProxy() error { return h.startService(&h.haproxy) }
+
+// StartDaemon starts the plugin's daemon as its service unit does and waits until it answers on its socket.
+func (h *Host) StartDaemon() error { return h.startService(&h.daemon) }
+
+func (h *Host) startService(s *service) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.process != nil {
+		return fmt.Errorf("rig: %s was started already", s.command)
+	}
+	path := filepath.Join(h.Dir, s.log)
+	log, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(h.options.Binary, s.command)
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = os.TempDir(), h.environ(0), log, log
+	p, err := spawn(cmd)
+	if err != nil {
+		return fmt.Errorf("rig: starting %s: %w", s.command, err)
+	}
+	s.process = p
+	ctx, cancel := context.WithTimeout(h.ctx, servicePatience)
+	defer cancel()
+	for {
+		err := s.answers(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-p.done:
+			s.process = nil
+			text, _ := os.ReadFile(path)
+			if p.err == nil {
+				return fmt.Errorf("rig: %s ended: %s", s.command, text)
+			}
+			return fmt.Errorf("rig: %s ended: %w: %s", s.command, p.err, text)
+		case <-ctx.Done():
+			text, _ := os.ReadFile(path)
+			return fmt.Errorf("rig: %s does not answer: %w: %s", s.command, err, text)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// daemonAnswers finds somebody who listens at the daemon's control socket.
+func (h *Host) daemonAnswers(ctx context.Context) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", h.controlSocket())
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// haproxyAnswers asks HAProxy who it is.
+func (h *Host) haproxyAnswers(ctx context.Context) error {
+	socket := h.statsSocket()
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(deadline); err != nil {
+			return err
+		}
+	}
+	if _, err := conn.Write([]byte("show info\n")); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	if err == nil && !strings.HasPrefix(line, "Name: HAProxy") {
+		err = fmt.Errorf("%s: %q is no answer of HAProxy's", socket, line)
+	}
+	return err
+}
+
+// process is a program in the background.
+type process struct {
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended; then err says how
+	err  error
+}
+
+// spawn starts cmd in a process group of its own, and a guard that sends it SIGTERM when this process ends without having
+// stopped it. The kernel's parent-death signal will not do: it is a thread's, and lost where a Go program calls exec.
+func spawn(cmd *exec.Cmd) (*process, error) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	// `cat` ends with its standard input, which ends with this process.
+	guard := exec.Command("sh", "-c", `cat; kill -TERM "$1"`, "guard", strconv.Itoa(cmd.Process.Pid))
+	guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	_, err := guard.StdinPipe()
+	if err == nil {
+		err = guard.Start()
+	}
+	if err != nil {
+		return nil, errors.Join(err, cmd.Process.Kill(), cmd.Wait())
+	}
+	p := &process{cmd: cmd, done: make(chan struct{})}
+	go func() {
+		p.err = cmd.Wait()
+		// Before its input ends: the process id is nobody's now, and somebody else's soon.
+		_ = syscall.Kill(-guard.Process.Pid, syscall.SIGKILL)
+		_ = guard.Wait()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// StopHAProxy ends HAProxy, master and workers, and every connection through it. One that does not run is fine.
+func (h *Host) StopHAProxy() error { return h.stopService(&h.haproxy, h.statsSocket()) }
+
+// StopDaemon ends the daemon with its worker, and every connection through it. One that does not run is fine.
+func (h *Host) StopDaemon() error { return h.stopService(&h.daemon, h.controlSocket()) }
+
+// RestartDaemon is a restart by a service manager: the daemon's main process ends, and the next one's worker takes over from
+// the one that it leaves behind.
+func (h *Host) RestartDaemon() error {
+	h.mu.Lock()
+	p := h.daemon.process
+	h.daemon.process = nil
+	h.mu.Unlock()
+	if p != nil {
+		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			return fmt.Errorf("rig: restarting the daemon: %w", err)
+		}
+		<-p.done
+		h.mu.Lock()
+		h.former = append(h.former, p)
+		h.mu.Unlock()
+	}
+	return h.StartDaemon()
+}
+
+func (h *Host) stopService(s *service, socket string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.process == nil {
+		return nil
+	}
+	p := s.process
+	s.process = nil
+	// HAProxy's master ends when its workers have; the daemon's does not wait for its worker.
+	if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("rig: stopping %s: %w", s.command, err)
+	}
+	select {
+	case <-p.done:
+	case <-time.After(servicePatience):
+	}
+	if err := p.kill(); err != nil {
+		return err
+	}
+	<-p.done
+	// A worker that only the kill has ended, since its master was too young to do it, may take a moment.
+	for {
+		conn, err := net.Dial("unix", socket)
+		if err != nil {
+			return nil
+		}
+		_ = conn.Close()
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// kill ends all processes of the group.
+func (p *process) kill() error {
+	if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("rig: killing %s: %w", p.cmd, err)
+	}
+	return nil
+}
+
+// stopServices ends all that runs.
+func (h *Host) stopServices() error {
+	err := errors.Join(h.StopDaemon(), h.StopHAProxy())
+	for _, p := range h.former {
+		err = errors.Join(err, p.kill())
+	}
+	return err
+}
+
+func (h *Host) statsSocket() string { return filepath.Join(h.Run, "stats.sock") }
+
+func (h *Host) controlSocket() string { return filepath.Join(h.Run, "control.sock") }
