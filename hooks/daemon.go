@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -35,6 +36,9 @@ const (
 	linger = 10 * time.Second
 	// drainAtEnd is how long connections may go on when the daemon is ended for good.
 	drainAtEnd = 30 * time.Second
+	// readyTimeout is when the service counts as started although the first look at everything has not ended: whoever is to start
+	// after it may be what it waits for.
+	readyTimeout = 10 * time.Second
 )
 
 // master keeps the worker running. It is what the service manager knows: a restart of it costs no connection.
@@ -65,14 +69,15 @@ func (h *Host) serve(ctx context.Context) error {
 	options := proxy.Options{
 		Control: h.control, Version: version(), Log: log,
 		Orphaned: orphaned, Linger: linger, Drain: drainAtEnd,
-		Ready: func() {
-			if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-				log.Error("the service manager was not told of the start", "error", err)
-			}
-		},
 		Reconcile: func(ctx context.Context, engine deploy.Engine) error {
 			h.server = engine
-			return h.follow(ctx, log, hup)
+			ready := sync.OnceFunc(func() {
+				if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+					log.Error("the service manager was not told of the start", "error", err)
+				}
+			})
+			defer time.AfterFunc(readyTimeout, ready).Stop()
+			return h.follow(ctx, log, hup, ready)
 		},
 	}
 	global, err := h.settings.Effective(settings.Global)
@@ -84,8 +89,9 @@ func (h *Host) serve(ctx context.Context) error {
 }
 
 // follow reconciles whenever Docker says that containers have changed, at start-up, and on SIGHUP. Nobody else tells of a
-// container that crashed, was restarted, or has another address since Docker or the host was restarted.
-func (h *Host) follow(ctx context.Context, log *slog.Logger, hup <-chan os.Signal) error {
+// container that crashed, was restarted, or has another address since Docker or the host was restarted. It calls ready when the
+// ports are what they should be for the first time, or can't be.
+func (h *Host) follow(ctx context.Context, log *slog.Logger, hup <-chan os.Signal, ready func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	wake := make(chan struct{}, 1)
@@ -111,6 +117,7 @@ func (h *Host) follow(ctx context.Context, log *slog.Logger, hup <-chan os.Signa
 	retry := firstRetry
 	for {
 		pause, err := d.heal(ctx)
+		ready()
 		if err != nil {
 			pause, retry = retry, min(2*retry, lastRetry)
 		} else {

@@ -230,25 +230,29 @@ func (h *Host) stopDaemon(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// end ends a process that is no child of this one.
+// end ends a process that is no child of this one. One that has gone already is fine.
 func end(ctx context.Context, pid int) error {
-	process, err := os.FindProcess(pid)
+	process, err := dokku.FindProcess(pid)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	defer func() { _ = process.Release() }()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("end the daemon's process %d: %w", pid, err)
+		}
 		for deadline := time.Now().Add(endTimeout); time.Now().Before(deadline); {
-			err := process.Signal(sig)
-			if errors.Is(err, os.ErrProcessDone) {
+			if !process.Alive() {
 				return nil
 			}
-			if err != nil || !sleep(ctx, endPoll) {
-				return errors.Join(err, ctx.Err())
+			if !sleep(ctx, endPoll) {
+				return ctx.Err()
 			}
 		}
 	}
-	return fmt.Errorf("process %d of the daemon does not end", pid)
+	return fmt.Errorf("the daemon's process %d does not end", pid)
 }
 
 // endPoll is the pause between two looks at a process that is to end.

@@ -24,11 +24,17 @@ func (e Env) Deploy() (Process, error) {
 	if e.PID == 0 {
 		return Process{}, nil
 	}
-	stat, err := processStat(e.PID)
+	p, err := FindProcess(e.PID)
 	if err != nil {
 		return Process{}, fmt.Errorf("can't find the process %d of this deploy (DOKKU_PID): %w", e.PID, err)
 	}
-	return Process{PID: e.PID, Start: stat.Starttime}, nil
+	return p, nil
+}
+
+// FindProcess returns the process that has the id now.
+func FindProcess(pid int) (Process, error) {
+	stat, err := processStat(pid)
+	return Process{PID: pid, Start: stat.Starttime}, err
 }
 
 // Alive tells whether the process still runs. One that can't be asked about counts as alive, since more is lost by taking a

@@ -39,6 +39,12 @@ type machine struct {
 // stopSignal tells it to shut down.
 func boot(t *testing.T, init, stopSignal string, env ...string) *machine {
 	t.Helper()
+	return bootWith(t, nil, init, stopSignal, env...)
+}
+
+// bootWith is boot with more arguments of `docker run`.
+func bootWith(t *testing.T, more []string, init, stopSignal string, env ...string) *machine {
+	t.Helper()
 	need.Root(t)
 	need.Docker(t)
 	need.Program(t, "docker", "docker.io or docker-cli")
@@ -50,8 +56,9 @@ func boot(t *testing.T, init, stopSignal string, env ...string) *machine {
 		"--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined",
 		// The host's cgroups, and so the host's names for them: systemd must find its own.
 		"--cgroupns", "host", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup",
-		"--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp", "--stop-signal", stopSignal, image,
+		"--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp", "--stop-signal", stopSignal,
 	}
+	args = append(append(args, more...), image)
 	id := strings.TrimSpace(output(t, exec.Command("docker", append(args, strings.Fields(init)...)...)))
 	t.Cleanup(func() { output(t, exec.Command("docker", "rm", "--force", "--volumes", id)) })
 
@@ -126,7 +133,7 @@ func (m *machine) must(script string) string {
 }
 
 func (m *machine) journal() string {
-	out, err := m.sh("journalctl --no-pager --lines 40 --unit " + unit)
+	out, err := m.sh("journalctl --no-pager --lines 40 --unit " + unit + " --unit " + daemon)
 	if err != nil {
 		return ""
 	}

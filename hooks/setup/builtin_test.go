@@ -1,0 +1,244 @@
+package setup_test
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"dokku-expose/internal/dockertest"
+	"dokku-expose/internal/load"
+)
+
+// hostDocker is this host's Docker, in a machine at another place: its own /run is empty when it starts.
+const hostDocker = "/var/host-docker.sock"
+
+// served is a machine on which the built-in engine is to serve a container of this host's Docker at a privileged port.
+type served struct {
+	*machine
+	app    string
+	before []string
+}
+
+const servedPort = 25
+
+// bootServed starts a machine with everything but the plugin's installation.
+func bootServed(t *testing.T, init, stopSignal string, env ...string) *served {
+	t.Helper()
+	volume := []string{"--volume", "/var/run/docker.sock:" + hostDocker}
+	m := &served{machine: bootWith(t, volume, init, stopSignal, append(env, "DOCKER_HOST=unix://"+hostDocker)...)}
+	m.must("chgrp docker " + hostDocker + " && chmod g+rw " + hostDocker)
+	m.env = append(m.env, "DOKKU_PID=1")
+	m.app = "mail-" + strings.ToLower(rand.Text()[:8])
+	image := dockertest.Image(t, fstest.MapFS{"testapp": {Data: dockertest.Program(t, "dokku-expose/internal/testapp"), Mode: 0o755}}, `CMD ["/testapp"]`)
+	container := dockertest.Run(t, image, dockertest.Options{Labels: dockertest.Labels(m.app, "web", 1), Env: []string{"PORTS=5025", "VERSION=v1"}})
+	m.must("mkdir /home/dokku/" + m.app + " && echo " + container + " >/home/dokku/" + m.app + "/CONTAINER.web.1 && chown -R dokku:dokku /home/dokku/" + m.app)
+	m.before = m.listing()
+	m.must(`mkdir -p /var/lib/dokku/config/expose
+		echo 'engine = "builtin"' >/var/lib/dokku/config/expose/global.toml
+		chown -R dokku:dokku /var/lib/dokku/config/expose`)
+	return m
+}
+
+// open gives the app its port.
+func (m *served) open() {
+	m.t.Helper()
+	m.must(fmt.Sprintf("runuser -u dokku -- %s/subcommands/add expose:add %s %d:5025", installedTree, m.app, servedPort))
+}
+
+// worker is the process that serves, a child of main.
+func (m *served) worker(main string) string {
+	m.t.Helper()
+	return m.must("cat /proc/" + main + "/task/*/children")
+}
+
+func (m *served) dial() error {
+	conn, err := net.Dial("tcp", net.JoinHostPort(m.ip, strconv.Itoa(servedPort)))
+	if err == nil {
+		err = conn.Close()
+	}
+	return err
+}
+
+func (m *served) load() *load.Load {
+	m.t.Helper()
+	addr := netip.AddrPortFrom(netip.MustParseAddr(m.ip), servedPort)
+	l, err := load.Start(m.t.Context(), load.Config{Addr: addr, Openers: 4, Holders: 10, Pause: time.Millisecond})
+	if err != nil {
+		m.t.Fatalf("%v\n%s", err, m.journal())
+	}
+	m.t.Cleanup(func() { l.Stop() })
+	return l
+}
+
+// seen waits until clients have had answers to connections from now on.
+func (m *served) seen(l *load.Load) {
+	m.t.Helper()
+	if err := l.Await(m.t.Context(), 20); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// judge ends the clients, who may have seen nothing wrong.
+func (m *served) judge(l *load.Load) {
+	m.t.Helper()
+	if r := l.Stop(); r.Failed() > 0 || r.Held.Broken > 0 {
+		var text strings.Builder
+		_ = r.Print(&text) // into memory
+		m.t.Errorf("%s\n%s\n%s", r.Summary(), &text, m.journal())
+	}
+}
+
+// TestSystemdWithTheBuiltInEngine goes through what can happen to the daemon when it is what serves.
+func TestSystemdWithTheBuiltInEngine(t *testing.T) {
+	m := bootServed(t, "/sbin/init", "SIGRTMIN+3")
+	m.await("systemd", "systemctl is-system-running --wait")
+	mainPID := func() string { return m.must("systemctl show --property MainPID --value " + daemon) }
+	worker := func() string { return m.worker(mainPID()) }
+
+	m.step(t, "an installation starts it", func(t *testing.T) {
+		if said := m.trigger("install"); !strings.Contains(said, "Started "+daemon) {
+			t.Errorf("install says:\n%s", said)
+		}
+		m.open()
+		m.judge(m.load())
+	})
+	m.step(t, "it runs with one capability", func(t *testing.T) {
+		for _, pid := range []string{mainPID(), worker()} {
+			status := strings.Fields(m.must("grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs):' /proc/" + pid + "/status"))
+			uid := m.must("id -u dokku")
+			// 0x400 is CAP_NET_BIND_SERVICE.
+			want := strings.Fields("Uid: " + uid + " " + uid + " " + uid + " " + uid + " CapEff: 0000000000000400 CapBnd: 0000000000000400 NoNewPrivs: 1")
+			if !slices.Equal(status, want) {
+				t.Errorf("process %s has %q, want %q", pid, status, want)
+			}
+		}
+		if got := m.must("stat --format '%U:%G %a' /run/dokku-expose-daemon/control.sock"); got != "dokku:dokku 660" {
+			t.Errorf("the control socket is %s", got)
+		}
+		if _, err := m.sh("runuser -u nobody -- test -e /run/dokku-expose-daemon/control.sock"); err == nil {
+			t.Error("anybody reaches the control socket")
+		}
+	})
+	m.step(t, "twenty restarts lose no connection", func(t *testing.T) {
+		l := m.load()
+		for range 20 {
+			m.must("systemctl restart " + daemon)
+			m.seen(l)
+		}
+		m.judge(l)
+	})
+	m.step(t, "an update loses no connection", func(t *testing.T) {
+		l, pid := m.load(), worker()
+		m.must("echo >>" + installedTree + "/bin/dokku-expose-linux-" + runtime.GOARCH)
+		if said := m.trigger("update"); !strings.Contains(said, "Restarted "+daemon) {
+			t.Errorf("update says:\n%s", said)
+		}
+		m.seen(l)
+		if now := worker(); now == pid {
+			t.Error("the worker is the one before the update")
+		}
+		m.judge(l)
+	})
+	m.step(t, "a reload loses no connection", func(t *testing.T) {
+		l, pid := m.load(), worker()
+		m.must("systemctl reload " + daemon)
+		m.seen(l)
+		if now := worker(); now != pid {
+			t.Errorf("the worker was %s and is %s", pid, now)
+		}
+		m.judge(l)
+	})
+	m.step(t, "its main process is killed, and no connection is lost", func(t *testing.T) {
+		l, pid := m.load(), mainPID()
+		m.must("kill -KILL " + pid)
+		m.await("another main process", `pid=$(systemctl show --property MainPID --value `+daemon+`); [ "$pid" != 0 ] && [ "$pid" != `+pid+` ] && systemctl is-active `+daemon)
+		m.seen(l)
+		m.judge(l)
+	})
+	m.step(t, "its worker is killed, and the port is back", func(t *testing.T) {
+		l, pid := m.load(), worker()
+		m.must("kill -KILL " + pid)
+		m.seen(l) // only what was connected is lost, and who came in between
+		l.Stop()
+		if now := worker(); now == pid {
+			t.Error("the worker is the one that was killed")
+		}
+		m.judge(m.load())
+	})
+	m.step(t, "the port is back after a reboot", func(t *testing.T) {
+		output(t, exec.Command("docker", "restart", "--time", "30", m.id))
+		m.findAddress()
+		m.await("systemd", "systemctl is-system-running --wait")
+		m.awaitFunc("the port", m.dial)
+		m.judge(m.load())
+	})
+	m.step(t, "a stop closes the port", func(t *testing.T) {
+		m.must("systemctl stop " + daemon)
+		m.awaitFunc("the port's end", func() error {
+			if err := m.dial(); !errors.Is(err, syscall.ECONNREFUSED) {
+				return fmt.Errorf("connecting gives %w", err)
+			}
+			return nil
+		})
+		m.must("systemctl start " + daemon)
+		m.judge(m.load())
+	})
+	m.step(t, "a removal ends it and leaves nothing", func(t *testing.T) {
+		l := m.load()
+		m.trigger("uninstall", "expose")
+		l.Stop()
+		compareListings(t, m.before, m.listing())
+		if left, err := m.sh("ls -d /run/*[d]okku-expose* || grep -l [d]okku-expose /proc/[0-9]*/cmdline"); err == nil {
+			t.Errorf("left behind:\n%s", left)
+		}
+	})
+}
+
+// TestRunitWithTheBuiltInEngine does the same with runit, which watches one process.
+func TestRunitWithTheBuiltInEngine(t *testing.T) {
+	const service = "/etc/runit/runsvdir/default/" + daemon
+	m := bootServed(t, "sleep infinity", "SIGKILL", "DOKKU_INIT_SYSTEM=sv")
+	mainPID := func() string { return m.must("cat " + service + "/supervise/pid") }
+	running := "sv status " + service + " | grep '^run:' && test -S /run/dokku-expose-daemon/control.sock"
+
+	m.step(t, "an installation leaves the start to runit", func(t *testing.T) {
+		m.trigger("install")
+		output(t, exec.Command("docker", "exec", "--detach", m.id, "runsvdir", "-P", "/etc/service"))
+		m.await("the daemon", running)
+		m.open()
+		m.judge(m.load())
+	})
+	m.step(t, "restarts lose no connection", func(t *testing.T) {
+		l := m.load()
+		for range 5 {
+			m.must("sv restart " + service)
+			m.seen(l)
+		}
+		m.judge(l)
+	})
+	m.step(t, "its worker is killed, and the port is back", func(t *testing.T) {
+		l := m.load()
+		m.must("kill -KILL " + m.worker(mainPID()))
+		m.seen(l) // only what was connected is lost, and who came in between
+		l.Stop()
+		m.judge(m.load())
+	})
+	m.step(t, "a removal ends it and leaves nothing", func(t *testing.T) {
+		m.trigger("uninstall", "expose")
+		if err := m.dial(); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("connecting gives %v", err)
+		}
+		compareListings(t, m.before, m.listing())
+	})
+}
