@@ -10,6 +10,7 @@ GO ?= go
 # Git refuses to tell root about somebody else's checkout.
 export GOFLAGS += -buildvcs=false
 FUZZTIME ?= 30s
+ENGINE ?= builtin
 
 .PHONY: help build test demo lint fuzz release clean
 
@@ -27,9 +28,9 @@ test: ## all tests with the race detector; as root it installs and starts what t
 	command -v "$${cc%% *}" >/dev/null || { race=; echo "No C compiler is installed, so the race detector is off"; }; \
 	CGO_ENABLED=$${race:+1} $(GO) test $$race -timeout 15m -json ./... | $(GO) run ./internal/testsummary
 
-demo: ## deploys under load and shows what clients see; as root it installs and starts what is missing
-	scripts/setup-machine demo
-	$(GO) run ./cmd/demo
+demo: ## deploys under load and shows what clients see; ENGINE=haproxy shows it with HAProxy
+	if [[ $(ENGINE) == haproxy ]]; then scripts/setup-machine demo; fi
+	$(GO) run ./cmd/demo -engine $(ENGINE)
 
 lint: ## golangci-lint (with the import rules) and shellcheck, where they are installed
 	@if command -v golangci-lint >/dev/null; then golangci-lint run ./...; \

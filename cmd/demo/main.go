@@ -1,14 +1,14 @@
 // Command demo shows what dokku-expose is for: an app with a public TCP port is deployed again and again while clients use
 // that port, and a table tells what they saw.
 //
-// All of it is real: the plugin's program, an HAProxy of its own, containers, connections. Only Dokku is not, whose part
-// package internal/rig plays in a temporary folder. Nothing of it is left when the demo ends. The exit status is 0 when no
-// connection failed and none was broken.
+// What it shows is real. Where Docker answers these are the plugin's program and services, and containers; only Dokku is not
+// there, whose part package internal/rig plays in a temporary folder. Without Docker the two versions of the app are processes,
+// and the plugin's model and its built-in engine serve them. Nothing of it is left when the demo ends. The exit status is 0 when
+// no connection failed and none was broken.
 package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -16,17 +16,11 @@ import (
 	"io"
 	"net/netip"
 	"os"
-	"os/exec"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
-	"github.com/docker/docker/client"
-
-	"dokku-expose/hooks"
 	"dokku-expose/internal/load"
-	"dokku-expose/internal/rig"
 )
 
 const (
@@ -52,11 +46,16 @@ func main() {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(stderr)
+	engine := flags.String("engine", builtin, "what serves the port: builtin or haproxy")
 	keep := flags.Bool("keep", false, "keep everything running at the end, for a look at the statistics page, until Enter or Ctrl-C")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
-	d := &demo{out: stdout}
+	if *engine != builtin && *engine != haproxy {
+		fmt.Fprintf(stderr, "-engine is %q: it must be %s or %s\n", *engine, builtin, haproxy)
+		return 2
+	}
+	d := &demo{out: stdout, engine: *engine}
 	if *keep {
 		d.keep = stdin
 	}
@@ -84,26 +83,47 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return 0
 }
 
+// The engines.
+const (
+	builtin = "builtin"
+	haproxy = "haproxy"
+)
+
+// stage is where the app is deployed.
+type stage interface {
+	// port is the public port.
+	port() uint16
+	// push deploys a version of the app. It calls switched when new connections go to that version only, and before an old
+	// container gets SIGTERM stopping with its id.
+	push(ctx context.Context, version string, switched func(), stopping func(container string)) error
+	// show prints what an operator sees of the public port.
+	show(ctx context.Context) error
+	// close ends all that runs.
+	close() error
+}
+
 type demo struct {
-	out  io.Writer
-	keep io.Reader // nil: end at once
+	out    io.Writer
+	engine string
+	keep   io.Reader // nil: end at once
 
 	// What there is up to now; close ends it.
-	dir  string
-	host *rig.Host
-	load *load.Load
+	dir   string
+	stage stage
+	load  *load.Load
 
-	remote  *prefixer // what the host prints
-	port    uint16
 	version string // pushed last
 }
 
 // play is the whole demo. Close is needed whatever comes of it.
 func (d *demo) play(ctx context.Context) error {
-	if err := needs(ctx); err != nil {
-		return err
+	docker := dockerAnswers(ctx)
+	if d.engine == haproxy {
+		if err := needs(docker); err != nil {
+			return err
+		}
 	}
-	if err := d.setUp(ctx); err != nil {
+	if err := d.setUp(ctx, docker == nil); err != nil {
 		return err
 	}
 	if err := d.deploys(ctx); err != nil {
@@ -113,10 +133,8 @@ func (d *demo) play(ctx context.Context) error {
 	if err := d.load.Report().Print(d.out); err != nil {
 		return err
 	}
-	for _, verb := range []string{"list", "stats"} {
-		if err := d.dokku(verb); err != nil {
-			return err
-		}
+	if err := d.stage.show(ctx); err != nil {
+		return err
 	}
 	if d.keep != nil {
 		return d.wait(ctx)
@@ -124,31 +142,17 @@ func (d *demo) play(ctx context.Context) error {
 	return nil
 }
 
-// setUp builds what is to be shown and starts a host.
-func (d *demo) setUp(ctx context.Context) (err error) {
+// setUp builds what is to be shown and starts it.
+func (d *demo) setUp(ctx context.Context, docker bool) (err error) {
 	d.step("Building the plugin and an app to deploy")
 	if d.dir, err = os.MkdirTemp("", "dokku-expose-demo-"); err != nil {
 		return err
 	}
-	plugin, err := rig.BuildPlugin(ctx, d.dir)
-	if err != nil {
-		return err
+	if docker {
+		d.stage, err = newContainers(ctx, d)
+	} else {
+		d.stage, err = newProcesses(ctx, d)
 	}
-	server, err := rig.BuildApp(ctx, d.dir)
-	if err != nil {
-		return err
-	}
-	d.step("Starting a Dokku host in a temporary folder, with an HAProxy for dokku-expose")
-	d.remote = &prefixer{w: d.out}
-	d.host, err = rig.New(ctx, rig.Options{
-		Binary: plugin, App: server, Triggers: hooks.Triggers(), Subcommands: hooks.Subcommands(), HAProxy: true, Out: d.remote,
-		After:    d.afterTrigger,
-		Stopping: d.stopping,
-	})
-	if err != nil {
-		return err
-	}
-	d.port, err = d.host.FreePort()
 	return err
 }
 
@@ -161,46 +165,21 @@ func (d *demo) close() (report load.Report, err error) {
 	if d.load != nil {
 		report = d.load.Stop()
 	}
-	if d.host != nil {
-		err = d.host.Close()
+	if d.stage != nil {
+		err = d.stage.close()
 	}
 	return report, errors.Join(err, os.RemoveAll(d.dir))
 }
 
-// needs says in one go what the machine lacks.
-func needs(ctx context.Context) error {
-	var errs []error
-	if _, err := exec.LookPath("haproxy"); err != nil {
-		if _, err := os.Stat("/usr/sbin/haproxy"); err != nil {
-			errs = append(errs, errors.New("HAProxy is missing; Debian and Ubuntu: apt-get install haproxy"))
-		}
-	}
-	if _, err := exec.LookPath("docker"); err != nil {
-		errs = append(errs, errors.New("the docker program is missing; Debian and Ubuntu: apt-get install docker.io"))
-	}
-	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
-	if err == nil {
-		defer docker.Close()
-		_, err = docker.Ping(ctx)
-	}
-	if err != nil {
-		errs = append(errs, fmt.Errorf("docker does not answer, or not to this user: %w; start its service, or dockerd", err))
-	}
-	if len(errs) > 0 {
-		return fmt.Errorf("this machine lacks something (as root, `make demo` installs and starts it):\n%w", errors.Join(errs...))
-	}
-	return nil
-}
-
 // deploys pushes three versions; from the first one on, clients watch.
 func (d *demo) deploys(ctx context.Context) error {
-	if err := d.push("v1"); err != nil {
+	if err := d.push(ctx, "v1"); err != nil {
 		return err
 	}
-	d.step("%d clients connect to port %d without a pause, %d hold a connection", openers, d.port, holders)
+	d.step("%d clients connect to port %d without a pause, %d hold a connection", openers, d.stage.port(), holders)
 	var err error
 	d.load, err = load.Start(ctx, load.Config{
-		Addr:    netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), d.port),
+		Addr:    netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), d.stage.port()),
 		Openers: openers, Holders: holders,
 	})
 	if err != nil {
@@ -213,7 +192,7 @@ func (d *demo) deploys(ctx context.Context) error {
 	}
 	for _, version := range []string{"v2", "v3"} {
 		d.load.Phase("git push of " + version)
-		if err := d.push(version); err != nil {
+		if err := d.push(ctx, version); err != nil {
 			return err
 		}
 		if err := d.await(ctx); err != nil {
@@ -226,30 +205,26 @@ func (d *demo) deploys(ctx context.Context) error {
 }
 
 // push is a git push of a version of the app.
-func (d *demo) push(version string) error {
+func (d *demo) push(ctx context.Context, version string) error {
 	d.step("Deploying %s of the app %s", version, app)
-	ports := fmt.Sprintf("%d:%d\n", d.port, private)
-	fmt.Fprintf(d.out, "$ cat PORTS\n%s$ git push dokku main\n", ports)
-	d.version, d.remote.prefix = version, "remote: "
-	return d.host.Push(app, rig.Source{
-		Version: version,
-		Listen:  []uint16{private},
-		Files:   map[string]string{"PORTS": ports},
-		Env:     map[string]string{"LINGER": linger.String()},
-	})
+	fmt.Fprintf(d.out, "$ cat PORTS\n%s$ git push dokku main\n", d.ports())
+	d.version = version
+	return d.stage.push(ctx, version, d.switched, d.stopping)
 }
 
-// afterTrigger marks the moment from which on a version is the only one: when post-deploy has returned.
-func (d *demo) afterTrigger(c rig.Call, result rig.Result) {
-	if c.Name != "post-deploy" || result.Code != 0 || d.load == nil {
-		return
+// ports is the app's PORTS file.
+func (d *demo) ports() string { return fmt.Sprintf("%d:%d\n", d.stage.port(), private) }
+
+// switched marks the moment from which on a version is the only one: when post-deploy has returned.
+func (d *demo) switched() {
+	if d.load != nil {
+		d.load.Mark(d.version)
+		d.load.Phase(d.version + " serves")
 	}
-	d.load.Mark(d.version)
-	d.load.Phase(d.version + " serves")
 }
 
 // stopping tells the clients' side which container is about to get SIGTERM, and for how long it stays all the same.
-func (d *demo) stopping(_, container string) {
+func (d *demo) stopping(container string) {
 	if d.load != nil {
 		d.load.Retired(container, linger)
 	}
@@ -278,17 +253,6 @@ func (d *demo) awaitHeld(ctx context.Context) error {
 	}
 }
 
-// dokku runs a subcommand of the plugin.
-func (d *demo) dokku(verb string) error {
-	d.step("dokku expose:%s", verb)
-	d.remote.prefix = ""
-	result, err := d.host.Command(verb)
-	if err == nil && result.Code != 0 {
-		err = fmt.Errorf("dokku expose:%s: exit status %d", verb, result.Code)
-	}
-	return err
-}
-
 // wait returns when somebody presses Enter.
 func (d *demo) wait(ctx context.Context) error {
 	d.step("Everything runs on, the clients too, until you press Enter or Ctrl-C")
@@ -311,25 +275,3 @@ func (d *demo) wait(ctx context.Context) error {
 
 // step prints what comes next.
 func (d *demo) step(format string, args ...any) { fmt.Fprintf(d.out, "\n==> "+format+"\n", args...) }
-
-// prefixer puts a prefix before each line, as git does with what a remote says. It is used by one goroutine at a time.
-type prefixer struct {
-	w      io.Writer
-	prefix string
-	part   []byte // of a line
-}
-
-func (p *prefixer) Write(b []byte) (int, error) {
-	p.part = append(p.part, b...)
-	for {
-		line, rest, found := bytes.Cut(p.part, []byte("\n"))
-		if !found {
-			return len(b), nil
-		}
-		text := strings.TrimRight(p.prefix+string(line), " ")
-		p.part = rest
-		if _, err := fmt.Fprintln(p.w, text); err != nil {
-			return 0, err
-		}
-	}
-}

@@ -12,7 +12,7 @@ func TestSaysAtOnceWhatTheMachineLacks(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	t.Setenv("DOCKER_HOST", "unix://"+t.TempDir()+"/docker.sock")
 	var stdout, stderr bytes.Buffer
-	if code := run(t.Context(), nil, nil, &stdout, &stderr); code != 1 {
+	if code := run(t.Context(), []string{"-engine", "haproxy"}, nil, &stdout, &stderr); code != 1 {
 		t.Errorf("exit status %d, want 1", code)
 	}
 	for _, want := range []string{"make demo", "apt-get install docker.io", "docker does not answer", "docker.sock"} {
@@ -38,6 +38,26 @@ func TestUnknownFlag(t *testing.T) {
 	var stderr bytes.Buffer
 	if code := run(t.Context(), []string{"--forever"}, nil, io.Discard, &stderr); code != 2 || !strings.Contains(stderr.String(), "-keep") {
 		t.Errorf("exit status %d, message %q; want 2 and the flags", code, &stderr)
+	}
+}
+
+func TestUnknownEngine(t *testing.T) {
+	var stderr bytes.Buffer
+	if code := run(t.Context(), []string{"-engine", "nginx"}, nil, io.Discard, &stderr); code != 2 || !strings.Contains(stderr.String(), "builtin or haproxy") {
+		t.Errorf("exit status %d, message %q; want 2 and the engines", code, &stderr)
+	}
+}
+
+// Where there is no Docker, versions of the app are processes.
+func TestNeedsNothingButGo(t *testing.T) {
+	t.Setenv("DOCKER_HOST", "unix://"+t.TempDir()+"/docker.sock")
+	var stdout, stderr bytes.Buffer
+	if code := run(t.Context(), nil, nil, &stdout, &stderr); code != 0 {
+		t.Errorf("exit status %d, want 0\n%s%s", code, &stdout, &stderr)
+	}
+	lines := strings.Split(strings.TrimSpace(stdout.String()), "\n")
+	if last := lines[len(lines)-1]; !strings.HasSuffix(last, " connections tried, 0 failed, 50 held open, 0 broken") {
+		t.Errorf("the last line is %q", last)
 	}
 }
 
