@@ -15,6 +15,9 @@ const (
 	// dialTimeout bounds one connection attempt. A container's address is on this host: its kernel answers at once, or it is
 	// not there.
 	dialTimeout = 250 * time.Millisecond
+	// soon bounds all attempts of acceptSoon. An address that is nobody's any more does not answer at all, and is to be known for
+	// one before it can be somebody else's.
+	soon = 150 * time.Millisecond
 	// dialsAtOnce bounds the attempts in flight, far below the usual limit of 1,024 open files.
 	dialsAtOnce = 128
 )
@@ -70,4 +73,11 @@ func AcceptAll(ctx context.Context, addrs []netip.AddrPort, stay time.Duration) 
 	}
 	wg.Wait()
 	return failed
+}
+
+// acceptSoon is AcceptAll for servers that have accepted before.
+func acceptSoon(ctx context.Context, addrs []netip.AddrPort) map[netip.AddrPort]error {
+	ctx, cancel := context.WithTimeout(ctx, soon)
+	defer cancel()
+	return AcceptAll(ctx, addrs, 0)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 )
 
@@ -19,6 +21,8 @@ type Outcome struct {
 	Table    Table
 	Applied  Applied
 	Problems []*Problem
+	// Containers are what Docker told of, nil when nothing had to be asked.
+	Containers []Container
 }
 
 // Of returns the routes and the problems of one app.
@@ -49,7 +53,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 	if err != nil {
 		return Outcome{}, errors.Join(err, r.listen(ctx, t))
 	}
-	outcome := Outcome{}
+	outcome := Outcome{Containers: t.containers}
 	if len(t.serving) > 0 {
 		// What is gone goes first. Its errors come again below, where they are reported.
 		outcome.Applied, _ = r.Engine.Apply(ctx, Confirmed(t.apps, t.containers, t.serving))
@@ -85,6 +89,44 @@ func (r *Reconciler) listen(ctx context.Context, t truth) error {
 	}
 	_, err := r.Engine.Apply(ctx, Unserved(t.apps))
 	return err
+}
+
+// Withdraw takes servers out of service that do not accept connections any more, while Docker can't be asked whose addresses
+// theirs are. known are the containers as they were told of last: a server that is none of them is taken out too. Where all
+// servers accept, nothing is changed.
+func (r *Reconciler) Withdraw(ctx context.Context, lock *Lock, known []Container) (Outcome, error) {
+	if !lock.held() {
+		return Outcome{}, errors.New("reconcile without the host-wide lock")
+	}
+	serving, err := r.Engine.Serving(ctx)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("engine %s: %w", r.Engine.Name(), err)
+	}
+	var addrs []netip.AddrPort
+	for _, service := range serving {
+		addrs = append(addrs, service.Servers...)
+	}
+	slices.SortFunc(addrs, netip.AddrPort.Compare)
+	// Twice, since one that is very busy may be slow to answer.
+	failed := acceptSoon(ctx, slices.Compact(addrs))
+	failed = acceptSoon(ctx, slices.Collect(maps.Keys(failed)))
+	if len(failed) == 0 || ctx.Err() != nil {
+		return Outcome{}, ctx.Err()
+	}
+	apps, err := r.Host.Apps(ctx)
+	if err != nil {
+		return Outcome{}, err
+	}
+	table := Confirmed(apps, known, serving)
+	for i := range table.Routes {
+		servers := &table.Routes[i].Servers
+		*servers = slices.DeleteFunc(*servers, func(s Server) bool { return failed[s.Addr] != nil })
+	}
+	applied, err := r.Engine.Apply(ctx, table)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("engine %s: %w", r.Engine.Name(), err)
+	}
+	return Outcome{Table: table, Applied: applied}, nil
 }
 
 // Plan is the table that Reconcile would apply, and what keeps it from being what was asked for.

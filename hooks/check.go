@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
 	"dokku-expose/deploy"
+	"dokku-expose/deploy/listeners"
 	"dokku-expose/hooks/dokku"
+	"dokku-expose/proxy"
 )
 
 // finding is something that is not as it should be.
@@ -110,6 +113,9 @@ func (h *Host) check(ctx context.Context) []finding {
 	for _, w := range wrong {
 		note("", "", w)
 	}
+	if engine.Name() != proxy.EngineName {
+		note("", "", h.checkDaemon(ctx))
+	}
 	table, problems, err := reconciler.Plan(ctx)
 	note("", "", err)
 	for _, p := range problems {
@@ -123,8 +129,58 @@ func (h *Host) check(ctx context.Context) []finding {
 		serving, err := engine.Serving(ctx)
 		note("", "", err)
 		h.checkServed(ctx, table, serving, note)
+		checkAccepting(ctx, table, serving, note)
+		h.checkListeners(table, serving, note)
 	}
 	return findings
+}
+
+// checkDaemon looks at the daemon where it is not the engine.
+func (h *Host) checkDaemon(ctx context.Context) error {
+	running, wrong, err := builtinEngine{client: h.daemonClient()}.Health(ctx)
+	if err == nil && !running {
+		return errors.New("the daemon of dokku-expose does not run, so ports do not follow containers that restart; start it: systemctl start dokku-expose (runit: sv start dokku-expose)")
+	}
+	return errors.Join(err, errors.Join(wrong...))
+}
+
+// checkAccepting asks the containers that are served; of the others the plan tells.
+func checkAccepting(ctx context.Context, table deploy.Table, serving map[deploy.Listen]deploy.Service, note func(app, public string, err error)) {
+	var addrs []netip.AddrPort
+	for _, service := range serving {
+		addrs = append(addrs, service.Servers...)
+	}
+	failed := deploy.AcceptAll(ctx, addrs, 0)
+	for _, r := range table.Routes {
+		for _, s := range r.Servers {
+			if err := failed[s.Addr]; err != nil {
+				note(r.App, r.Listen.String(), fmt.Errorf("%s (%.12s) does not accept connections: %w; see dokku logs %s", s.Dyno, s.Container, err, r.App))
+			}
+		}
+	}
+}
+
+// checkListeners looks for processes of other users that listen where the engine does: the kernel lets two share a port when both
+// want to, and one on a single address goes before one on all.
+func (h *Host) checkListeners(table deploy.Table, serving map[deploy.Listen]deploy.Service, note func(app, public string, err error)) {
+	sockets, err := listeners.List()
+	if err != nil {
+		note("", "", err)
+		return
+	}
+	for _, r := range table.Routes {
+		if _, ok := serving[r.Listen]; !ok {
+			continue
+		}
+		own := slices.IndexFunc(sockets, func(s listeners.Listener) bool { return s.Port == r.Listen.Port && s.Conflicts(r.Listen) })
+		for _, s := range sockets {
+			if own >= 0 && s.Conflicts(r.Listen) && s.UID != sockets[own].UID {
+				note(r.App, r.Listen.String(), fmt.Errorf("%s and %s both listen on it, so some connections go astray; stop the one that is not dokku-expose's (ss -ltnp 'sport = :%d' names them)",
+					listeners.Who(sockets[own]), listeners.Who(s), r.Listen.Port))
+				break
+			}
+		}
+	}
 }
 
 // checkClaims looks at what an app asks for.
@@ -132,6 +188,9 @@ func (h *Host) checkClaims(a *deploy.App, note func(app, public string, err erro
 	values, err := h.settings.Effective(a.Name)
 	if err != nil {
 		return // The app's Err says so.
+	}
+	if err := h.drainsInVain(a.Name, values); err != nil {
+		note(a.Name, "", err)
 	}
 	claims := a.Claims()
 	for _, refusal := range values.Policy.Check(a.Name, claims) {

@@ -53,6 +53,7 @@ func init() {
 		"sync":    syncCommand,
 		"check":   checkCommand,
 		"stats":   statsCommand,
+		"logs":    logsCommand,
 
 		"show-config": showConfigCommand,
 	}

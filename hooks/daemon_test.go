@@ -2,7 +2,11 @@ package hooks_test
 
 import (
 	"bytes"
+	"fmt"
+	"io"
+	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -19,9 +23,6 @@ func (h *host) daemonLog() string {
 	h.must(err)
 	return string(text)
 }
-
-// withDaemon has the daemon run beside HAProxy.
-func withDaemon(o *rig.Options) { o.Daemon = true }
 
 // watched waits until the daemon hears of changes.
 func (h *host) watched() {
@@ -53,7 +54,7 @@ func TestDaemonFollowsContainersThatMove(t *testing.T) {
 
 func testContainersThatMove(t *testing.T, engine func(*rig.Options)) {
 	t.Parallel()
-	h := start(t, engine, withDaemon)
+	h := start(t, engine)
 	mailPort, chatPort := h.port(), h.port()
 	h.push("mail", source("mail-1", lead(mailPort, private)))
 	h.push("chat", source("chat-1", lead(chatPort, private)))
@@ -85,7 +86,7 @@ func TestDaemonCutsOldConnectionsWhenTheirTimeIsOver(t *testing.T) {
 
 func testOldConnectionsAreCut(t *testing.T, engine func(*rig.Options)) {
 	t.Parallel()
-	h := start(t, engine, withDaemon)
+	h := start(t, engine)
 	port := h.port()
 	h.push("mail", source("v1", lead(port, private)))
 	h.expose(0, "set", "mail", "old-connections", "1s")
@@ -103,4 +104,162 @@ func testOldConnectionsAreCut(t *testing.T, engine func(*rig.Options)) {
 	if line, err := c2.lines.ReadString('\n'); err == nil || line != "" {
 		t.Errorf("an old connection says %q, want it to be cut", line)
 	}
+}
+
+// gate is a way to Docker that a test can close.
+type gate struct {
+	t    *testing.T
+	path string
+
+	mu       sync.Mutex
+	listener net.Listener
+	conns    []net.Conn
+}
+
+func newGate(t *testing.T) *gate {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "gate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gate{t: t, path: filepath.Join(dir, "docker.sock")}
+	t.Cleanup(func() {
+		g.close()
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	g.open()
+	return g
+}
+
+// through has the plugin use the gate.
+func (g *gate) through(o *rig.Options) { o.Env = append(o.Env, "DOCKER_HOST=unix://"+g.path) }
+
+func (g *gate) open() {
+	g.t.Helper()
+	listener, err := net.Listen("unix", g.path)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.listener = listener
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return // closed
+			}
+			go g.pass(conn)
+		}
+	}()
+}
+
+func (g *gate) pass(conn net.Conn) {
+	defer conn.Close()
+	docker, err := net.Dial("unix", "/var/run/docker.sock")
+	if err != nil {
+		return
+	}
+	defer docker.Close()
+	g.mu.Lock()
+	g.conns = append(g.conns, conn)
+	g.mu.Unlock()
+	go func() {
+		_, _ = io.Copy(docker, conn)
+		_ = docker.Close()
+	}()
+	_, _ = io.Copy(conn, docker)
+}
+
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_ = g.listener.Close()
+	for _, conn := range g.conns {
+		_ = conn.Close()
+	}
+	g.conns = nil
+}
+
+// While Docker can't be asked, what goes on accepting goes on serving, and a container that is gone is taken out of service: its
+// address is another app's in a moment.
+func TestDaemonWithoutDocker(t *testing.T) { forEachEngine(t, testWithoutDocker) }
+
+func testWithoutDocker(t *testing.T, engine func(*rig.Options)) {
+	t.Parallel()
+	g := newGate(t)
+	h := start(t, engine, g.through, settings("hold", patience.String()))
+	mailPort, chatPort, newsPort := h.port(), h.port(), h.port()
+	h.push("mail", source("mail-1", lead(mailPort, private)))
+	h.push("chat", source("chat-1", lead(chatPort, private)))
+	h.push("news", source("news-1", lead(newsPort, private)))
+	h.watched()
+	held, err := h.dial(newsPort)
+	h.must(err)
+	l := h.load(mailPort, 2, 0)
+	h.seen(l, 10)
+
+	g.close()
+	mail, chat := h.current("mail", "web.1"), h.current("chat", "web.1")
+	for _, id := range []string{mail, chat} {
+		h.must(h.Docker.ContainerKill(t.Context(), id, "KILL"))
+	}
+	for _, port := range []uint16{mailPort, chatPort} {
+		hold := fmt.Sprintf("msg=hold by=daemon app=%s public=%d", map[uint16]string{mailPort: "mail", chatPort: "chat"}[port], port)
+		await(t, hold, func() bool { return strings.Contains(h.daemonLog(), hold) })
+	}
+	for _, id := range []string{chat, mail} {
+		h.must(h.Docker.ContainerStart(t.Context(), id, container.StartOptions{}))
+	}
+	h.answers(newsPort, "news-1")
+	h.must(held.echo())
+
+	g.open()
+	h.answers(mailPort, "mail-1")
+	h.answers(chatPort, "chat-1")
+	h.seen(l, 10)
+	for _, v := range l.Stop().Versions {
+		if !strings.HasPrefix(v.Name, "mail") {
+			t.Errorf("%d connections to mail were answered by %s", v.Answers, v.Name)
+		}
+	}
+}
+
+func TestLogsTellWhatHappened(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	public := h.port()
+	h.push("mail", source("v1", lead(public, private)))
+	h.push("chat", source("v1", lead(h.port(), private)))
+	h.refused("pre-build", "thief", source("v1", lead(public, private)))
+	id := h.current("mail", "web.1")
+	h.must(h.Docker.ContainerKill(t.Context(), id, "KILL"))
+	await(t, "mail is held", func() bool { return strings.Contains(h.expose(0, "logs", "mail").Stdout, "msg=hold by=daemon") })
+	h.must(h.Docker.ContainerStart(t.Context(), id, container.StartOptions{}))
+	h.answers(public, "v1")
+
+	all := h.expose(0, "logs").Stdout
+	h.wants(all, "msg=switch by=scheduler-post-deploy-process app=mail", "app=chat", "msg=reload",
+		"msg=refuse by=pre-build app=thief", "belongs to the app mail", "msg=heal by=daemon app=mail")
+	if mail := h.expose(0, "logs", "mail").Stdout; strings.Contains(mail, "app=chat") || strings.Contains(mail, "app=thief") {
+		t.Errorf("the log of mail has lines of others:\n%s", mail)
+	}
+	if last := h.expose(0, "logs", "mail", "--num", "1").Stdout; strings.Count(last, "\n") != 1 || !strings.Contains(last, "msg=heal") {
+		t.Errorf("the last line is %q", last)
+	}
+	h.expose(20, "logs", "nobody")
+	h.wants(h.expose(1, "logs", "--num", "-1").Stderr, "--num", "usage")
+}
+
+func TestDrainWaitInVain(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	h.push("mail", source("v1", lead(h.port(), private)))
+	const remedy = "dokku checks:set mail wait-to-retire 600"
+	h.wants(h.expose(0, "set", "mail", "drain-wait", "10m").Stderr, remedy)
+	h.wants(h.expose(1, "check").Stderr, remedy)
+	h.must(h.SetWaitToRetire("mail", 600))
+	h.expose(0, "check")
 }

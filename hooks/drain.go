@@ -3,7 +3,9 @@ package hooks
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/prometheus/procfs"
 
 	"dokku-expose/deploy"
+	"dokku-expose/hooks/settings"
 )
 
 const (
@@ -66,6 +69,16 @@ func (h *Host) leave(ctx context.Context, app string, old []deploy.Place) error 
 			return nil
 		}
 	}
+}
+
+// drainsInVain tells that an app's drain-wait is longer than Dokku leaves its old containers running.
+func (h *Host) drainsInVain(app string, values settings.Values) error {
+	retire, err := h.env.WaitToRetire(app)
+	if err != nil || values.DrainWait <= retire {
+		return err
+	}
+	return fmt.Errorf("drain-wait is %s, but Dokku stops old containers %s after their successors are up (wait-to-retire), and their connections with them; allow them longer: dokku checks:set %s wait-to-retire %.0f",
+		values.DrainWait, retire, app, math.Ceil(values.DrainWait.Seconds()))
 }
 
 // upstreams are the addresses at which the places' containers serve public ports.

@@ -69,15 +69,30 @@ func (e builtinEngine) Refuses(l deploy.Listen) error {
 	return nil
 }
 
+// restartDaemon is what an operator types to have a new daemon take over.
+const restartDaemon = "systemctl restart dokku-expose (runit: sv restart dokku-expose)"
+
+// fewConnections are so few that a limit must have been left as it was by mistake.
+const fewConnections = 1000
+
 // daemonStopped says that there is no daemon, and what to do.
 var daemonStopped = errors.New("the daemon of dokku-expose does not run, so no port is served; start it: systemctl start dokku-expose (runit: sv start dokku-expose), and see why it ended: journalctl -u dokku-expose")
 
 func (e builtinEngine) Health(ctx context.Context) (running bool, wrong []error, err error) {
-	_, err = e.client.Status(ctx)
+	status, err := e.client.Status(ctx)
 	if errors.Is(err, deploy.ErrNotRunning) {
 		return false, []error{daemonStopped}, nil
 	}
-	return err == nil, nil, err
+	if err != nil {
+		return false, nil, err
+	}
+	if status.Version != version() {
+		wrong = append(wrong, fmt.Errorf("the daemon that runs is version %s, not %s; let the new one take over, no connection ends: %s", status.Version, version(), restartDaemon))
+	}
+	if status.MaxConnections < fewConnections {
+		wrong = append(wrong, fmt.Errorf("the daemon can have %d connections at a time; let its service have more open files (LimitNOFILE), then: %s", status.MaxConnections, restartDaemon))
+	}
+	return true, wrong, nil
 }
 
 func (e builtinEngine) Page(context.Context) (netip.AddrPort, error) { return netip.AddrPort{}, nil }
@@ -118,7 +133,7 @@ func (h *Host) builtin() (builtinEngine, error) {
 func (h *Host) daemonClient() *proxy.Client {
 	return proxy.NewClient(h.control, proxy.Commands{
 		Start:   "systemctl start dokku-expose (runit: sv start dokku-expose)",
-		Restart: "systemctl restart dokku-expose (runit: sv restart dokku-expose)",
+		Restart: restartDaemon,
 	})
 }
 
@@ -254,6 +269,7 @@ func (h *Host) move(ctx context.Context, lock *deploy.Lock, set func() error) er
 		_, again := h.reconcile(ctx, lock)
 		return errors.Join(err, again, fmt.Errorf("the engine is still %s", from))
 	}
+	h.log.Info("engine", "from", from, "to", to)
 	h.out.Step("%d public ports are served by the engine %s now", len(outcome.Table.Routes), to)
 	most := ""
 	if from == settings.HAProxy {

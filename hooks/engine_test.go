@@ -12,7 +12,7 @@ import (
 // An operator moves all ports from one engine to the other and back. Who is connected stays so.
 func TestMoveFromOneEngineToTheOther(t *testing.T) {
 	t.Parallel()
-	h := start(t, withDaemon)
+	h := start(t)
 	first, second := h.port(), h.port()
 	h.push("mail", source("v1", lead(first, private), lead(second, private)))
 	var held []*conn
@@ -44,7 +44,7 @@ func TestMoveFromOneEngineToTheOther(t *testing.T) {
 // An engine that can't serve gets nothing, and the other one keeps everything.
 func TestMoveToAnEngineThatCanNotServe(t *testing.T) {
 	t.Parallel()
-	h := start(t)
+	h := start(t, withoutDaemon)
 	public := h.port()
 	h.push("mail", source("v1", lead(public, private)))
 	c, err := h.dial(public)
@@ -57,6 +57,8 @@ func TestMoveToAnEngineThatCanNotServe(t *testing.T) {
 	if now := h.worker(); now != worker {
 		t.Errorf("HAProxy was reloaded: its worker was %s and is %s", worker, now)
 	}
+	h.wants(h.expose(1, "check").Stderr, "ports do not follow containers that restart", "systemctl start dokku-expose")
+	h.must(h.StartDaemon())
 	h.expose(0, "check")
 	h.wants(h.expose(1, "set", "--global", "engine", "nginx").Stderr, "auto, haproxy, builtin")
 }
@@ -64,7 +66,7 @@ func TestMoveToAnEngineThatCanNotServe(t *testing.T) {
 // A HAProxy that is there, or not, when the daemon starts for the first time decides for good.
 func TestEngineStaysTheOneThatWasFound(t *testing.T) {
 	t.Parallel()
-	h := start(t, withDaemon)
+	h := start(t)
 	file := filepath.Join(h.Lib, "data", rig.Plugin, "engine")
 	await(t, "the daemon writes the engine down", func() bool {
 		text, err := os.ReadFile(file)

@@ -71,9 +71,12 @@ func settings(keysAndValues ...string) func(*rig.Options) {
 
 // builtin makes a host on which the built-in engine serves.
 func builtin(o *rig.Options) {
-	o.HAProxy, o.Daemon = false, true
+	o.HAProxy = false
 	settings("engine", "builtin")(o)
 }
+
+// withoutDaemon makes a host with HAProxy alone.
+func withoutDaemon(o *rig.Options) { o.Daemon = false }
 
 // forEachEngine runs a test on a host with HAProxy, and on one with the built-in engine.
 func forEachEngine(t *testing.T, test func(t *testing.T, engine func(*rig.Options))) {
@@ -191,14 +194,14 @@ func (h *host) wants(text string, parts ...string) {
 	}
 }
 
-// files are the plugin's settings and what it keeps, by path; the lock and the password aside.
+// files are the plugin's settings and what it keeps, by path; the lock, the password and the log aside.
 func (h *host) files() map[string]string {
 	h.t.Helper()
 	files := make(map[string]string)
 	for _, kind := range []string{"config", "data"} {
 		root := filepath.Join(h.Lib, kind, rig.Plugin)
 		h.must(filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || d.Name() == "lock" || d.Name() == "stats-password" {
+			if err != nil || d.IsDir() || slices.Contains([]string{"lock", "stats-password", "events.log"}, d.Name()) {
 				return err
 			}
 			text, err := os.ReadFile(path)

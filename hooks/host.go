@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,6 +51,8 @@ type Host struct {
 	dockerClient *docker.Client
 	// server is the built-in engine in the process that is it.
 	server deploy.Engine
+	// log gets what happens, with the trigger or the command that it happens in.
+	log *slog.Logger
 }
 
 // runDirVariable names another folder for the engines' sockets than those of the services.
@@ -60,7 +63,7 @@ func newHost(getenv func(string) string, stdin io.Reader, stdout, stderr io.Writ
 	if err != nil {
 		return nil, err
 	}
-	return &Host{
+	h := &Host{
 		env:      env,
 		out:      &dokku.Printer{Out: stdout, Err: stderr, Quiet: env.Quiet},
 		stdin:    stdin,
@@ -70,7 +73,9 @@ func newHost(getenv func(string) string, stdin io.Reader, stdout, stderr io.Writ
 		settings: settings.Store{Dir: env.SettingsDir()},
 		runDir:   cmp.Or(getenv(runDirVariable), setup.RunDir),
 		control:  filepath.Join(cmp.Or(getenv(runDirVariable), setup.DaemonRunDir), "control.sock"),
-	}, nil
+	}
+	h.log = slog.New(slog.NewTextHandler(h.eventLog(), nil))
+	return h, nil
 }
 
 // lock waits for the host-wide lock.
@@ -163,7 +168,40 @@ func (h *Host) reconcile(ctx context.Context, lock *deploy.Lock) (deploy.Outcome
 	if err := h.vacate(ctx); err != nil {
 		return deploy.Outcome{}, err
 	}
-	return r.Reconcile(ctx, lock)
+	outcome, err := r.Reconcile(ctx, lock)
+	h.record(outcome)
+	return outcome, err
+}
+
+// record logs what a reconcile has done.
+func (h *Host) record(outcome deploy.Outcome) {
+	event := "switch"
+	if h.server != nil {
+		event = "heal"
+	}
+	for _, listen := range outcome.Applied.Switched {
+		i := slices.IndexFunc(outcome.Table.Routes, func(r deploy.Route) bool { return r.Listen == listen })
+		if i < 0 {
+			continue
+		}
+		r := outcome.Table.Routes[i]
+		if len(r.Servers) == 0 {
+			h.log.Info("hold", "app", r.App, "public", listen.String())
+			continue
+		}
+		h.log.Info(event, "app", r.App, "public", listen.String(), "servers", serverNames(r.Servers))
+	}
+	if reason := outcome.Applied.Reload; reason != "" {
+		h.log.Info("reload", "reason", reason)
+	}
+}
+
+func serverNames(servers []deploy.Server) []string {
+	names := make([]string, 0, len(servers))
+	for _, s := range servers {
+		names = append(names, s.Dyno+"@"+s.Addr.String())
+	}
+	return names
 }
 
 // underLock runs change with the host-wide lock held. Whoever goes away meanwhile (the user's ssh connection drops) ends

@@ -16,5 +16,6 @@ func newHost(t *testing.T, change ...func(*rig.Options)) *rig.Host {
 	t.Helper()
 	return rigtest.New(t, append([]func(*rig.Options){func(o *rig.Options) {
 		o.Triggers, o.Subcommands = hooks.Triggers(), hooks.Subcommands()
+		o.Daemon = true
 	}}, change...)...)
 }

@@ -259,7 +259,16 @@ It takes effect at once. expose:report shows the settings in force. The keys:
 			if app == settings.Global && args[0] == "engine" {
 				return h.move(ctx, lock, set)
 			}
-			return h.edit(ctx, lock, app, set)
+			if err := h.edit(ctx, lock, app, set); err != nil || app == settings.Global {
+				return err
+			}
+			values, err := h.settings.Effective(app)
+			if err == nil && args[0] == "drain-wait" {
+				if vain := h.drainsInVain(app, values); vain != nil {
+					h.out.Warn("%v", vain)
+				}
+			}
+			return err
 		})
 	},
 }

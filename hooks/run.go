@@ -61,6 +61,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	defer func() { err = errors.Join(err, h.close()) }()
 
 	base := filepath.Base(name)
+	h.log = h.log.With("by", base)
 	switch t, isTrigger := triggers[base]; {
 	case filepath.Base(filepath.Dir(name)) == "subcommands":
 		// Dokku passes the command as the first argument: "expose:list".

@@ -1,0 +1,188 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"dokku-expose/deploy"
+	"dokku-expose/deploy/docker"
+)
+
+const (
+	// settle is how long the daemon waits for more events once there was one: a container's start is several.
+	settle = 50 * time.Millisecond
+	// reprove is how often it asks containers that do not accept connections yet.
+	reprove = 500 * time.Millisecond
+	// relist is how often it looks without an event: some get lost.
+	relist = time.Minute
+	// The pause after a failure doubles from the first to the last.
+	firstRetry, lastRetry = 250 * time.Millisecond, 30 * time.Second
+	// doubt is how often it looks for Docker, and at the servers that nobody vouches for meanwhile: well below the time in which
+	// a container can be stopped and another one be started at its address.
+	doubt = 100 * time.Millisecond
+)
+
+// follow reconciles whenever Docker says that containers have changed, at start-up, and on SIGHUP. Nobody else tells of a
+// container that crashed, was restarted, or has another address since Docker or the host was restarted. It calls ready when the
+// ports are what they should be for the first time, or can't be.
+func (h *Host) follow(ctx context.Context, log *slog.Logger, hup <-chan os.Signal, ready func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wake := make(chan struct{}, 1)
+	poke := func() {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	}
+
+	client, err := h.docker()
+	if err != nil {
+		return err
+	}
+	// away tells that Docker can't be asked.
+	var away atomic.Bool
+	watcher := make(chan struct{})
+	go func() {
+		defer close(watcher)
+		watch(ctx, client, log, &away, poke)
+	}()
+	defer func() { cancel(); <-watcher }()
+
+	d := healer{host: h, log: log}
+	retry := firstRetry
+	for {
+		pause := doubt
+		if away.Load() {
+			d.doubt(ctx)
+		} else if pause, err = d.heal(ctx); err != nil {
+			pause, retry = retry, min(2*retry, lastRetry)
+		} else {
+			retry = firstRetry
+		}
+		ready()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hup:
+		case <-time.After(pause):
+		case <-wake:
+			if !away.Load() && !sleep(ctx, settle) {
+				return nil
+			}
+		}
+	}
+}
+
+// watch pokes for each event of Docker's, and whenever the connection to Docker is lost or there again.
+func watch(ctx context.Context, client *docker.Client, log *slog.Logger, away *atomic.Bool, poke func()) {
+	for ctx.Err() == nil {
+		err := client.Watch(ctx, func() {
+			log.Info("watching Docker")
+			away.Store(false)
+			poke()
+		}, poke)
+		if ctx.Err() != nil {
+			return
+		}
+		if !away.Swap(true) {
+			log.Error("docker", "error", err)
+			poke()
+		}
+		sleep(ctx, doubt)
+	}
+}
+
+// sleep waits; it is false when ctx has ended before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// healer reconciles for the daemon, and logs what is wrong when it begins and when it ends.
+type healer struct {
+	host *Host
+	log  *slog.Logger
+	// told are the problems that were logged and are still there.
+	told []problem
+	// known are the containers as Docker told them last.
+	known []deploy.Container
+}
+
+// problem is one of the model's, or of the whole host: then it has no app.
+type problem struct{ app, text string }
+
+// heal returns when to look again at the latest.
+func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
+	var outcome deploy.Outcome
+	err = d.host.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) (err error) {
+		if err := d.host.keepEngine(); err != nil {
+			return err
+		}
+		outcome, err = d.host.reconcile(ctx, lock)
+		return err
+	})
+	if outcome.Containers != nil {
+		d.known = outcome.Containers
+	}
+	var problems []problem
+	pause = relist
+	for _, p := range outcome.Problems {
+		problems = append(problems, problem{p.App, p.Error()})
+		if errors.Is(p, deploy.ErrNotAccepting) {
+			pause = reprove
+		}
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
+		problems = append(problems, problem{text: err.Error()})
+	}
+	d.tell(problems)
+	for _, r := range outcome.Table.Routes {
+		if r.CutOld > 0 {
+			// Connections are cut at the look after their time is over.
+			pause = min(pause, max(r.CutOld, time.Second))
+		}
+	}
+	return pause, err
+}
+
+// doubt takes servers out of service that are gone while Docker can't be asked: what is there next at their addresses may be
+// another app's. Those that go on accepting stay, as Docker's live-restore keeps them.
+func (d *healer) doubt(ctx context.Context) {
+	err := d.host.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
+		r, err := d.host.reconciler()
+		if err != nil {
+			return err
+		}
+		outcome, err := r.Withdraw(ctx, lock, d.known)
+		d.host.record(outcome)
+		return err
+	})
+	if err != nil && !errors.Is(err, context.Canceled) {
+		d.tell([]problem{{text: err.Error()}})
+	}
+}
+
+// tell logs problems that are new, and those that are no more.
+func (d *healer) tell(problems []problem) {
+	for _, p := range problems {
+		if !slices.Contains(d.told, p) {
+			d.log.Error("problem", "app", p.app, "error", p.text)
+		}
+	}
+	for _, p := range d.told {
+		if !slices.Contains(problems, p) {
+			d.log.Info("solved", "app", p.app, "problem", p.text)
+		}
+	}
+	d.told = problems
+}
