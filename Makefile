@@ -10,11 +10,12 @@ GO ?= go
 # Git refuses to tell root about somebody else's checkout.
 export GOFLAGS += -buildvcs=false
 FUZZTIME ?= 30s
+BENCHFLAGS ?=
 
-.PHONY: help build test demo lint fuzz release clean
+.PHONY: help build test demo bench lint fuzz release clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 18
 
 build: ## the program for this machine, as bin/dokku-expose
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/dokku-expose ./cmd/dokku-expose
@@ -30,6 +31,10 @@ test: ## all tests with the race detector; as root it installs and starts what t
 demo: ## deploys under load and shows what clients see; as root it installs and starts what is missing
 	scripts/setup-machine demo
 	$(GO) run ./cmd/demo
+
+bench: ## the engines and their peers side by side, for BENCHFLAGS (-help); as root it installs what is missing
+	scripts/setup-machine bench
+	$(GO) run ./bench $(BENCHFLAGS)
 
 lint: ## golangci-lint (with the import rules) and shellcheck, where they are installed
 	@if command -v golangci-lint >/dev/null; then golangci-lint run ./...; \
