@@ -12,7 +12,7 @@ export GOFLAGS += -buildvcs=false
 FUZZTIME ?= 30s
 BENCHFLAGS ?=
 
-.PHONY: help build test demo bench lint fuzz release clean
+.PHONY: help build test demo bench bench-scale lint fuzz release clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -35,6 +35,10 @@ demo: ## deploys under load and shows what clients see; as root it installs and 
 bench: ## the engines and their peers side by side, for BENCHFLAGS (-help); as root it installs what is missing
 	scripts/setup-machine bench
 	$(GO) run ./bench $(BENCHFLAGS)
+
+bench-scale: ## how cost grows from 10 to 1,000 apps, for BENCHFLAGS (-help); needs root or user namespaces
+	scripts/setup-machine bench-scale
+	$(GO) run ./bench/scale $(BENCHFLAGS)
 
 lint: ## golangci-lint (with the import rules) and shellcheck, where they are installed
 	@if command -v golangci-lint >/dev/null; then golangci-lint run ./...; \

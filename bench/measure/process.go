@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -72,7 +73,7 @@ func (p *Process) Stop() {
 	<-p.done
 }
 
-// Usage is what the processes of a program have.
+// Usage is what the processes of a group have.
 type Usage struct {
 	// Processes counts them.
 	Processes int
@@ -84,16 +85,24 @@ type Usage struct {
 	Files int
 }
 
-// Usage asks the kernel.
+// Usage is that of all its processes. That it has ended is an error, with what it said.
 func (p *Process) Usage() (Usage, error) {
+	u, err := GroupUsage(p.group())
+	if err == nil && u.Processes == 0 {
+		err = fmt.Errorf("%s has ended: %s", p.cmd.Path, strings.TrimSpace(p.Log()))
+	}
+	return u, err
+}
+
+// GroupUsage is that of the processes of a process group.
+func GroupUsage(group int) (u Usage, err error) {
 	all, err := procfs.AllProcs()
 	if err != nil {
 		return Usage{}, err
 	}
-	var u Usage
 	for _, proc := range all {
 		stat, err := proc.Stat()
-		if err != nil || stat.PGRP != p.group() || stat.State == "Z" {
+		if err != nil || stat.PGRP != group || stat.State == "Z" {
 			continue // it has ended meanwhile, or is somebody else's
 		}
 		files, err := proc.FileDescriptorsLen()
@@ -104,9 +113,6 @@ func (p *Process) Usage() (Usage, error) {
 		u.CPU += time.Duration(stat.CPUTime() * float64(time.Second))
 		u.Memory += int64(stat.ResidentMemory())
 		u.Files += files
-	}
-	if u.Processes == 0 {
-		return Usage{}, fmt.Errorf("%s has ended: %s", p.cmd.Path, bytes.TrimSpace([]byte(p.Log())))
 	}
 	return u, nil
 }

@@ -48,14 +48,15 @@ func Table(rows [][]string) string {
 	return b.String()
 }
 
-// Number writes a value with three digits that count, or all digits before the point, thousands apart: 0.0123, 4.56, 78.9, 1,234.
+// Number writes a value with three digits that count, or all digits before the point, thousands apart: 0.0123, 4.56, 78.9, 1,234;
+// whole numbers as such.
 // NaN, which is no value, is "-".
 func Number(v float64) string {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return "-"
 	}
 	decimals := 0
-	if size := math.Abs(v); size > 0 {
+	if size := math.Abs(v); size != math.Trunc(size) {
 		decimals = min(max(2-int(math.Floor(math.Log10(size))), 0), 6)
 	}
 	text := fmt.Sprintf("%.*f", decimals, v)
