@@ -11,11 +11,12 @@ GO ?= go
 export GOFLAGS += -buildvcs=false
 FUZZTIME ?= 30s
 ENGINE ?= builtin
+BENCHFLAGS ?=
 
-.PHONY: help build test demo lint fuzz release clean
+.PHONY: help build test demo bench bench-scale lint fuzz release clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 18
 
 build: ## the program for this machine, as bin/dokku-expose
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/dokku-expose ./cmd/dokku-expose
@@ -31,6 +32,14 @@ test: ## all tests with the race detector; as root it installs and starts what t
 demo: ## deploys under load and shows what clients see; ENGINE=haproxy shows it with HAProxy
 	if [[ $(ENGINE) == haproxy ]]; then scripts/setup-machine demo; fi
 	$(GO) run ./cmd/demo -engine $(ENGINE)
+
+bench: ## the engines and their peers side by side, for BENCHFLAGS (-help); as root it installs what is missing
+	scripts/setup-machine bench
+	$(GO) run ./bench $(BENCHFLAGS)
+
+bench-scale: ## how cost grows from 10 to 1,000 apps, for BENCHFLAGS (-help); needs root or user namespaces
+	scripts/setup-machine bench-scale
+	$(GO) run ./bench/scale $(BENCHFLAGS)
 
 lint: ## golangci-lint (with the import rules) and shellcheck, where they are installed
 	@if command -v golangci-lint >/dev/null; then golangci-lint run ./...; \

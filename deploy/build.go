@@ -298,9 +298,20 @@ func (b *builder) servedAt(a *App, listen Listen, c *Container) (netip.AddrPort,
 // then whoever is served there now. Claims are checked before they come into force, so this is for what slipped through
 // (files edited by hand, a failed deploy that Dokku kept half of).
 func (b *builder) settle(drafts []*draft) []*draft {
+	inForce := make(map[*App]map[Listen]bool)
+	for _, d := range drafts {
+		if inForce[d.app] != nil {
+			continue
+		}
+		listens := make(map[Listen]bool)
+		for _, c := range d.app.Claims() {
+			listens[c.Listen] = true
+		}
+		inForce[d.app] = listens
+	}
 	rank := func(d *draft) int {
 		switch {
-		case slices.ContainsFunc(d.app.Claims(), func(c Claim) bool { return c.Listen == d.claim.Listen }):
+		case inForce[d.app][d.claim.Listen]:
 			return 0
 		case b.serving[d.claim.Listen].App == d.app.Name:
 			return 1

@@ -1,11 +1,13 @@
 package docker
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +25,10 @@ func hostSubnets() ([]subnet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the network interfaces of this host: %w", err)
 	}
+	prefixes, err := addresses()
+	if err != nil {
+		return nil, fmt.Errorf("the addresses of this host: %w", err)
+	}
 	// Any socket will do to ask the kernel about interfaces.
 	socket, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -31,23 +37,52 @@ func hostSubnets() ([]subnet, error) {
 	defer unix.Close(socket)
 	var subnets []subnet
 	for _, i := range interfaces {
-		// A port of a bridge has no subnet of its own. Every running container has one, and asking each for its addresses
-		// means that the kernel lists all addresses of the host each time.
+		// A port of a bridge has no subnet of its own, whatever link-local address it has. Every running container has one.
 		if _, err := os.Stat("/sys/class/net/" + i.Name + "/brport"); err == nil {
 			continue
 		}
-		addrs, err := i.Addrs()
-		if err != nil {
-			return nil, fmt.Errorf("the addresses of the network interface %s: %w", i.Name, err)
-		}
-		for _, a := range addrs {
-			if prefix, err := netip.ParsePrefix(a.String()); err == nil {
-				subnets = append(subnets, subnet{prefix: prefix, direct: leadsToContainers(socket, i.Name)})
-			}
+		for _, prefix := range prefixes[i.Index] {
+			subnets = append(subnets, subnet{prefix: prefix, direct: leadsToContainers(socket, i.Name)})
 		}
 	}
 	slices.SortStableFunc(subnets, func(a, b subnet) int { return b.prefix.Bits() - a.prefix.Bits() })
 	return subnets, nil
+}
+
+// addresses are this host's own, with their subnets, by the index of the interface. Package net asks for those of one interface,
+// for which the kernel lists all of them: on a host with many networks and containers that adds up.
+func addresses() (map[int][]netip.Prefix, error) {
+	answer, err := syscall.NetlinkRIB(unix.RTM_GETADDR, unix.AF_UNSPEC)
+	if err != nil {
+		return nil, os.NewSyscallError("netlink", err)
+	}
+	messages, err := syscall.ParseNetlinkMessage(answer)
+	if err != nil {
+		return nil, os.NewSyscallError("netlink", err)
+	}
+	found := make(map[int][]netip.Prefix)
+	for _, m := range messages {
+		if m.Header.Type != unix.RTM_NEWADDR || len(m.Data) < unix.SizeofIfAddrmsg {
+			continue
+		}
+		attributes, err := syscall.ParseNetlinkRouteAttr(&m)
+		if err != nil {
+			return nil, os.NewSyscallError("netlink", err)
+		}
+		// The layout of struct ifaddrmsg, of the kernel's include/uapi/linux/if_addr.h.
+		bits, index := int(m.Data[1]), int(binary.NativeEndian.Uint32(m.Data[4:]))
+		var own netip.Addr
+		for _, a := range attributes {
+			// Where both are there, IFA_ADDRESS is the one at the other end of a tunnel.
+			if a.Attr.Type == unix.IFA_LOCAL || a.Attr.Type == unix.IFA_ADDRESS && !own.IsValid() {
+				own, _ = netip.AddrFromSlice(a.Value)
+			}
+		}
+		if own.IsValid() {
+			found[index] = append(found[index], netip.PrefixFrom(own, bits))
+		}
+	}
+	return found, nil
 }
 
 // leadsToContainers tells whether the interface is a bridge, as Docker makes one for each network of the driver of that

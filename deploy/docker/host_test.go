@@ -3,10 +3,13 @@ package docker
 import (
 	"context"
 	"fmt"
+	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
@@ -100,6 +103,36 @@ func TestHostSubnets(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1", "::1", "203.0.113.1"} {
 		if reachable(netip.MustParseAddr(addr), subnets) {
 			t.Errorf("%s counts as a container's address in %v", addr, subnets)
+		}
+	}
+}
+
+func TestAddressesAreThoseThatPackageNetFinds(t *testing.T) {
+	// Other tests' networks may come and go between the two.
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		found, err := addresses()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := make(map[int][]netip.Prefix)
+		interfaces, err := net.Interfaces()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range interfaces {
+			addrs, err := i.Addrs()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, a := range addrs {
+				want[i.Index] = append(want[i.Index], netip.MustParsePrefix(a.String()))
+			}
+		}
+		if len(want) > 0 && maps.EqualFunc(found, want, slices.Equal) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("got %v, package net finds %v", found, want)
 		}
 	}
 }

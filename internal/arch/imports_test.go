@@ -31,10 +31,15 @@ var mayImport = map[string][]string{
 	"cmd/dokku-expose": {"hooks"},
 }
 
-// isHelper tells whether a package is of the tests, the demo or the Makefile. Such a package may import what it likes, and the
+// isHelper tells whether a package is of the tests, the demo, the benchmarks or the Makefile. Such a package may import what it likes, and the
 // program imports none.
 func isHelper(room string) bool {
-	return strings.HasPrefix(room, "internal/") || strings.HasSuffix(room, "test") || room == "cmd/demo"
+	for _, helper := range []string{"internal", "bench", "cmd/demo"} {
+		if room == helper || strings.HasPrefix(room, helper+"/") {
+			return true
+		}
+	}
+	return strings.HasSuffix(room, "test")
 }
 
 func TestImports(t *testing.T) {

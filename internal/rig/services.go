@@ -39,6 +39,21 @@ func (h *Host) StartHAProxy() error { return h.startService(&h.haproxy) }
 // StartDaemon starts the plugin's daemon as its service unit does and waits until it answers on its socket.
 func (h *Host) StartDaemon() error { return h.startService(&h.daemon) }
 
+// HAProxyGroup is the process group that all processes of HAProxy are in, 0 when it does not run.
+func (h *Host) HAProxyGroup() int { return h.group(&h.haproxy) }
+
+// DaemonGroup is the process group of the daemon and its worker, 0 when it does not run.
+func (h *Host) DaemonGroup() int { return h.group(&h.daemon) }
+
+func (h *Host) group(s *service) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.process == nil {
+		return 0
+	}
+	return s.process.cmd.Process.Pid
+}
+
 func (h *Host) startService(s *service) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -40,6 +40,8 @@ type Result struct {
 	Stdout, Stderr string
 	// Code is the exit status. It is 0 for a trigger that the plugin has no link for: Dokku does not call it.
 	Code int
+	// Took is how long it ran.
+	Took time.Duration
 }
 
 // TriggerError is a trigger that exited with an error.
@@ -166,8 +168,9 @@ func (s *session) run(link string, args []string, pid int, output io.Writer) (Re
 	}
 	cmd.Stdout = io.MultiWriter(&stdout, output)
 	cmd.WaitDelay = killDelay
+	began := time.Now()
 	err := cmd.Run()
-	result := Result{Stdout: stdout.String(), Stderr: stderr.String()}
+	result := Result{Stdout: stdout.String(), Stderr: stderr.String(), Took: time.Since(began)}
 	var exit *exec.ExitError
 	switch {
 	case s.ctx.Err() != nil:

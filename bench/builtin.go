@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+
+	"dokku-expose/proxy"
+)
+
+// serveBuiltin is the project's own engine, as its daemon runs it: builtin LISTEN ORIGIN.
+func serveBuiltin(ctx context.Context, args []string, _ io.Reader, _ io.Writer) error {
+	listen, origin, err := addresses(args)
+	if err != nil {
+		return err
+	}
+	server, err := proxy.NewServer(0, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer server.Close(ctx)
+	if _, err := server.Apply(ctx, table(listen, origin)); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// addresses are the arguments of a proxy: LISTEN ORIGIN.
+func addresses(args []string) (listen, origin netip.AddrPort, err error) {
+	if len(args) != 2 {
+		return listen, origin, fmt.Errorf("expected LISTEN ORIGIN, got %q", args)
+	}
+	if listen, err = netip.ParseAddrPort(args[0]); err == nil {
+		origin, err = netip.ParseAddrPort(args[1])
+	}
+	return listen, origin, err
+}

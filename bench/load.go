@@ -1,0 +1,306 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"dokku-expose/bench/measure"
+)
+
+const (
+	// persistent is the number of connections that requests go through.
+	persistent = 64
+	// openers is the number of clients that open one connection after the other.
+	openers = 32
+	// requestSize is the size of a request and of its answer in bytes.
+	requestSize = 128
+	// answerTimeout is how long a client waits for an answer.
+	answerTimeout = 2 * time.Second
+)
+
+// result is what clients found. What a kind of load does not find is zero.
+type result struct {
+	// Seconds is how long it took.
+	Seconds float64
+	// Bytes were received, Count requests were answered or connections opened.
+	Bytes, Count int64
+	// P50 and P99 are the time of a request in seconds.
+	P50, P99 float64
+	// Failed counts what did not work, Failure is how the first of them failed.
+	Failed  int
+	Failure string
+	// Checks tells for each property of a proxy whether it has it.
+	Checks map[string]bool
+}
+
+// runLoad is the clients of one measurement: load -to ADDRESS -for DURATION KIND. The result goes to stdout in JSON; connections
+// that are to be idle stay until stdin ends.
+func runLoad(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) error {
+	var l load
+	flags := flag.NewFlagSet("load", flag.ContinueOnError)
+	flags.TextVar(&l.to, "to", netip.AddrPort{}, "where to connect")
+	flags.TextVar(&l.origin, "origin", netip.AddrPort{}, "the origin behind that")
+	flags.DurationVar(&l.duration, "for", time.Second, "how long")
+	flags.IntVar(&l.streams, "streams", 1, "connections")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	kinds := map[string]func(context.Context) (result, error){
+		"bulk": l.bulk, "requests": l.requests, "connections": l.connections, idle: l.idle, "checks": l.checks,
+	}
+	kind, ok := kinds[flags.Arg(0)]
+	if !ok {
+		return fmt.Errorf("there is no load %q", flags.Arg(0))
+	}
+	r, err := kind(ctx)
+	if err != nil {
+		return err
+	}
+	if err := json.NewEncoder(stdout).Encode(r); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, stdin)
+	dropAll(l.kept)
+	return err
+}
+
+// load is what clients do.
+type load struct {
+	to, origin netip.AddrPort
+	duration   time.Duration
+	streams    int
+	// sources counts the addresses that clients have connected from.
+	sources atomic.Uint32
+
+	mu     sync.Mutex
+	result result
+	// kept are connections that stay idle.
+	kept []*net.TCPConn
+}
+
+// failed notes what did not work.
+func (l *load) failed(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.result.Failed++
+	if l.result.Failed == 1 {
+		l.result.Failure = err.Error()
+	}
+}
+
+// open opens so many connections and says the line on each.
+func (l *load) open(ctx context.Context, n int, line string) ([]*net.TCPConn, error) {
+	var conns []*net.TCPConn
+	for range n {
+		conn, err := connect(ctx, l.to, l.sources.Add(1))
+		if err == nil {
+			conns = append(conns, conn)
+			_, err = io.WriteString(conn, line+"\n")
+		}
+		if err != nil {
+			dropAll(conns)
+			return nil, err
+		}
+	}
+	return conns, nil
+}
+
+// bulk reads what the origin sends, on so many streams.
+func (l *load) bulk(ctx context.Context) (result, error) {
+	conns, err := l.open(ctx, l.streams, saySend)
+	if err != nil {
+		return result{}, err
+	}
+	defer dropAll(conns)
+	var (
+		streams sync.WaitGroup
+		bytes   atomic.Int64
+		began   = time.Now()
+		end     = began.Add(l.duration)
+	)
+	for _, conn := range conns {
+		streams.Go(func() {
+			buffer := make([]byte, chunk)
+			for time.Now().Before(end) {
+				if err := conn.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
+					l.failed(err)
+					return
+				}
+				n, err := conn.Read(buffer)
+				bytes.Add(int64(n))
+				if err != nil {
+					l.failed(err)
+					return
+				}
+			}
+		})
+	}
+	streams.Wait()
+	l.result.Seconds, l.result.Bytes = time.Since(began).Seconds(), bytes.Load()
+	return l.result, nil
+}
+
+// requests sends one request after the other on each of some connections.
+func (l *load) requests(ctx context.Context) (result, error) {
+	conns, err := l.open(ctx, persistent, sayEcho)
+	if err != nil {
+		return result{}, err
+	}
+	defer dropAll(conns)
+	line := make([]byte, len(sayEcho)+1)
+	for _, conn := range conns {
+		if err := readAnswer(conn, line); err != nil {
+			return result{}, err
+		}
+	}
+	var (
+		clients sync.WaitGroup
+		times   = make([][]float64, len(conns))
+		began   = time.Now()
+		end     = began.Add(l.duration)
+	)
+	for i, conn := range conns {
+		clients.Go(func() {
+			request := make([]byte, requestSize)
+			for {
+				sent := time.Now()
+				if !sent.Before(end) {
+					return
+				}
+				_, err := conn.Write(request)
+				if err == nil {
+					err = readAnswer(conn, request)
+				}
+				if err != nil {
+					l.failed(err)
+					return
+				}
+				times[i] = append(times[i], time.Since(sent).Seconds())
+			}
+		})
+	}
+	clients.Wait()
+	l.result.Seconds = time.Since(began).Seconds()
+	all := slices.Sorted(slices.Values(slices.Concat(times...)))
+	l.result.Count = int64(len(all))
+	if len(all) > 0 {
+		l.result.P50, l.result.P99 = measure.Percentile(all, 0.5), measure.Percentile(all, 0.99)
+	}
+	return l.result, nil
+}
+
+// connections opens connections, has a line echoed on each, and resets it.
+func (l *load) connections(ctx context.Context) (result, error) {
+	var (
+		clients sync.WaitGroup
+		count   atomic.Int64
+		began   = time.Now()
+		end     = began.Add(l.duration)
+	)
+	for range openers {
+		clients.Go(func() {
+			for time.Now().Before(end) {
+				conn, err := connect(ctx, l.to, l.sources.Add(1))
+				if err == nil {
+					err = echo(conn)
+					drop(conn)
+				}
+				if err != nil {
+					l.failed(err)
+					continue
+				}
+				count.Add(1)
+			}
+		})
+	}
+	clients.Wait()
+	l.result.Seconds, l.result.Count = time.Since(began).Seconds(), count.Load()
+	return l.result, nil
+}
+
+// idle opens so many connections, as far as they are answered, and keeps them.
+func (l *load) idle(ctx context.Context) (result, error) {
+	var (
+		clients sync.WaitGroup
+		tried   atomic.Int64
+		full    atomic.Bool
+	)
+	for range openers {
+		clients.Go(func() {
+			for !full.Load() && tried.Add(1) <= int64(l.streams) {
+				conn, err := connect(ctx, l.to, l.sources.Add(1))
+				if err == nil {
+					err = echo(conn)
+				}
+				if err != nil {
+					// The proxy has as many as it takes.
+					full.Store(true)
+					return
+				}
+				l.keep(conn)
+			}
+		})
+	}
+	clients.Wait()
+	l.result.Count = int64(len(l.kept))
+	return l.result, nil
+}
+
+func (l *load) keep(conn *net.TCPConn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kept = append(l.kept, conn)
+}
+
+// connect connects from an address of its own in 127.0.0.0/8, the nth, or from any for 0: from a single one ports would run out.
+func connect(ctx context.Context, to netip.AddrPort, n uint32) (*net.TCPConn, error) {
+	dialer := net.Dialer{Timeout: answerTimeout, KeepAlive: -1}
+	dialer.SetMultipathTCP(false)
+	if n > 0 {
+		// 1 to 254 in each byte, and none of the addresses that the proxies and the origin have.
+		dialer.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, byte(2+n/254/254%253), byte(1+n/254%254), byte(1+n%254))}
+	}
+	conn, err := dialer.DialContext(ctx, "tcp", to.String())
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.TCPConn), nil
+}
+
+// echo says the line that has the origin echo, and waits for it.
+func echo(conn *net.TCPConn) error {
+	if _, err := io.WriteString(conn, sayEcho+"\n"); err != nil {
+		return err
+	}
+	return readAnswer(conn, make([]byte, len(sayEcho)+1))
+}
+
+// readAnswer fills the answer.
+func readAnswer(conn *net.TCPConn, answer []byte) error {
+	if err := conn.SetReadDeadline(time.Now().Add(answerTimeout)); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(conn, answer)
+	return err
+}
+
+// drop resets a connection: a port that is in TIME_WAIT is one that the next connections can't have.
+func drop(conn *net.TCPConn) {
+	_ = conn.SetLinger(0)
+	_ = conn.Close()
+}
+
+func dropAll(conns []*net.TCPConn) {
+	for _, conn := range conns {
+		drop(conn)
+	}
+}

@@ -1,0 +1,101 @@
+// Command bench measures what a proxy costs: this project's built-in engine, HAProxy as this project configures it, and their
+// peers, side by side in one run.
+//
+// Each proxy is a process of its own, and so are the clients and the server behind it, so that what they cost does not count as
+// the proxy's: the program runs itself with the name of a role as the first argument. All of it is on loopback addresses. Rounds
+// are interleaved, each proxy in turn, for a machine's speed drifts.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// roles are what the program does as a process of its own.
+var roles = map[string]func(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) error{
+	"origin":  serveOrigin,
+	"builtin": serveBuiltin,
+	"plain":   servePlain,
+	"load":    runLoad,
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if len(args) > 0 {
+		if role, ok := roles[args[0]]; ok {
+			if err := role(ctx, args[1:], stdin, stdout); err != nil {
+				fmt.Fprintf(stderr, "bench %s: %v\n", args[0], err)
+				return 1
+			}
+			return 0
+		}
+	}
+	o := options{progress: stderr}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.IntVar(&o.rounds, "rounds", 5, "how often each proxy is measured")
+	seconds := flags.Float64("seconds", 1, "how long each measurement takes")
+	flags.IntVar(&o.idle, "idle", 10_000, "how many idle connections are tried")
+	only := flags.String("only", "", "measures to take, of "+names(kinds, kind.key)+"; all by default")
+	who := flags.String("peers", "", "proxies to measure, of "+names(peers, peer.key)+"; all by default")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	var err error
+	o.duration = time.Duration(*seconds * float64(time.Second))
+	if o.kinds, err = choose(kinds, kind.key, *only); err == nil {
+		o.peers, err = choose(peers, peer.key, *who)
+	}
+	if err == nil && (o.rounds < 1 || o.duration <= 0 || o.idle < 1 || flags.NArg() > 0) {
+		err = fmt.Errorf("expected positive numbers and nothing else, got %s", strings.Join(args, " "))
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "bench:", err)
+		return 2
+	}
+	report, err := compare(ctx, o)
+	if err == nil {
+		_, err = io.WriteString(stdout, report)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "bench:", err)
+		return 1
+	}
+	return 0
+}
+
+func names[T any](all []T, name func(T) string) string {
+	var list []string
+	for _, one := range all {
+		list = append(list, name(one))
+	}
+	return strings.Join(list, ",")
+}
+
+// choose picks those of all that a comma-separated list names, all for "".
+func choose[T any](all []T, name func(T) string, list string) ([]T, error) {
+	if list == "" {
+		return all, nil
+	}
+	wanted := strings.Split(list, ",")
+	for _, w := range wanted {
+		if !slices.ContainsFunc(all, func(one T) bool { return name(one) == w }) {
+			return nil, fmt.Errorf("there is no %q, only %s", w, names(all, name))
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(one T) bool { return !slices.Contains(wanted, name(one)) }), nil
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// What a client says first on a connection, as a line, is what the origin does with it.
+const (
+	// sayEcho: it echoes all, this line first.
+	sayEcho = "echo"
+	// saySend: it sends for as long as the client reads.
+	saySend = "send"
+	// sayReset: it echoes the line, and resets the connection when it gets another one.
+	sayReset = "reset"
+	// sayWatch TOKEN: it echoes the line and reads to the end.
+	sayWatch = "watch"
+	// sayBefore, sayAfter and sayBoth TOKEN BYTES: it sends so many bytes and ends its half, before it reads to the end, after
+	// that, or at the same time.
+	sayBefore, sayAfter, sayBoth = "before", "after", "both"
+	// sayAsk TOKEN: it says how another connection ended, in JSON.
+	sayAsk = "ask"
+)
+
+// chunk is how much is written and read at a time in bulk.
+const chunk = 256 << 10
+
+// ending is how the origin saw a connection end, and what it got until then.
+type ending struct {
+	Reset bool
+	Bytes int64
+	Sum   []byte
+}
+
+// server is the origin: what is behind all the proxies.
+type server struct {
+	zeros []byte
+
+	mu      sync.Mutex
+	endings map[string]chan ending // by token
+}
+
+// serveOrigin listens on the addresses that it is given.
+func serveOrigin(ctx context.Context, args []string, _ io.Reader, _ io.Writer) error {
+	s := &server{zeros: make([]byte, chunk), endings: make(map[string]chan ending)}
+	for _, arg := range args {
+		addr, err := netip.ParseAddrPort(arg)
+		if err != nil {
+			return err
+		}
+		ln, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(addr))
+		if err != nil {
+			return err
+		}
+		defer ln.Close()
+		go s.accept(ln)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+func (s *server) accept(ln *net.TCPListener) {
+	for {
+		conn, err := ln.AcceptTCP()
+		if err != nil {
+			return
+		}
+		go s.serve(conn)
+	}
+}
+
+func (s *server) serve(conn *net.TCPConn) {
+	defer conn.Close()
+	// Small, for there may be ten thousand.
+	reader := bufio.NewReaderSize(conn, 512)
+	line, err := reader.ReadString('\n')
+	if err != nil {
+		return
+	}
+	var (
+		verb, token string
+		size        int64
+	)
+	_, _ = fmt.Sscan(line, &verb, &token, &size) // not all of them have three words
+	switch verb {
+	case sayEcho:
+		if _, err := io.WriteString(conn, line); err == nil {
+			_, _ = io.CopyBuffer(struct{ io.Writer }{conn}, struct{ io.Reader }{reader}, make([]byte, 512))
+		}
+	case saySend:
+		for err == nil {
+			_, err = conn.Write(s.zeros)
+		}
+	case sayReset:
+		if _, err := io.WriteString(conn, line); err == nil {
+			_, _ = reader.ReadString('\n')
+			drop(conn)
+		}
+	case sayWatch:
+		_, _ = io.WriteString(conn, line)
+		s.ending(token) <- receive(reader)
+	case sayBefore, sayAfter, sayBoth:
+		s.ending(token) <- exchange(verb, conn, reader, size)
+	case sayAsk:
+		_ = json.NewEncoder(conn).Encode(<-s.ending(token))
+	}
+}
+
+// ending is where the end of the connection with that token is told.
+func (s *server) ending(token string) chan ending {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.endings[token] == nil {
+		s.endings[token] = make(chan ending, 1)
+	}
+	return s.endings[token]
+}
+
+// exchange sends size bytes in the order that verb says, and returns what was received.
+func exchange(verb string, conn *net.TCPConn, reader io.Reader, size int64) (got ending) {
+	send := func() {
+		// What the client does not get it tells.
+		_, _ = io.Copy(conn, payload(fromOrigin, size))
+		_ = conn.CloseWrite()
+	}
+	switch verb {
+	case sayBefore:
+		send()
+		return receive(reader)
+	case sayAfter:
+		got = receive(reader)
+		send()
+		return got
+	}
+	var sending sync.WaitGroup
+	sending.Go(send)
+	defer sending.Wait()
+	return receive(reader)
+}
+
+// receive reads to the end.
+func receive(reader io.Reader) ending {
+	sum := sha256.New()
+	n, err := io.Copy(sum, reader)
+	return ending{Reset: errors.Is(err, syscall.ECONNRESET), Bytes: n, Sum: sum.Sum(nil)}
+}
+
+// What is sent in each direction, so that nobody takes the one for the other.
+const fromOrigin, fromClient = "origin", "client"
+
+// payload is size bytes that look random and are the same each time.
+func payload(from string, size int64) io.Reader {
+	return io.LimitReader(rand.NewChaCha8([32]byte([]byte(strings.Repeat(from+"..", 4)))), size)
+}
+
+// sumOf is the checksum of a payload.
+func sumOf(from string, size int64) []byte {
+	var sum hash.Hash = sha256.New()
+	_, _ = io.Copy(sum, payload(from, size))
+	return sum.Sum(nil)
+}
