@@ -149,14 +149,22 @@ type wanted struct {
 	structure string
 }
 
-// want makes the configuration of routes; see plan for keep.
+// want makes the configuration of routes. With keep it is as near to what runs as can be (see plan), without it is what a
+// new worker is to be started with.
 func (e *Engine) want(routes []deploy.Route, live *snapshot, keep bool) (wanted, error) {
 	stats, err := e.statsFree(live)
 	if err != nil {
 		return wanted{}, err
 	}
+	g, err := e.generation(live)
+	if err != nil {
+		return wanted{}, err
+	}
+	if !keep {
+		g = g.next()
+	}
 	w := wanted{proxies: plan(routes, live, keep)}
-	w.text, w.structure, err = e.render(w.proxies, stats)
+	w.text, w.structure, err = e.render(w.proxies, stats, g)
 	return w, err
 }
 
@@ -211,7 +219,7 @@ func (e *Engine) attempt(ctx context.Context, routes []deploy.Route, live *snaps
 // exchange puts a worker with a new structure in the place of the running one.
 func (e *Engine) exchange(ctx context.Context, w wanted, kept []proxy, live *snapshot) error {
 	// What the running worker can do without a reload, it does first: connections that it holds, or has accepted in the
-	// moment of the reload, then lead to the new servers, for it will hear of no change any more.
+	// moment of the reload, then lead to the new servers and to none that is gone, for it will hear of no change any more.
 	kept = slices.DeleteFunc(slices.Clone(kept), func(p proxy) bool { return len(live.proxies[p.name]) != len(p.slots) })
 	if err := e.converge(ctx, kept, live); err != nil {
 		return err
