@@ -38,35 +38,53 @@ func (e *Engine) Apply(ctx context.Context, t deploy.Table) (deploy.Applied, err
 		return err
 	})
 	if err == nil {
-		err = e.cutOld(ctx, t)
+		err = e.endOld(ctx, t)
 	}
 	return applied, errors.Join(refused, err)
 }
 
-// cutOld ends the connections of slots that have been out of service for longer than their route lets connections stay. Those
-// of a slot that serves again at another address are not told apart from its new ones, and stay.
-func (e *Engine) cutOld(ctx context.Context, t deploy.Table) error {
-	limits := make(map[string]time.Duration)
-	for _, r := range t.Routes {
-		if r.CutOld > 0 {
-			limits[proxyName(r.App, r.Listen)] = r.CutOld
-		}
-	}
+// endOld ends connections that must not go on, in the running worker and in old ones.
+func (e *Engine) endOld(ctx context.Context, t deploy.Table) error {
+	limits := cutLimits(t)
 	if len(limits) == 0 {
-		return nil
+		live, err := e.identify(ctx)
+		if err != nil || live.uptime > longestTry(t) {
+			return err // Whoever tried to reach a server at the last reload has given up.
+		}
+		return e.closeOld(ctx, t, live, limits)
 	}
 	live, err := e.read(ctx)
 	if err != nil {
 		return err
 	}
-	if err := e.withSessions(ctx, live); err != nil {
+	if err := e.cutOld(ctx, live, limits); err != nil {
+		return err
+	}
+	return e.closeOld(ctx, t, live, limits)
+}
+
+// cutLimits are the times for which routes let connections stay on servers out of service, of those that have one.
+func cutLimits(t deploy.Table) map[string]time.Duration {
+	limits := make(map[string]time.Duration)
+	for _, r := range t.Routes {
+		if r.CutOld > 0 {
+			// HAProxy counts the time out of service in whole seconds.
+			limits[proxyName(r.App, r.Listen)] = r.CutOld.Truncate(time.Second)
+		}
+	}
+	return limits
+}
+
+// cutOld ends the connections of slots that have been out of service for longer than their route lets connections stay. Those
+// of a slot that serves again at another address are not told apart from its new ones, and stay.
+func (e *Engine) cutOld(ctx context.Context, live *snapshot, limits map[string]time.Duration) error {
+	if err := live.withSessions(ctx, e.command); err != nil {
 		return err
 	}
 	var commands []string
 	for name, limit := range limits {
 		for _, s := range live.proxies[name] {
-			// HAProxy counts the time out of service in whole seconds.
-			if !s.ready && s.sessions > 0 && s.age >= limit.Truncate(time.Second) {
+			if !s.ready && s.sessions > 0 && s.age >= limit {
 				commands = append(commands, fmt.Sprintf("shutdown sessions server %s/%s", name, s.name))
 			}
 		}
@@ -176,7 +194,7 @@ func (e *Engine) attempt(ctx context.Context, routes []deploy.Route, live *snaps
 		}
 	}
 	if len(applied.Switched) > 0 {
-		if err := e.withSessions(ctx, live); err != nil {
+		if err := live.withSessions(ctx, e.command); err != nil {
 			return deploy.Applied{}, err
 		}
 	}

@@ -3,6 +3,7 @@ package haproxy_test
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"strings"
 	"syscall"
@@ -112,6 +113,29 @@ func TestHAProxyInPart(t *testing.T) {
 			answers(t, mail.Listen, "v2")
 			answers(t, news.Listen, "v1")
 		})
+	}
+}
+
+// An old worker that hangs keeps nobody from switching, nor from new ports.
+func TestOldWorkerThatHangs(t *testing.T) {
+	h := haproxytest.Start(t)
+	v1, v2 := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2")
+	mail, news := route("mail", port(t), v1), route("news", port(t), v1)
+	apply(t, h, mail)
+	connect(t, mail.Listen)
+	old := status(t, h).Worker
+	apply(t, h, mail, news)
+	defer freeze(t, old)()
+	mail = route("mail", mail.Listen, v2)
+	apply(t, h, mail, news)
+	answers(t, mail.Listen, "v2")
+	apply(t, h, mail)
+	if _, err := h.Engine.OldConnections(t.Context()); err == nil || !strings.Contains(err.Error(), "old worker") {
+		t.Errorf("got %v, want an error of the old worker", err)
+	}
+	if conn, err := net.Dial("tcp", "127.0.0.1:"+news.Listen.String()); err == nil {
+		_ = conn.Close()
+		t.Error("the port that was closed is listened on")
 	}
 }
 

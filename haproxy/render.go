@@ -23,6 +23,8 @@ const (
 	// holdPort is the port that free slots point at, and held connections that no other worker may take over. Nothing may
 	// listen there: no route gets it.
 	holdPort = 1
+	// connectTimeout is how long one try to reach a server may take.
+	connectTimeout = 5 * time.Second
 )
 
 // nowhere is the address that refuses connections at once.
@@ -120,6 +122,7 @@ type view struct {
 	StatsSocket   string
 	HardStopAfter int64 // milliseconds; 0: never
 	Stats         *statsView
+	Connect       int64            // milliseconds
 	Takeover      []netip.AddrPort // where former workers hold connections
 	Proxies       []proxyView
 }
@@ -153,7 +156,7 @@ func (v view) statsAddress() string {
 }
 
 func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
-	v := view{StatsSocket: e.cfg.StatsSocket, HardStopAfter: milliseconds(e.cfg.WorkerDeadline), Takeover: e.takeover(g)}
+	v := view{StatsSocket: e.cfg.StatsSocket, HardStopAfter: milliseconds(e.cfg.WorkerDeadline), Connect: milliseconds(connectTimeout), Takeover: e.takeover(g)}
 	if stats {
 		v.Stats = &statsView{Listen: e.cfg.StatsListen, User: e.cfg.StatsUser, Password: e.cfg.StatsPassword}
 	}

@@ -30,6 +30,8 @@ const (
 type snapshot struct {
 	version string
 	pid     int
+	// uptime is how long ago it was started.
+	uptime time.Duration
 	// stopping is true of an old worker that was reached in the moment of a reload.
 	stopping bool
 	// structure and stats are what the running configuration was rendered with (see description); "" when it is not ours.
@@ -100,6 +102,9 @@ func (s *snapshot) info(key, value string) {
 		s.version = value
 	case "Pid":
 		s.pid, _ = strconv.Atoi(value)
+	case "Uptime_sec":
+		seconds, _ := strconv.Atoi(value)
+		s.uptime = time.Duration(seconds) * time.Second
 	case "Stopping":
 		s.stopping = value != "0"
 	case "description":
@@ -141,9 +146,9 @@ func (s *snapshot) server(line string) error {
 }
 
 // withSessions fills in how many connections each slot has.
-func (e *Engine) withSessions(ctx context.Context, s *snapshot) error {
+func (s *snapshot) withSessions(ctx context.Context, command func(context.Context, string) (string, error)) error {
 	// Objects of type 4 are servers.
-	answer, err := e.command(ctx, "show stat -1 4 -1")
+	answer, err := command(ctx, "show stat -1 4 -1")
 	if err != nil {
 		return err
 	}

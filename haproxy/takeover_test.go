@@ -2,6 +2,7 @@ package haproxy_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -74,7 +75,7 @@ func TestTakeoverIsClosed(t *testing.T) {
 			t.Fatal(err)
 		}
 		line, err := bufio.NewReader(conn).ReadString('\n')
-		if got, _, _ := strings.Cut(line, " "); got != c.want || c.want == "" && os.IsTimeout(err) {
+		if got, _, _ := strings.Cut(line, " "); got != c.want || c.want == "" && errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("with %s: got %q, %v, want %q", c.name, got, err, c.want)
 		}
 	}
