@@ -2,6 +2,7 @@ package haproxy_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -31,6 +32,7 @@ func TestHeldThroughManyReloads(t *testing.T) {
 		if applied.Reload == "" {
 			t.Fatal("no reload")
 		}
+		// Faster than a held connection tries again, which it does each second.
 		if i%8 == 7 {
 			eventually(t, "the newest worker holds the connection", func() bool { return backendSessions(t, h, mail) == 1 })
 		}
@@ -39,6 +41,50 @@ func TestHeldThroughManyReloads(t *testing.T) {
 	apply(t, h, mail)
 	if got, _, _ := strings.Cut(firstLine(t, conn), " "); got != "v1" {
 		t.Errorf("%s answered", got)
+	}
+}
+
+// Clients go on coming while workers take each other's place: none of those that wait is lost in between.
+func TestHeldWhileReloading(t *testing.T) {
+	h := haproxytest.Start(t)
+	mail := route("mail", port(t))
+	mail.Hold = time.Minute
+	apply(t, h, mail)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	held := make(chan net.Conn, 1_000)
+	go func() {
+		defer close(held)
+		for ctx.Err() == nil && len(held) < cap(held) {
+			conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", mail.Listen.Port))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			held <- conn
+			time.Sleep(10 * time.Millisecond) // a client's pace
+		}
+	}()
+	for i := range 8 {
+		apply(t, h, mail, route(fmt.Sprint("news", i), port(t)))
+	}
+	mail.Servers = route("mail", mail.Listen, enginetest.NewServer(t, "v1")).Servers
+	apply(t, h, mail)
+	stop()
+	n, broken := 0, 0
+	for conn := range held {
+		n++
+		if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.HasPrefix(line, "v1 ") {
+			broken++
+			t.Logf("%q, %v", line, err)
+		}
+		_ = conn.Close()
+	}
+	if n == 0 || broken > 0 {
+		t.Errorf("%d of %d connections that were held have got no answer", broken, n)
 	}
 }
 
