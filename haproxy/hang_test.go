@@ -3,8 +3,11 @@ package haproxy_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -141,8 +144,16 @@ func TestOldWorkerThatHangs(t *testing.T) {
 
 // freeze stops a process as if it hung, until heal.
 func freeze(t *testing.T, pid int) (heal func()) {
+	t.Helper()
 	send(t, pid, syscall.SIGSTOP)
 	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
+	eventually(t, "the process stands still", func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+		return err == nil && !slices.ContainsFunc(threads, func(path string) bool {
+			text, err := os.ReadFile(path)
+			return err != nil || !strings.Contains(string(text), "T (stopped)")
+		})
+	})
 	return func() { send(t, pid, syscall.SIGCONT) }
 }
 
