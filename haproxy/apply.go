@@ -38,35 +38,53 @@ func (e *Engine) Apply(ctx context.Context, t deploy.Table) (deploy.Applied, err
 		return err
 	})
 	if err == nil {
-		err = e.cutOld(ctx, t)
+		err = e.endOld(ctx, t)
 	}
 	return applied, errors.Join(refused, err)
 }
 
-// cutOld ends the connections of slots that have been out of service for longer than their route lets connections stay. Those
-// of a slot that serves again at another address are not told apart from its new ones, and stay.
-func (e *Engine) cutOld(ctx context.Context, t deploy.Table) error {
-	limits := make(map[string]time.Duration)
-	for _, r := range t.Routes {
-		if r.CutOld > 0 {
-			limits[proxyName(r.App, r.Listen)] = r.CutOld
-		}
-	}
+// endOld ends connections that must not go on, in the running worker and in old ones.
+func (e *Engine) endOld(ctx context.Context, t deploy.Table) error {
+	limits := cutLimits(t)
 	if len(limits) == 0 {
-		return nil
+		live, err := e.identify(ctx)
+		if err != nil || live.uptime > longestTry(t) {
+			return err // Whoever tried to reach a server at the last reload has given up.
+		}
+		return e.closeOld(ctx, t, live, limits)
 	}
 	live, err := e.read(ctx)
 	if err != nil {
 		return err
 	}
-	if err := e.withSessions(ctx, live); err != nil {
+	if err := e.cutOld(ctx, live, limits); err != nil {
+		return err
+	}
+	return e.closeOld(ctx, t, live, limits)
+}
+
+// cutLimits are the times for which routes let connections stay on servers out of service, of those that have one.
+func cutLimits(t deploy.Table) map[string]time.Duration {
+	limits := make(map[string]time.Duration)
+	for _, r := range t.Routes {
+		if r.CutOld > 0 {
+			// HAProxy counts the time out of service in whole seconds.
+			limits[proxyName(r.App, r.Listen)] = r.CutOld.Truncate(time.Second)
+		}
+	}
+	return limits
+}
+
+// cutOld ends the connections of slots that have been out of service for longer than their route lets connections stay. Those
+// of a slot that serves again at another address are not told apart from its new ones, and stay.
+func (e *Engine) cutOld(ctx context.Context, live *snapshot, limits map[string]time.Duration) error {
+	if err := live.withSessions(ctx, e.command); err != nil {
 		return err
 	}
 	var commands []string
 	for name, limit := range limits {
 		for _, s := range live.proxies[name] {
-			// HAProxy counts the time out of service in whole seconds.
-			if !s.ready && s.sessions > 0 && s.age >= limit.Truncate(time.Second) {
+			if !s.ready && s.sessions > 0 && s.age >= limit {
 				commands = append(commands, fmt.Sprintf("shutdown sessions server %s/%s", name, s.name))
 			}
 		}
@@ -149,14 +167,22 @@ type wanted struct {
 	structure string
 }
 
-// want makes the configuration of routes; see plan for keep.
+// want makes the configuration of routes. With keep it is as near to what runs as can be (see plan), without it is what a
+// new worker is to be started with.
 func (e *Engine) want(routes []deploy.Route, live *snapshot, keep bool) (wanted, error) {
 	stats, err := e.statsFree(live)
 	if err != nil {
 		return wanted{}, err
 	}
+	g, err := e.generation(live)
+	if err != nil {
+		return wanted{}, err
+	}
+	if !keep {
+		g = g.next()
+	}
 	w := wanted{proxies: plan(routes, live, keep)}
-	w.text, w.structure, err = e.render(w.proxies, stats)
+	w.text, w.structure, err = e.render(w.proxies, stats, g)
 	return w, err
 }
 
@@ -168,7 +194,7 @@ func (e *Engine) attempt(ctx context.Context, routes []deploy.Route, live *snaps
 		}
 	}
 	if len(applied.Switched) > 0 {
-		if err := e.withSessions(ctx, live); err != nil {
+		if err := live.withSessions(ctx, e.command); err != nil {
 			return deploy.Applied{}, err
 		}
 	}
@@ -211,7 +237,7 @@ func (e *Engine) attempt(ctx context.Context, routes []deploy.Route, live *snaps
 // exchange puts a worker with a new structure in the place of the running one.
 func (e *Engine) exchange(ctx context.Context, w wanted, kept []proxy, live *snapshot) error {
 	// What the running worker can do without a reload, it does first: connections that it holds, or has accepted in the
-	// moment of the reload, then lead to the new servers, for it will hear of no change any more.
+	// moment of the reload, then lead to the new servers and to none that is gone, for it will hear of no change any more.
 	kept = slices.DeleteFunc(slices.Clone(kept), func(p proxy) bool { return len(live.proxies[p.name]) != len(p.slots) })
 	if err := e.converge(ctx, kept, live); err != nil {
 		return err

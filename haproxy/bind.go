@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -70,6 +71,8 @@ func (e *Engine) Refuses(l deploy.Listen) error {
 	switch {
 	case l.Overlaps(listenOf(nowhere)):
 		return fmt.Errorf("HAProxy needs port %d to stay closed on 127.0.0.1, for connections that are held; choose another public port", holdPort)
+	case slices.ContainsFunc(e.holdAddrs(), func(a netip.AddrPort) bool { return l.Overlaps(listenOf(a)) }):
+		return fmt.Errorf("HAProxy needs port %d on addresses that begin with 127, for connections that are held while it reloads; choose another public port", takeoverPort)
 	case e.cfg.StatsListen.IsValid() && l.Overlaps(listenOf(e.cfg.StatsListen)):
 		return fmt.Errorf("the statistics page listens on %s; choose another public port", e.cfg.StatsListen)
 	}

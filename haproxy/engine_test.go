@@ -299,8 +299,8 @@ func get(t *testing.T, addr netip.AddrPort, path, password string) (int, string)
 	return response.StatusCode, string(body)
 }
 
-// command sends a command to HAProxy's stats socket, as an operator could.
-func command(t *testing.T, h *haproxytest.HAProxy, line string) {
+// command sends a command to HAProxy's stats socket, as an operator could, and returns the answer.
+func command(t *testing.T, h *haproxytest.HAProxy, line string) string {
 	t.Helper()
 	conn, err := net.Dial("unix", h.Config.StatsSocket)
 	if err != nil {
@@ -310,9 +310,11 @@ func command(t *testing.T, h *haproxytest.HAProxy, line string) {
 	if _, err := fmt.Fprintln(conn, line); err != nil {
 		t.Fatal(err)
 	}
-	if answer, err := io.ReadAll(conn); err != nil || strings.Contains(string(answer), "No such") {
+	answer, err := io.ReadAll(conn)
+	if err != nil || strings.Contains(string(answer), "No such") {
 		t.Fatalf("%s: %s, %v", line, answer, err)
 	}
+	return string(answer)
 }
 
 func kill(t *testing.T, pid int) { send(t, pid, syscall.SIGKILL) }

@@ -1,6 +1,12 @@
 package haproxy
 
-import "context"
+import (
+	"context"
+	"net/netip"
+)
+
+// HoldAddrs are the addresses at which workers hold connections.
+func (e *Engine) HoldAddrs() []netip.AddrPort { return e.holdAddrs() }
 
 // Remember looks at what is in force now, and returns what puts it back.
 func (e *Engine) Remember(ctx context.Context) (undo func(context.Context) error, err error) {

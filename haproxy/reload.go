@@ -214,37 +214,19 @@ func (e *Engine) reload(ctx context.Context, w wanted, live *snapshot) error {
 	if err != nil {
 		return err
 	}
-	return await(ctx, "HAProxy's old workers have closed their listeners", func() (bool, error) {
+	// Older ones than that have closed theirs at an earlier reload, and one of them that hangs keeps nobody from a new port.
+	return await(ctx, "HAProxy's old worker has closed its listeners", func() (bool, error) {
 		now, err := e.processes(ctx)
-		if err != nil {
-			return false, err
+		if err != nil || !slices.Contains(now.workers, live.pid) {
+			return err == nil, err
 		}
-		for _, pid := range now.workers {
-			if !slices.Contains(before.workers, pid) {
-				continue
-			}
-			if closed, err := e.closedListeners(ctx, pid); !closed {
-				return false, err
-			}
-		}
-		return true, nil
+		open, err := anyFrontend(ctx, oldWorker{e, live.pid}.command, "OPEN")
+		return err == nil && !open, err
 	})
 }
 
 // gone tells whether a process has ended. A master may do that when a reload fails (seen with 2.8.0).
 func gone(pid int) bool { return errors.Is(unix.Kill(pid, 0), unix.ESRCH) }
-
-// closedListeners tells whether a worker takes no new connections any more.
-func (e *Engine) closedListeners(ctx context.Context, pid int) (bool, error) {
-	// When the worker ends in this moment, the master may never answer (seen with 2.8 and 3.0).
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	toWorker := func(ctx context.Context, line string) (string, error) {
-		return e.master(ctx, fmt.Sprintf("@!%d %s", pid, line))
-	}
-	open, err := anyFrontend(ctx, toWorker, "OPEN")
-	return err == nil && !open, err
-}
 
 // anyFrontend tells whether a worker has a frontend in one of some states.
 func anyFrontend(ctx context.Context, ask func(context.Context, string) (string, error), states ...string) (bool, error) {

@@ -20,8 +20,11 @@ import (
 const (
 	// holdSlot is the name of the server line that holds connections.
 	holdSlot = "hold"
-	// holdPort is the port that held connections, and free slots, point at. Nothing may listen there: no route gets it.
+	// holdPort is the port that free slots point at, and held connections that no other worker may take over. Nothing may
+	// listen there: no route gets it.
 	holdPort = 1
+	// connectTimeout is how long one try to reach a server may take.
+	connectTimeout = 5 * time.Second
 )
 
 // nowhere is the address that refuses connections at once.
@@ -45,11 +48,11 @@ var configuration = template.Must(template.New("haproxy.cfg").
 
 // render makes the configuration of proxies. structure identifies all of it but the servers' addresses, which are what can
 // be changed without a reload.
-func (e *Engine) render(proxies []proxy, stats bool) (text []byte, structure string, err error) {
+func (e *Engine) render(proxies []proxy, stats bool, g generation) (text []byte, structure string, err error) {
 	if err := e.checkWords(); err != nil {
 		return nil, "", err
 	}
-	v := e.view(proxies, stats)
+	v := e.view(proxies, stats, g)
 	for i := range v.Proxies {
 		for j := range v.Proxies[i].Slots {
 			v.Proxies[i].Slots[j] = slotView{Name: slotName(j), Addr: nowhere, Free: true}
@@ -60,9 +63,9 @@ func (e *Engine) render(proxies []proxy, stats bool) (text []byte, structure str
 		return nil, "", err
 	}
 	sum := sha256.Sum256(text)
-	structure = hex.EncodeToString(sum[:8])
+	structure = g.mark(hex.EncodeToString(sum[:8]))
 
-	v = e.view(proxies, stats)
+	v = e.view(proxies, stats, g)
 	v.Description = description(structure, v.statsAddress())
 	text, err = executeTemplate(v)
 	return text, structure, err
@@ -119,6 +122,8 @@ type view struct {
 	StatsSocket   string
 	HardStopAfter int64 // milliseconds; 0: never
 	Stats         *statsView
+	Connect       int64            // milliseconds
+	Takeover      []netip.AddrPort // where former workers hold connections
 	Proxies       []proxyView
 }
 
@@ -134,6 +139,7 @@ type proxyView struct {
 	Check   string
 	Slots   []slotView
 	Hold    *netip.AddrPort
+	Token   string // what held connections say whose they are with; "" when no other worker may take them over
 }
 
 type slotView struct {
@@ -149,8 +155,8 @@ func (v view) statsAddress() string {
 	return v.Stats.Listen.String()
 }
 
-func (e *Engine) view(proxies []proxy, stats bool) view {
-	v := view{StatsSocket: e.cfg.StatsSocket, HardStopAfter: milliseconds(e.cfg.WorkerDeadline)}
+func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
+	v := view{StatsSocket: e.cfg.StatsSocket, HardStopAfter: milliseconds(e.cfg.WorkerDeadline), Connect: milliseconds(connectTimeout), Takeover: e.takeover(g)}
 	if stats {
 		v.Stats = &statsView{Listen: e.cfg.StatsListen, User: e.cfg.StatsUser, Password: e.cfg.StatsPassword}
 	}
@@ -165,7 +171,11 @@ func (e *Engine) view(proxies []proxy, stats bool) view {
 			pv.Slots = append(pv.Slots, s)
 		}
 		if p.route.Hold > 0 {
-			pv.Hold = &nowhere
+			hold := e.holdAddr(g)
+			pv.Hold = &hold
+			if g != alone {
+				pv.Token = e.token(p.name)
+			}
 		}
 		v.Proxies = append(v.Proxies, pv)
 	}

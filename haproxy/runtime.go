@@ -30,6 +30,8 @@ const (
 type snapshot struct {
 	version string
 	pid     int
+	// uptime is how long ago it was started.
+	uptime time.Duration
 	// stopping is true of an old worker that was reached in the moment of a reload.
 	stopping bool
 	// structure and stats are what the running configuration was rendered with (see description); "" when it is not ours.
@@ -100,6 +102,9 @@ func (s *snapshot) info(key, value string) {
 		s.version = value
 	case "Pid":
 		s.pid, _ = strconv.Atoi(value)
+	case "Uptime_sec":
+		seconds, _ := strconv.Atoi(value)
+		s.uptime = time.Duration(seconds) * time.Second
 	case "Stopping":
 		s.stopping = value != "0"
 	case "description":
@@ -141,9 +146,9 @@ func (s *snapshot) server(line string) error {
 }
 
 // withSessions fills in how many connections each slot has.
-func (e *Engine) withSessions(ctx context.Context, s *snapshot) error {
+func (s *snapshot) withSessions(ctx context.Context, command func(context.Context, string) (string, error)) error {
 	// Objects of type 4 are servers.
-	answer, err := e.command(ctx, "show stat -1 4 -1")
+	answer, err := command(ctx, "show stat -1 4 -1")
 	if err != nil {
 		return err
 	}
@@ -188,12 +193,32 @@ func (e *Engine) execute(ctx context.Context, commands []string) error {
 
 // command sends a line of commands to the worker.
 func (e *Engine) command(ctx context.Context, line string) (string, error) {
-	return ask(ctx, e.cfg.StatsSocket, func(s *runtime.SingleRuntime) (string, error) { return s.ExecuteRaw(line) })
+	answer, err := ask(ctx, e.cfg.StatsSocket, func(s *runtime.SingleRuntime) (string, error) { return s.ExecuteRaw(line) })
+	if !absent(err) {
+		return answer, err
+	}
+	if _, masterErr := e.master(ctx, "show proc"); !absent(masterErr) {
+		return "", fmt.Errorf("HAProxy runs, but not with its socket (%w): it goes on as it is, and can't be told of changes; restart it: %s", err, restart)
+	}
+	return "", fmt.Errorf("HAProxy of dokku-expose is %w (%w); start it: systemctl start dokku-expose-haproxy, or sv start dokku-expose-haproxy",
+		deploy.ErrNotRunning, err)
 }
 
 // master sends a command to the master.
 func (e *Engine) master(ctx context.Context, line string) (string, error) {
-	return ask(ctx, e.cfg.MasterSocket, func(s *runtime.SingleRuntime) (string, error) { return s.ExecuteMaster(line) })
+	answer, err := ask(ctx, e.cfg.MasterSocket, func(s *runtime.SingleRuntime) (string, error) { return s.ExecuteMaster(line) })
+	if absent(err) {
+		err = fmt.Errorf("HAProxy's master does not listen on its socket (%w): without it no public port is opened or closed; restart HAProxy: %s", err, restart)
+	}
+	return answer, err
+}
+
+// restart is how an operator restarts HAProxy.
+const restart = "systemctl restart dokku-expose-haproxy, or sv restart dokku-expose-haproxy"
+
+// absent tells of an error that nobody listens on a socket.
+func absent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // ask runs one exchange on a socket. The library waits up to 30 seconds and knows no context: when ctx ends first, the
@@ -218,18 +243,15 @@ func ask(ctx context.Context, socket string, exchange func(*runtime.SingleRuntim
 	case r := <-done:
 		return r.answer, explain(socket, r.err)
 	case <-ctx.Done():
-		return "", fmt.Errorf("HAProxy does not answer on %s: %w; restart it when this lasts (systemctl restart dokku-expose-haproxy, or sv restart dokku-expose-haproxy)", socket, ctx.Err())
+		return "", fmt.Errorf("HAProxy does not answer on %s: %w; restart it when this lasts: %s", socket, ctx.Err(), restart)
 	}
 }
 
 // explain says what a failed exchange means to an operator.
 func explain(socket string, err error) error {
 	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("HAProxy of dokku-expose is %w (%w); start it: systemctl start dokku-expose-haproxy, or sv start dokku-expose-haproxy",
-			deploy.ErrNotRunning, err)
+	case err == nil, absent(err):
+		return err
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("this user may not open HAProxy's socket: %w; run this as root or as Dokku's user", err)
 	}

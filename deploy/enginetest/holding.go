@@ -43,6 +43,26 @@ var holding = []testCase{
 			b.Errorf("%s answered", got)
 		}
 	}},
+	{"a connection waits on after another app got a port", func(b *bench) {
+		mail, chat, listen := route("mail", b.port()), route("chat", b.port()), b.port()
+		b.apply(mail, chat)
+		one, two := dial(b, local(mail.Listen)), dial(b, local(chat.Listen))
+		one.write("early bird\n")
+		for range 3 {
+			b.apply(mail, chat, route("news", listen))
+			b.apply(mail, chat)
+		}
+		mail.Servers, chat.Servers = proven(NewServer(b, "mail")), proven(NewServer(b, "chat"))
+		b.switchTo(mail, chat)
+		for name, c := range map[string]*client{"mail": one, "chat": two} {
+			if got := c.greeting(); got != name {
+				b.Errorf("%s answered a connection to %s", got, name)
+			}
+		}
+		if got := one.line(); got != "early bird" {
+			b.Errorf("%q came back", got)
+		}
+	}},
 	{"what the client says while it waits arrives", func(b *bench) {
 		listen := b.port()
 		b.apply(route("mail", listen))

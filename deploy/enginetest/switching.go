@@ -52,6 +52,21 @@ var switching = []testCase{
 			b.Errorf("%s answered", got)
 		}
 	}},
+	{"connections on old servers end also after another app got a port", func(b *bench) {
+		v1, v2, cut, kept := NewServer(b, "v1"), NewServer(b, "v2"), b.port(), b.port()
+		mail, news, chat := route("mail", cut, proven(v1)...), route("news", kept, proven(v1)...), route("chat", b.port(), proven(v1)...)
+		mail.CutOld = time.Nanosecond
+		b.apply(mail, news)
+		old, other := dial(b, local(cut)), dial(b, local(kept))
+		old.greeting()
+		other.greeting()
+		b.apply(mail, news, chat)
+		old.echo("on a server of now")
+		mail.Servers, news.Servers = proven(v2), proven(v2)
+		b.switchTo(mail, news, chat)
+		old.closed()
+		other.echo("still there")
+	}},
 	{"the same table again changes nothing", func(b *bench) {
 		table := []deploy.Route{route("mail", b.port(), proven(NewServer(b, "v1"))...), route("news", b.port())}
 		b.apply(table...)
