@@ -28,11 +28,15 @@ type Networks struct {
 // ParseNetworks reads networks and single addresses that stand between commas, at most [MaxNetworks] of them, or "none". The
 // error says what was expected.
 func ParseNetworks(text string) (Networks, error) {
-	if text == noNetworks {
-		return NetworksOf(), nil
-	}
 	if n := strings.Count(text, ",") + 1; n > MaxNetworks {
 		return Networks{}, fmt.Errorf("expected at most %d networks, not %d", MaxNetworks, n)
+	}
+	return parseNetworks(text)
+}
+
+func parseNetworks(text string) (Networks, error) {
+	if text == noNetworks {
+		return NetworksOf(), nil
 	}
 	var (
 		prefixes []netip.Prefix
@@ -129,13 +133,14 @@ func (n Networks) Prefixes() []netip.Prefix {
 // MarshalText returns the canonical form.
 func (n Networks) MarshalText() ([]byte, error) { return []byte(n.text), nil }
 
-// UnmarshalText reads what MarshalText returned.
+// UnmarshalText reads what MarshalText returned, which may be more networks than [MaxNetworks]: those that two options have in
+// common.
 func (n *Networks) UnmarshalText(text []byte) error {
 	if len(text) == 0 {
 		*n = Networks{}
 		return nil
 	}
-	parsed, err := ParseNetworks(string(text))
+	parsed, err := parseNetworks(string(text))
 	if err == nil && parsed.text != string(text) {
 		err = errors.New("networks are not in canonical form")
 	}
