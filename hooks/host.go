@@ -121,7 +121,7 @@ func (h *Host) engine() (*haproxy.Engine, error) {
 	if config.StatsPassword, err = h.statsPassword(); err != nil {
 		return nil, err
 	}
-	config.StatsListen, config.WorkerDeadline = global.StatsListen, global.WorkerDeadline
+	config.StatsListen, config.WorkerDeadline, config.TotalConnections = global.StatsListen, global.WorkerDeadline, global.TotalConnections
 	return haproxy.New(config), nil
 }
 
