@@ -3,6 +3,8 @@ package deploy
 import (
 	"context"
 	"time"
+
+	"dokku-expose/portsfile"
 )
 
 // Place is one slot of a scaled process type, and the container that Dokku has put there.
@@ -36,6 +38,8 @@ type App struct {
 	Deploying *Deployment
 
 	Upstream Upstream
+	// Options are what an operator has set for all routes of the app.
+	Options portsfile.Options
 	// Hold, HealthCheck and CutOld are those of the app's routes.
 	Hold, HealthCheck, CutOld time.Duration
 }

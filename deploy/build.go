@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"dokku-expose/portsfile"
 )
 
 // Problem is something that keeps a route from being what was asked for. Whatever worked before goes on working.
@@ -106,6 +108,7 @@ type builder struct {
 type draft struct {
 	app     *App
 	claim   Claim
+	options portsfile.Options
 	servers []Server
 	// kept are servers of the app that the engine serves now, and that may have to go on doing so.
 	kept []Server
@@ -155,7 +158,7 @@ func (b *builder) collect(drafts map[Listen]*draft, a *App, places []Place, clai
 		}
 		d := drafts[claim.Listen]
 		if d == nil {
-			d = &draft{app: a, claim: claim}
+			d = &draft{app: a, claim: claim, options: claim.options(a.Options)}
 			drafts[claim.Listen] = d
 		}
 		for _, p := range byProcess[claim.Process] {
@@ -259,7 +262,7 @@ func (b *builder) asServed(a *App) []*draft {
 			continue
 		}
 		claim := Claim{App: a.Name, Listen: listen}
-		list = append(list, &draft{app: a, claim: claim, servers: b.stillOwn(a, service)})
+		list = append(list, &draft{app: a, claim: claim, options: service.Options, servers: b.stillOwn(a, service)})
 	}
 	return list
 }
@@ -387,7 +390,7 @@ func (b *builder) proven(d *draft, s Server) bool {
 func (d *draft) newRoute() Route {
 	return Route{
 		App: d.app.Name, Process: d.claim.Process, Listen: d.claim.Listen,
-		Hold: d.app.Hold, HealthCheck: d.app.HealthCheck, CutOld: d.app.CutOld,
+		Hold: d.app.Hold, HealthCheck: d.app.HealthCheck, CutOld: d.app.CutOld, Options: d.options,
 	}
 }
 
@@ -395,6 +398,9 @@ func (d *draft) newRoute() Route {
 // engine serves there now, if that one is still the app's and accepts.
 func (b *builder) route(d *draft) Route {
 	r := d.newRoute()
+	if err := d.claim.shutOut(d.app.Options); err != nil {
+		b.problem(r.App, r.Listen, err)
+	}
 	kept := slices.DeleteFunc(d.kept, func(s Server) bool { return !b.accepts[s.Addr] })
 	anyProven := slices.ContainsFunc(d.servers, func(s Server) bool { return b.proven(d, s) })
 	for _, s := range d.servers {

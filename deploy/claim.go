@@ -12,6 +12,8 @@ type Claim struct {
 	Listen  Listen
 	Private uint16
 	Process string
+	// Options are those that the claim itself gives.
+	Options portsfile.Options
 	// File and Line say where the app's PORTS asks for it. An operator's claim (`expose:add`) has neither.
 	File string
 	Line int
@@ -19,11 +21,14 @@ type Claim struct {
 
 // Where says who asked, for messages: "PORTS line 3", "expose:add".
 func (c Claim) Where() string {
-	if c.File == "" {
+	if !c.pushed() {
 		return "expose:add"
 	}
 	return fmt.Sprintf("%s line %d", c.File, c.Line)
 }
+
+// pushed tells whether the claim came with a push, and is not an operator's.
+func (c Claim) pushed() bool { return c.File != "" }
 
 func (c Claim) String() string {
 	return fmt.Sprintf("%s (%s of %s)", c.Listen, c.Where(), c.App)
@@ -45,7 +50,8 @@ func expand(app, file string, line int, m portsfile.Mapping) []Claim {
 	claims := make([]Claim, 0, m.Public.Len())
 	for public, private := range m.Ports() {
 		claims = append(claims, Claim{
-			App: app, Listen: Listen{IP: m.Bind, Port: public}, Private: private, Process: m.Process, File: file, Line: line,
+			App: app, Listen: Listen{IP: m.Bind, Port: public}, Private: private, Process: m.Process, Options: m.Options,
+			File: file, Line: line,
 		})
 	}
 	return claims

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+
+	"dokku-expose/portsfile"
 )
 
 // ErrNotRunning is what an engine's Apply returns, wrapped with how to start it, when its process does not run. What it
@@ -37,6 +39,9 @@ type Service struct {
 	App string
 	// Servers are the addresses that get new connections; it may be none.
 	Servers []netip.AddrPort
+	// Options are the route's as it was applied. An engine that can't tell says that nobody is let in: whoever keeps a route
+	// as it is must not open it.
+	Options portsfile.Options
 }
 
 // Applied says what an Apply did.

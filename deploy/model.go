@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"dokku-expose/portsfile"
 )
 
 // Listen is a public address: where clients connect to on the host.
@@ -76,6 +78,9 @@ type Route struct {
 	HealthCheck time.Duration
 	// CutOld is how long connections may stay on a server that no longer serves the route; 0 keeps them until they end.
 	CutOld time.Duration
+	// Options say how the connections are treated. The zero value of each asks for nothing in particular; Allow can ask for
+	// nobody to be let in.
+	Options portsfile.Options
 }
 
 // Table is all routes of the host, sorted by app and listen address, no two of which overlap.

@@ -224,7 +224,7 @@ func (e *Engine) attempt(ctx context.Context, routes []deploy.Route, live *snaps
 		}
 	}
 	if applied.Reload == "" {
-		err = e.converge(ctx, w.proxies, live)
+		err = e.converge(ctx, w.proxies, numbered(w.proxies), live)
 	} else {
 		err = e.exchange(ctx, w, kept, live)
 	}
@@ -239,13 +239,13 @@ func (e *Engine) exchange(ctx context.Context, w wanted, kept []proxy, live *sna
 	// What the running worker can do without a reload, it does first: connections that it holds, or has accepted in the
 	// moment of the reload, then lead to the new servers and to none that is gone, for it will hear of no change any more.
 	kept = slices.DeleteFunc(slices.Clone(kept), func(p proxy) bool { return len(live.proxies[p.name]) != len(p.slots) })
-	if err := e.converge(ctx, kept, live); err != nil {
+	if err := e.converge(ctx, kept, nil, live); err != nil {
 		return err
 	}
 	if err := e.reload(ctx, w, live); err != nil {
 		return err
 	}
-	return e.converge(ctx, w.proxies, live)
+	return e.converge(ctx, w.proxies, numbered(w.proxies), live)
 }
 
 // withdraw takes servers that are not wanted any more out of service where nothing else is to change. It is for a file that
@@ -264,7 +264,7 @@ func (e *Engine) withdraw(ctx context.Context, kept []proxy, live *snapshot) err
 		app, listen, _ := parseName(name)
 		gone = append(gone, proxy{name: name, route: deploy.Route{App: app, Listen: listen}, slots: make([]*deploy.Server, len(running))})
 	}
-	return e.converge(ctx, gone, live)
+	return e.converge(ctx, gone, nil, live)
 }
 
 // undo puts back the last configuration and the servers of live.
@@ -298,7 +298,11 @@ func (e *Engine) undoAll(ctx context.Context, last []byte, live *snapshot) error
 		return err
 	}
 	if now.structure == live.structure {
-		return e.converge(ctx, asRunning(live), live)
+		var acls []acl
+		if structureOf(last) == live.structure {
+			acls = filedACLs(last)
+		}
+		return e.converge(ctx, asRunning(live), acls, live)
 	}
 	return e.reload(ctx, wanted{text: last, structure: structureOf(last)}, now)
 }

@@ -17,13 +17,13 @@ const (
 	pollInterval = 10 * time.Millisecond
 )
 
-// converge makes the running worker's slots what proxies want, and reads back that they are. before is what was in force when
-// all this began: what served then needs no new proof.
-func (e *Engine) converge(ctx context.Context, proxies []proxy, before *snapshot) error {
+// converge makes the running worker's slots what proxies want and its networks what acls say, and reads back that they are.
+// before is what was in force when all this began: what served then needs no new proof.
+func (e *Engine) converge(ctx context.Context, proxies []proxy, acls []acl, before *snapshot) error {
 	ctx, cancel := context.WithTimeout(ctx, convergeTimeout)
 	defer cancel()
-	marked := false
-	return await(ctx, "HAProxy's servers are as they should be", func() (bool, error) {
+	marked, admitted := false, false
+	return await(ctx, "HAProxy's servers and networks are as they should be", func() (bool, error) {
 		now, err := e.read(ctx)
 		if err != nil {
 			return true, err
@@ -35,6 +35,14 @@ func (e *Engine) converge(ctx context.Context, proxies []proxy, before *snapshot
 		next, err := nextCommands(proxies, now)
 		if err != nil {
 			return true, err
+		}
+		if !admitted {
+			networks, err := e.networks(ctx, acls)
+			if err != nil {
+				return true, err
+			}
+			change := networkCommands(acls, networks)
+			next, admitted = append(next, change...), len(change) == 0
 		}
 		if commands = append(commands, next...); len(commands) == 0 {
 			return true, nil

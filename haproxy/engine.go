@@ -3,12 +3,14 @@ package haproxy
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"net/netip"
 	"os"
 	"time"
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/listeners"
+	"dokku-expose/portsfile"
 )
 
 // Config says where the HAProxy of an [Engine] lives. Every field without a stated default must be set.
@@ -26,6 +28,9 @@ type Config struct {
 	StatsUser, StatsPassword string
 	// WorkerDeadline is how long an old worker may keep its connections after a reload (hard-stop-after). 0: no limit.
 	WorkerDeadline time.Duration
+	// TotalConnections is how many connections there may be at once, the next ones wait to be accepted. 0: as many as the limit of
+	// open files allows.
+	TotalConnections int
 	// Listeners tells who listens on this host. nil: the host's real sockets.
 	Listeners func() ([]listeners.Listener, error)
 }
@@ -65,9 +70,13 @@ func (e *Engine) Serving(ctx context.Context) (map[deploy.Listen]deploy.Service,
 	if err != nil {
 		return nil, err
 	}
+	options, err := e.options(live)
+	if err != nil {
+		return nil, err
+	}
 	for name, running := range live.proxies {
 		app, listen, _ := parseName(name)
-		service := deploy.Service{App: app}
+		service := deploy.Service{App: app, Options: options(name)}
 		for _, s := range running {
 			if s.serving() {
 				service.Servers = append(service.Servers, s.addr)
@@ -76,4 +85,22 @@ func (e *Engine) Serving(ctx context.Context) (map[deploy.Listen]deploy.Service,
 		serving[listen] = service
 	}
 	return serving, nil
+}
+
+// options tells the options that the running HAProxy was started with. They are read from its configuration file; where that is
+// another one by now, nobody is said to be let in.
+func (e *Engine) options(live *snapshot) (func(name string) portsfile.Options, error) {
+	unknown := portsfile.Options{Allow: portsfile.NetworksOf()}
+	text, err := e.file()
+	if errors.Is(err, fs.ErrNotExist) {
+		text, err = nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if structureOf(text) != live.structure {
+		return func(string) portsfile.Options { return unknown }, nil
+	}
+	options, err := filedOptions(text)
+	return func(name string) portsfile.Options { return options[name] }, err
 }

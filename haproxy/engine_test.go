@@ -19,10 +19,15 @@ import (
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/haproxy"
 	"dokku-expose/haproxy/haproxytest"
+	"dokku-expose/portsfile"
 )
 
 func TestEngine(t *testing.T) {
 	enginetest.Run(t, func(t *testing.T) deploy.Engine { return haproxytest.Start(t).Engine })
+}
+
+func TestOptions(t *testing.T) {
+	enginetest.RunOptions(t, func(t *testing.T) deploy.Engine { return haproxytest.Start(t).Engine })
 }
 
 const (
@@ -40,7 +45,9 @@ func withStats(t *testing.T) (netip.AddrPort, func(*haproxy.Config)) {
 
 func TestConfigurationIsValid(t *testing.T) {
 	_, stats := withStats(t)
-	h := haproxytest.New(t, stats, func(c *haproxy.Config) { c.WorkerDeadline = math.MaxInt64 })
+	h := haproxytest.New(t, stats, func(c *haproxy.Config) {
+		c.WorkerDeadline, c.TotalConnections = math.MaxInt64, portsfile.MaxMaxConnections
+	})
 	v1 := enginetest.NewServer(t, "v1")
 	noHold, noCheck := route("no-hold", port(t), v1), route("no-check", port(t), v1)
 	noHold.Hold, noCheck.HealthCheck = 0, 0
@@ -48,7 +55,10 @@ func TestConfigurationIsValid(t *testing.T) {
 	endless.Hold, endless.HealthCheck = math.MaxInt64, math.MaxInt64
 	six := route("six", deploy.Listen{IP: netip.IPv6Unspecified(), Port: enginetest.FreePort(t)})
 	six.Servers = []deploy.Server{{Addr: netip.MustParseAddrPort("[::1]:5025")}}
-	err := h.Engine.Prepare(t.Context(), table(route("mail", port(t), v1), noHold, noCheck, endless, six, route(strings.Repeat("\xff", 255), port(t), v1)))
+	limited := withOptions(t, route("limited", port(t), v1), "allow=10.0.0.0/8,2001:db8::/32 proxy-protocol=v2 accept-proxy=10.0.0.1,::1 "+
+		"max-connections=1000000 rate=100000/10s idle-timeout=576h balance=source")
+	noCheck = withOptions(t, noCheck, "proxy-protocol=v1 allow=none accept-proxy=::1 rate=1/10s balance=roundrobin")
+	err := h.Engine.Prepare(t.Context(), table(route("mail", port(t), v1), noHold, noCheck, endless, six, limited, route(strings.Repeat("\xff", 255), port(t), v1)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,6 +244,16 @@ func route(app string, listen deploy.Listen, servers ...*enginetest.Server) depl
 	for _, s := range servers {
 		r.Servers = append(r.Servers, deploy.Server{Container: s.Name, Dyno: "web.1", Addr: s.Addr, Proven: true})
 	}
+	return r
+}
+
+func withOptions(t *testing.T, r deploy.Route, options string) deploy.Route {
+	t.Helper()
+	o, err := portsfile.ParseOptions(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Options = o
 	return r
 }
 

@@ -143,13 +143,14 @@ func TestUndo(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h := haproxytest.Start(t)
 			mail := port(t)
-			apply(t, h, route("mail", mail, v1))
+			before := withOptions(t, route("mail", mail, v1), "allow=127.0.0.0/8,2001:db8::/32")
+			apply(t, h, before)
 			text := file(t, h)
 			undo, err := h.Engine.Remember(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			apply(t, h, append(c.more, route("mail", mail, v2))...)
+			apply(t, h, append(c.more, withOptions(t, route("mail", mail, v2), "allow=127.0.0.1"))...)
 			answers(t, mail, "v2")
 			if err := undo(t.Context()); err != nil {
 				t.Fatal(err)

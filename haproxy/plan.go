@@ -39,6 +39,9 @@ func plan(routes []deploy.Route, live *snapshot, keep bool) []proxy {
 		proxies = append(proxies, p)
 	}
 	slices.SortFunc(proxies, func(a, b proxy) int { return cmp.Compare(a.name, b.name) })
+	for i := range proxies {
+		proxies[i].allow = allowACLs(i, proxies[i].route.Options.Allow)
+	}
 	return proxies
 }
 

@@ -26,8 +26,8 @@ func TestValidateBlamesTheRoute(t *testing.T) {
 		name, old, replacement string
 		app                    string // "": nobody is to blame
 	}{
-		{"a route", "bind [::]:2501", "bond [::]:2501", "bad"},
-		{"the last one", "bind [::]:2502", "bind nonsense", "ugly"},
+		{"a route", "bind 0.0.0.0:2501", "bond 0.0.0.0:2501", "bad"},
+		{"the last one", "bind 0.0.0.0:2502", "bind nonsense", "ugly"},
 		{"what all have in common", "timeout connect", "timeout commect", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

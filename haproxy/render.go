@@ -36,18 +36,20 @@ type proxy struct {
 	route deploy.Route
 	// slots are the servers by slot: s1 is slots[0]. A nil one is free.
 	slots []*deploy.Server
+	// allow says who may connect.
+	allow []acl
 }
 
 // slotName is the name of the server line of slots[i].
 func slotName(i int) string { return fmt.Sprintf("s%d", i+1) }
 
 var configuration = template.Must(template.New("haproxy.cfg").
-	Funcs(template.FuncMap{"quote": quote}).
+	Funcs(template.FuncMap{"quote": quote, "join": strings.Join}).
 	Option("missingkey=error").
 	Parse(templates.HAProxy))
 
-// render makes the configuration of proxies. structure identifies all of it but the servers' addresses, which are what can
-// be changed without a reload.
+// render makes the configuration of proxies. structure identifies all of it but the servers' addresses and the networks that
+// may connect, which are what can be changed without a reload.
 func (e *Engine) render(proxies []proxy, stats bool, g generation) (text []byte, structure string, err error) {
 	if err := e.checkWords(); err != nil {
 		return nil, "", err
@@ -57,6 +59,7 @@ func (e *Engine) render(proxies []proxy, stats bool, g generation) (text []byte,
 		for j := range v.Proxies[i].Slots {
 			v.Proxies[i].Slots[j] = slotView{Name: slotName(j), Addr: nowhere, Free: true}
 		}
+		v.Proxies[i].Options = v.Proxies[i].Options.withoutNetworks()
 	}
 	text, err = executeTemplate(v)
 	if err != nil {
@@ -121,6 +124,7 @@ type view struct {
 	Description   string
 	StatsSocket   string
 	HardStopAfter int64 // milliseconds; 0: never
+	MaxConn       int   // 0: as many as the limit of open files allows
 	Stats         *statsView
 	Connect       int64            // milliseconds
 	Takeover      []netip.AddrPort // where former workers hold connections
@@ -135,11 +139,13 @@ type statsView struct {
 type proxyView struct {
 	Name    string
 	Bind    string
+	Options optionsView
 	Retries int64
-	Check   string
-	Slots   []slotView
-	Hold    *netip.AddrPort
-	Token   string // what held connections say whose they are with; "" when no other worker may take them over
+	// Server are the words that all servers have in common.
+	Server string
+	Slots  []slotView
+	Hold   *netip.AddrPort
+	Token  string // what held connections say whose they are with; "" when no other worker may take them over
 }
 
 type slotView struct {
@@ -156,13 +162,19 @@ func (v view) statsAddress() string {
 }
 
 func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
-	v := view{StatsSocket: e.cfg.StatsSocket, HardStopAfter: milliseconds(e.cfg.WorkerDeadline), Connect: milliseconds(connectTimeout), Takeover: e.takeover(g)}
+	v := view{
+		StatsSocket: e.cfg.StatsSocket, HardStopAfter: milliseconds(e.cfg.WorkerDeadline), MaxConn: e.cfg.TotalConnections,
+		Connect: milliseconds(connectTimeout), Takeover: e.takeover(g),
+	}
 	if stats {
 		v.Stats = &statsView{Listen: e.cfg.StatsListen, User: e.cfg.StatsUser, Password: e.cfg.StatsPassword}
 	}
 	ipv6 := hasIPv6()
 	for _, p := range proxies {
-		pv := proxyView{Name: p.name, Bind: bind(p.route.Listen, ipv6), Retries: retries(p), Check: check(p.route)}
+		pv := proxyView{
+			Name: p.name, Bind: bind(p.route.Listen, ipv6), Options: viewOptions(p), Retries: retries(p),
+			Server: strings.TrimSpace(check(p.route) + " " + header(p.route)),
+		}
 		for i, server := range p.slots {
 			s := slotView{Name: slotName(i), Addr: nowhere, Free: true}
 			if server != nil {
@@ -182,8 +194,9 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
 	return v
 }
 
-// bind is the address of a listener in HAProxy's words. On a host without IPv6 a dual-stack socket would fail the start of
-// all listeners.
+// bind is the address of a listener in HAProxy's words. Every address is one socket for each family: clients of IPv4 would have
+// addresses of IPv6 on one for both, which is not what apps expect in a PROXY header. On a host without IPv6 its socket would
+// fail the start of all listeners.
 func bind(l deploy.Listen, ipv6 bool) string {
 	switch {
 	case l.IP.IsValid() && l.IP == netip.IPv6Unspecified():
@@ -191,7 +204,7 @@ func bind(l deploy.Listen, ipv6 bool) string {
 	case l.IP.IsValid():
 		return netip.AddrPortFrom(l.IP, l.Port).String()
 	case ipv6:
-		return fmt.Sprintf("[::]:%d v4v6", l.Port)
+		return fmt.Sprintf("0.0.0.0:%d,[::]:%d v6only", l.Port, l.Port)
 	}
 	return fmt.Sprintf("0.0.0.0:%d", l.Port)
 }

@@ -52,8 +52,10 @@ func (e *Engine) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	s.Stale = stale(text, live)
-	return s, nil
+	if s.Stale = stale(text, live); s.Stale == "" {
+		s.Stale, err = e.staleNetworks(ctx, text)
+	}
+	return s, err
 }
 
 // ShowConfig returns the configuration file, the password of the statistics page masked.
@@ -94,6 +96,16 @@ func stale(text []byte, live *snapshot) string {
 		}
 	}
 	return ""
+}
+
+// staleNetworks says how the networks that may connect differ from the file's, of which the running HAProxy has the structure.
+func (e *Engine) staleNetworks(ctx context.Context, text []byte) (string, error) {
+	acls := filedACLs(text)
+	networks, err := e.networks(ctx, acls)
+	if err == nil && len(networkCommands(acls, networks)) > 0 {
+		return "other clients may connect", nil
+	}
+	return "", err
 }
 
 // filedServers are the servers in service of each proxy of a configuration, "SLOT ADDRESS".

@@ -67,6 +67,7 @@ func (h *Host) app(name string) (deploy.App, error) {
 		}
 	}
 	app.Upstream, app.Hold, app.HealthCheck = values.Upstream, values.Hold, values.HealthCheck
+	app.Options = values.Policy.Options
 	if values.OldConnections != settings.KeepOld {
 		// The model's 0 keeps them; the setting's cuts at once.
 		app.CutOld = max(values.OldConnections, time.Nanosecond)

@@ -147,7 +147,7 @@ func (h *Host) haproxy(page bool) (*haproxy.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.WorkerDeadline = global.WorkerDeadline
+	config.WorkerDeadline, config.TotalConnections = global.WorkerDeadline, global.TotalConnections
 	if page {
 		config.StatsListen, config.StatsUser = global.StatsListen, statsUser
 		if config.StatsPassword, err = h.statsPassword(); err != nil {

@@ -114,8 +114,33 @@ func checkMapping(t *testing.T, m portsfile.Mapping) {
 	}) {
 		t.Errorf("process type is %q", m.Process)
 	}
+	for _, networks := range []portsfile.Networks{m.Options.Allow, m.Options.AcceptProxy} {
+		checkNetworks(t, networks)
+	}
+	if o := m.Options; o.Rate < 0 || o.MaxConnections < 0 || o.IdleTimeout < 0 || o.IdleTimeout > portsfile.MaxIdleTimeout {
+		t.Errorf("options are %+v", o)
+	}
+	if again, err := portsfile.ParseOptions(m.Options.String()); err != nil || again != m.Options {
+		t.Errorf("ParseOptions(%q) is %v, %v", m.Options, again, err)
+	}
 	if again, err := portsfile.ParseMapping(m.String()); err != nil || again != m {
 		t.Errorf("ParseMapping(%q) is %v, %v", m.String(), again, err)
+	}
+}
+
+func checkNetworks(t *testing.T, n portsfile.Networks) {
+	t.Helper()
+	prefixes := n.Prefixes()
+	if len(prefixes) > portsfile.MaxNetworks || n.IsZero() && len(prefixes) > 0 {
+		t.Errorf("%q is %d networks", n, len(prefixes))
+	}
+	for _, p := range prefixes {
+		if !p.IsValid() || p != p.Masked() || p.Addr().Zone() != "" || p.Addr().Is4In6() && p.Bits() >= 96 {
+			t.Errorf("network %s is not canonical", p)
+		}
+	}
+	if again, err := portsfile.ParseNetworks(n.String()); again != n || err != nil && !n.IsZero() {
+		t.Errorf("ParseNetworks(%q) is %q, %v", n, again, err)
 	}
 }
 

@@ -43,20 +43,26 @@ type Mapping struct {
 	Private Range
 	// Process is the process type whose containers serve the ports: 1 to 63 letters, digits, "-" and "_".
 	Process string
+	// Options are those that the line gives.
+	Options Options
 }
 
-// String returns the mapping's canonical line, without a line end. Options appear when they are not the default.
+// String returns the mapping's canonical line, without a line end. Options appear when they are given, process when it is
+// not the default.
 func (m Mapping) String() string {
-	var b strings.Builder
-	b.WriteString(m.listen())
-	b.WriteByte(':')
-	b.WriteString(m.Private.String())
+	ports := m.listen() + ":" + m.Private.String()
+	return strings.Join(append([]string{ports}, m.words()...), " ")
+}
+
+// words returns the options of the canonical line.
+func (m Mapping) words() []string {
+	var words []string
 	for _, o := range options {
 		if value := o.format(m); value != "" {
-			b.WriteString(" " + o.key + "=" + value)
+			words = append(words, o.key+"="+value)
 		}
 	}
-	return b.String()
+	return words
 }
 
 // listen returns the public half of the canonical line, "25" or "[::1]:6000-6010".

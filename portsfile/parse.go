@@ -2,6 +2,7 @@ package portsfile
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -171,13 +172,21 @@ func (p *parser) parseOptions(m *Mapping, words []token) {
 		case value.text == "":
 			p.fail(value.column, "option %s has no value: expected %s=%s", o.key, o.key, o.value)
 		default:
-			if err := o.parse(m, value.text); err != nil {
-				p.fail(value.column, "option %s is %s: %v", o.key, quote(value.text), err)
-			}
+			p.parseOption(o, m, value)
 		}
 		if known && !again {
 			seen[o.key] = key.column
 		}
+	}
+}
+
+func (p *parser) parseOption(o option, m *Mapping, value token) {
+	err := o.parse(m, value.text)
+	if item := (*itemError)(nil); errors.As(err, &item) {
+		_, at := value.at(item.offset)
+		p.fail(at.column, "option %s: %v", o.key, err)
+	} else if err != nil {
+		p.fail(value.column, "option %s is %s: %v", o.key, quote(value.text), err)
 	}
 }
 

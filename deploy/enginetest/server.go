@@ -20,9 +20,11 @@ type Server struct {
 	// Addr is where it listens, or will.
 	Addr netip.AddrPort
 
-	t  testing.TB
-	mu sync.Mutex
-	ln net.Listener
+	t testing.TB
+	// talk has each connection, which is closed when it returns.
+	talk func(net.Conn)
+	mu   sync.Mutex
+	ln   net.Listener
 	// conns are those that are open.
 	conns map[net.Conn]bool
 	wg    sync.WaitGroup
@@ -40,6 +42,7 @@ func NewServer(t testing.TB, name string) *Server {
 func Reserve(t testing.TB, name string) *Server {
 	t.Helper()
 	s := &Server{Name: name, t: t, conns: make(map[net.Conn]bool)}
+	s.talk = s.echo
 	s.Addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), FreePort(t))
 	t.Cleanup(func() {
 		s.Refuse()
@@ -72,7 +75,10 @@ func (s *Server) Listen() {
 			s.mu.Lock()
 			s.conns[conn] = true
 			s.mu.Unlock()
-			s.wg.Go(func() { s.talk(conn) })
+			s.wg.Go(func() {
+				defer s.closed(conn)
+				s.talk(conn)
+			})
 		}
 	})
 }
@@ -87,14 +93,15 @@ func (s *Server) Refuse() {
 	}
 }
 
-// talk echoes lines. When the client has said its last, so does it, and closes.
-func (s *Server) talk(conn net.Conn) {
-	defer func() {
-		s.mu.Lock()
-		delete(s.conns, conn)
-		s.mu.Unlock()
-		_ = conn.Close()
-	}()
+func (s *Server) closed(conn net.Conn) {
+	s.mu.Lock()
+	delete(s.conns, conn)
+	s.mu.Unlock()
+	_ = conn.Close()
+}
+
+// echo greets and echoes lines. When the client has said its last, so does it, and closes.
+func (s *Server) echo(conn net.Conn) {
 	if _, err := fmt.Fprintf(conn, "%s %s %d\n", s.Name, s.Name, s.Addr.Port()); err != nil {
 		return
 	}

@@ -54,7 +54,7 @@ func Reference() string {
 		if k.Default != "" {
 			fallback = fmt.Sprintf("; default %s", k.Default)
 		}
-		fmt.Fprintf(&b, "  %-16s %s%s%s\n", k.Name, k.Doc, fallback, scope)
+		fmt.Fprintf(&b, "  %-17s %s%s%s\n", k.Name, k.Doc, fallback, scope)
 	}
 	return strings.TrimRight(b.String(), "\n")
 }

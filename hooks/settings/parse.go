@@ -29,6 +29,26 @@ func word[T ~string](field func(*Values) *T, words ...T) func(*Values, string) e
 	}
 }
 
+// networks takes what the option of a mapping takes; nothing is the word for the default.
+func networks(field func(*Values) *portsfile.Networks, nothing string) func(*Values, string) error {
+	return limit(field, nothing, portsfile.ParseNetworks)
+}
+
+// limit takes what the option of a mapping takes, as parse reads it; nothing is the word for the default.
+func limit[T any](field func(*Values) *T, nothing string, parse func(string) (T, error)) func(*Values, string) error {
+	return func(v *Values, text string) error {
+		var value T
+		if text != nothing {
+			var err error
+			if value, err = parse(text); err != nil {
+				return fmt.Errorf("%q: %w; or %s", text, err, nothing)
+			}
+		}
+		*field(v) = value
+		return nil
+	}
+}
+
 // duration takes a time from low to high.
 func duration(field func(*Values) *time.Duration, low, high time.Duration) func(*Values, string) error {
 	return func(v *Values, text string) error {

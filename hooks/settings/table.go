@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
+	"dokku-expose/portsfile"
 )
 
 // Global stands for the whole host where an app's name is expected; it is Dokku's word for it.
@@ -54,9 +55,12 @@ type Values struct {
 	WorkerDeadline time.Duration
 	// HealthCheck is an interval; 0 is off.
 	HealthCheck time.Duration
+	// TotalConnections is how many connections all public ports together may have at once; 0 is as many as can be had.
+	TotalConnections int
 	// StatsListen is where HAProxy's statistics page listens.
 	StatsListen netip.AddrPort
-	Policy      deploy.Policy
+	// Policy has the options of routes, too.
+	Policy deploy.Policy
 }
 
 const (
@@ -122,6 +126,47 @@ var keys = []Key{
 		Name: "health-check", Default: "2s",
 		Doc: "interval of the connect check on running containers; 0 is off",
 		put: putHealthCheck,
+	},
+	{
+		Name: "allow", Default: "any",
+		Doc: "whose clients may connect, others are closed at accept: addresses and networks, none, or any",
+		put: networks(func(v *Values) *portsfile.Networks { return &v.Policy.Options.Allow }, "any"),
+	},
+	{
+		Name: "proxy-protocol", Default: "off",
+		Doc: "the PROXY header that tells an app each client's address: off, v1 or v2",
+		put: word(func(v *Values) *portsfile.ProxyProtocol { return &v.Policy.Options.ProxyProtocol },
+			portsfile.NoProxyHeader, portsfile.ProxyV1, portsfile.ProxyV2),
+	},
+	{
+		Name: "accept-proxy", Default: "none",
+		Doc: "proxies before this one, whose PROXY header is read and required: addresses and networks, or none",
+		put: networks(func(v *Values) *portsfile.Networks { return &v.Policy.Options.AcceptProxy }, "none"),
+	},
+	{
+		Name: "max-connections", Default: "0",
+		Doc: "how many connections a public port may have at once, the next ones wait; 0 is no limit",
+		put: limit(func(v *Values) *int { return &v.Policy.Options.MaxConnections }, "0", portsfile.ParseMaxConnections),
+	},
+	{
+		Name: "total-connections", Scope: GlobalOnly, Default: "0",
+		Doc: "how many connections all public ports together may have at once, the next ones wait; 0 is as many as open files allow",
+		put: limit(func(v *Values) *int { return &v.TotalConnections }, "0", portsfile.ParseMaxConnections),
+	},
+	{
+		Name: "rate", Default: "off",
+		Doc: "how many new connections an address may make in 10 seconds, more are closed at accept: a number and /10s, or off",
+		put: limit(func(v *Values) *int { return &v.Policy.Options.Rate }, "off", portsfile.ParseRate),
+	},
+	{
+		Name: "idle-timeout", Default: "0",
+		Doc: "how long a connection may be without any data; 0 is forever",
+		put: limit(func(v *Values) *time.Duration { return &v.Policy.Options.IdleTimeout }, "0", portsfile.ParseIdleTimeout),
+	},
+	{
+		Name: "balance", Default: "leastconn",
+		Doc: "which container gets a connection: leastconn (the one with the fewest), roundrobin (each in turn) or source (the same for the same address)",
+		put: word(func(v *Values) *portsfile.Balance { return &v.Policy.Options.Balance }, portsfile.LeastConn, portsfile.RoundRobin, portsfile.BySource),
 	},
 	{
 		Name: "stats-listen", Scope: GlobalOnly, Default: "127.0.0.1:8404",

@@ -1,0 +1,241 @@
+package haproxy
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"dokku-expose/deploy"
+	"dokku-expose/portsfile"
+)
+
+// acl is one line of networks of a proxy. Several lines of one name are one ACL. Those that say who may connect have a number,
+// by which the running HAProxy takes other networks for them.
+type acl struct {
+	Name string
+	// Number is 0 for networks that need a reload to change.
+	Number   int
+	Networks []string
+}
+
+const (
+	// networksPerLine is how many networks a line has: HAProxy takes 64 words.
+	networksPerLine = 50
+	// numbersPerProxy is how many numbers a proxy has: two lines for each family, since a route has at most the networks that
+	// two options have in common.
+	numbersPerProxy = 4
+)
+
+// HAProxy looks for an IPv4 address among IPv6 networks too, and takes 2002:A00:1:: for 10.0.0.1. So the two families are kept
+// apart, each in an ACL of its own, and a source is first asked which one it is of, in a way that leaves no doubt. The network
+// of a family where it has none is one that the ACL of the other family could have only.
+const (
+	noneOfIPv4, allOfIPv4 = "::/128", "0.0.0.0/0"
+	noneOfIPv6, allOfIPv6 = "::ffff:0:0/96", "::/0"
+)
+
+// allowACLs are the networks that may connect to the i-th proxy.
+func allowACLs(i int, allow portsfile.Networks) []acl {
+	four, six := families(allow)
+	switch {
+	case allow.IsZero():
+		four, six = []string{allOfIPv4}, []string{allOfIPv6}
+	case len(four) == 0:
+		four = []string{noneOfIPv4}
+	}
+	if len(six) == 0 {
+		six = []string{noneOfIPv6}
+	}
+	number := i*numbersPerProxy + 1
+	return append(lines("from4", number, four), lines("from6", number+numbersPerProxy/2, six)...)
+}
+
+// families divides networks by family.
+func families(networks portsfile.Networks) (four, six []string) {
+	for _, prefix := range networks.Prefixes() {
+		if prefix.Addr().Is4() {
+			four = append(four, prefix.String())
+		} else {
+			six = append(six, prefix.String())
+		}
+	}
+	return four, six
+}
+
+// lines are the ACL called name; its lines are numbered from number on, unless that is 0.
+func lines(name string, number int, networks []string) []acl {
+	var acls []acl
+	for some := range slices.Chunk(networks, networksPerLine) {
+		acls = append(acls, acl{Name: name, Number: number, Networks: some})
+		if number > 0 {
+			number++
+		}
+	}
+	return acls
+}
+
+// optionsView are a route's options in HAProxy's words.
+type optionsView struct {
+	// Said are the options as a PORTS file has them; they are read back from there.
+	Said           string
+	MaxConnections int
+	IdleTimeout    int64 // milliseconds
+	Balance        portsfile.Balance
+	ACLs           []acl
+	// Proxies4 and Proxies6 tell that there are proxies whose header is read.
+	Proxies4, Proxies6 bool
+	// Stage is when HAProxy knows where a client comes from: at once, or when a header has told it.
+	Stage string
+	Rate  int
+}
+
+func viewOptions(p proxy) optionsView {
+	o := p.route.Options
+	four, six := families(o.AcceptProxy)
+	v := optionsView{
+		Said: o.String(), MaxConnections: o.MaxConnections, IdleTimeout: milliseconds(o.IdleTimeout), Balance: o.Balance, Rate: o.Rate,
+		ACLs:     slices.Concat(p.allow, lines("proxies4", 0, four), lines("proxies6", 0, six)),
+		Proxies4: len(four) > 0, Proxies6: len(six) > 0, Stage: "connection",
+	}
+	if v.Proxies4 || v.Proxies6 {
+		v.Stage = "session"
+	}
+	return v
+}
+
+// withoutNetworks leaves out what can be changed without a reload.
+func (v optionsView) withoutNetworks() optionsView {
+	v.Said = ""
+	v.ACLs = slices.Clone(v.ACLs)
+	for i := range v.ACLs {
+		if v.ACLs[i].Number > 0 {
+			v.ACLs[i].Networks = nil
+		}
+	}
+	return v
+}
+
+// header is the word of a server that gets a PROXY header, "" where it gets none. Checks send one too.
+func header(r deploy.Route) string {
+	switch r.Options.ProxyProtocol {
+	case portsfile.ProxyV1:
+		return "send-proxy"
+	case portsfile.ProxyV2:
+		return "send-proxy-v2"
+	}
+	return ""
+}
+
+var (
+	saidLine  = regexp.MustCompile(`^    # Options: (.*)$`)
+	allowLine = regexp.MustCompile(`(?m)^    acl (from[46]) src -u (\d+) (.*)$`)
+)
+
+// filedOptions are the options of each proxy of a configuration.
+func filedOptions(text []byte) (map[string]portsfile.Options, error) {
+	options := make(map[string]portsfile.Options)
+	var name string
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSuffix(line, "\n")
+		if section, ok := strings.CutPrefix(line, "listen "); ok {
+			name = section
+			options[name] = portsfile.Options{}
+		} else if said := saidLine.FindStringSubmatch(line); said != nil {
+			o, err := portsfile.ParseOptions(said[1])
+			if err != nil {
+				return nil, fmt.Errorf("options of %s in HAProxy's configuration: %w", name, err)
+			}
+			options[name] = o
+		}
+	}
+	return options, nil
+}
+
+// filedACLs are the numbered ones of a configuration.
+func filedACLs(text []byte) []acl {
+	var acls []acl
+	for _, m := range allowLine.FindAllSubmatch(text, -1) {
+		number, err := strconv.Atoi(string(m[2]))
+		if err != nil {
+			continue // more digits than a number has: not ours
+		}
+		acls = append(acls, acl{Name: string(m[1]), Number: number, Networks: strings.Fields(string(m[3]))})
+	}
+	return acls
+}
+
+// numbered are the ACLs of the proxies that the running HAProxy can be told to change.
+func numbered(proxies []proxy) []acl {
+	var acls []acl
+	for _, p := range proxies {
+		acls = append(acls, p.allow...)
+	}
+	return acls
+}
+
+// aclsAtOnce is how many ACLs are asked for in one exchange, so that the line stays below maxLine.
+const aclsAtOnce = 400
+
+// networks asks the running HAProxy for the networks of ACLs, by their number.
+func (e *Engine) networks(ctx context.Context, acls []acl) (map[int][]string, error) {
+	networks := make(map[int][]string, len(acls))
+	for some := range slices.Chunk(acls, aclsAtOnce) {
+		// An answer ends with an empty line, and is nothing more where the ACL is empty. What is known not to be empty comes first
+		// and last, since blanks at the ends get lost.
+		commands := "show info"
+		for _, a := range some {
+			commands += fmt.Sprintf(";show acl #%d", a.Number)
+		}
+		text, err := e.command(ctx, commands+";show info")
+		if err != nil {
+			return nil, err
+		}
+		answers := [][]string{nil}
+		for line := range strings.SplitSeq(text, "\n") {
+			if line == "" {
+				answers = append(answers, nil)
+				continue
+			}
+			answers[len(answers)-1] = append(answers[len(answers)-1], line)
+		}
+		if len(answers) != len(some)+2 {
+			return nil, fmt.Errorf("HAProxy did not answer in full on %s: %d answers to %d questions", e.cfg.StatsSocket, len(answers), len(some)+2)
+		}
+		for i, a := range some {
+			for _, line := range answers[i+1] {
+				// "0x55ea2a09d450 10.0.0.0/8"
+				address, network, found := strings.Cut(line, " ")
+				if !found || !strings.HasPrefix(address, "0x") {
+					return nil, fmt.Errorf("HAProxy's answer on %s to ACL #%d: %q", e.cfg.StatsSocket, a.Number, line)
+				}
+				networks[a.Number] = append(networks[a.Number], network)
+			}
+		}
+	}
+	return networks, nil
+}
+
+// networkCommands are the next step from the networks that the running HAProxy has to those of acls, none when there is nothing
+// left to do. New ones come before old ones go, so that nobody is closed in between who may connect before and after.
+func networkCommands(acls []acl, now map[int][]string) []string {
+	var add, del []string
+	for _, a := range acls {
+		for _, network := range a.Networks {
+			if !slices.Contains(now[a.Number], network) {
+				add = append(add, fmt.Sprintf("add acl #%d %s", a.Number, network))
+			}
+		}
+		for _, network := range now[a.Number] {
+			if !slices.Contains(a.Networks, network) {
+				del = append(del, fmt.Sprintf("del acl #%d %s", a.Number, network))
+			}
+		}
+	}
+	if len(add) > 0 {
+		return add
+	}
+	return del
+}

@@ -1,0 +1,148 @@
+package haproxy_test
+
+import (
+	"bufio"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"dokku-expose/deploy"
+	"dokku-expose/deploy/enginetest"
+	"dokku-expose/haproxy"
+	"dokku-expose/haproxy/haproxytest"
+	"dokku-expose/portsfile"
+)
+
+// closed wants a connection to be closed at accept.
+func closed(t *testing.T, l deploy.Listen) {
+	t.Helper()
+	conn, err := net.Dial("tcp", "127.0.0.1:"+l.String())
+	if err != nil {
+		return // faster than it could be told that it was connected
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(conn).ReadString('\n'); err == nil {
+		t.Errorf("got %q on port %s, want a closed connection", line, l)
+	}
+}
+
+// What an operator does to the networks by hand is found and put right, without a reload.
+func TestNetworksChangedByHand(t *testing.T) {
+	h := haproxytest.Start(t)
+	v1, alpha, mail := enginetest.NewServer(t, "v1"), port(t), port(t)
+	routes := []deploy.Route{route("alpha", alpha, v1), withOptions(t, route("mail", mail, v1), "allow=127.0.0.1")}
+	apply(t, h, routes...)
+	for _, c := range []struct {
+		name, line string
+		changed    func()
+	}{
+		{"nobody", "clear acl #1", func() { closed(t, alpha) }},
+		{"somebody else", "clear acl #5; add acl #5 192.0.2.1", func() { closed(t, mail) }},
+		{"everybody", "add acl #5 0.0.0.0/0; add acl #5 10.0.0.1; add acl #5 10.0.0.1", func() { answers(t, mail, "v1") }},
+		{"IPv6 too", "add acl #7 ::/0", func() {}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			command(t, h, c.line)
+			c.changed()
+			if s := status(t, h); s.Stale == "" {
+				t.Error("nobody is told of it")
+			}
+			if applied := apply(t, h, routes...); applied.Reload != "" || len(applied.Switched) > 0 {
+				t.Errorf("%+v", applied)
+			}
+			wantFresh(t, h)
+			answers(t, alpha, "v1")
+			answers(t, mail, "v1")
+		})
+	}
+}
+
+func TestOptionsSurviveARestart(t *testing.T) {
+	h := haproxytest.Start(t)
+	v1, mail := enginetest.NewServer(t, "v1"), port(t)
+	r := withOptions(t, route("mail", mail, v1), "allow=127.0.0.1 rate=5/10s")
+	apply(t, h, r)
+	shut := withOptions(t, r, "allow=10.0.0.0/8 rate=5/10s")
+	apply(t, h, shut)
+	h.Kill()
+	h.Start()
+	closed(t, mail)
+	serving, err := h.Engine.Serving(t.Context())
+	if err != nil || serving[mail].Options != shut.Options {
+		t.Errorf("serving %v, %v, want %s", serving, err, shut.Options)
+	}
+	// A change that got as far as the file, when the program that made it was killed.
+	text, err := os.ReadFile(h.Config.ConfigFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(h.Config.ConfigFile, []byte(strings.ReplaceAll(string(text), "10.0.0.0/8", "127.0.0.0/8")), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	closed(t, mail)
+	if applied := apply(t, h, withOptions(t, r, "allow=127.0.0.0/8 rate=5/10s")); applied.Reload != "" {
+		t.Errorf("reload: %s", applied.Reload)
+	}
+	answers(t, mail, "v1")
+}
+
+// Nobody may take a route to be open that is not: what runs is not what the file says.
+func TestOptionsThatNobodyKnows(t *testing.T) {
+	h := haproxytest.Start(t)
+	mail := port(t)
+	apply(t, h, withOptions(t, route("mail", mail, enginetest.NewServer(t, "v1")), "allow=127.0.0.1"))
+	want := portsfile.Options{Allow: portsfile.NetworksOf()}
+	for _, change := range []func() error{
+		func() error { return os.WriteFile(h.Config.ConfigFile, []byte("# nothing\n"), 0o640) },
+		func() error { return os.Remove(h.Config.ConfigFile) },
+	} {
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		serving, err := h.Engine.Serving(t.Context())
+		if err != nil || serving[mail].Options != want {
+			t.Errorf("serving %v, %v, want %s", serving, err, want)
+		}
+	}
+}
+
+func TestTotalConnections(t *testing.T) {
+	h := haproxytest.Start(t, func(c *haproxy.Config) { c.TotalConnections = 2 })
+	v1, mail, news := enginetest.NewServer(t, "v1"), port(t), port(t)
+	apply(t, h, route("mail", mail, v1), route("news", news, v1))
+	one, _ := connect(t, mail)
+	connect(t, news)
+	third, err := net.Dial("tcp", "127.0.0.1:"+news.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer third.Close()
+	if err := third.SetReadDeadline(time.Now().Add(300 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := third.Read(make([]byte, 1)); n > 0 || !os.IsTimeout(err) {
+		t.Fatalf("got %d bytes, %v, want a wait", n, err)
+	}
+	if err := one.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := third.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(third).ReadString('\n'); err != nil || !strings.HasPrefix(line, "v1") {
+		t.Errorf("got %q, %v", line, err)
+	}
+}
+
+// A number that the limit of open files does not allow must not keep HAProxy from starting.
+func TestMoreTotalConnectionsThanFiles(t *testing.T) {
+	h := haproxytest.Start(t, func(c *haproxy.Config) { c.TotalConnections = portsfile.MaxMaxConnections })
+	mail := port(t)
+	apply(t, h, route("mail", mail, enginetest.NewServer(t, "v1")))
+	answers(t, mail, "v1")
+}
