@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"html"
 	"math"
 	"net/netip"
 	"strings"
@@ -133,7 +134,9 @@ type statsView struct {
 }
 
 type proxyView struct {
-	Name    string
+	Name string
+	// About is what the statistics page says of it.
+	About   string
 	Bind    string
 	Retries int64
 	Check   string
@@ -162,7 +165,7 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
 	}
 	ipv6 := hasIPv6()
 	for _, p := range proxies {
-		pv := proxyView{Name: p.name, Bind: bind(p.route.Listen, ipv6), Retries: retries(p), Check: check(p.route)}
+		pv := proxyView{Name: p.name, About: about(p.route), Bind: bind(p.route.Listen, ipv6), Retries: retries(p), Check: check(p.route)}
 		for i, server := range p.slots {
 			s := slotView{Name: slotName(i), Addr: nowhere, Free: true}
 			if server != nil {
@@ -180,6 +183,17 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
 		v.Proxies = append(v.Proxies, pv)
 	}
 	return v
+}
+
+// about says on the statistics page what a proxy is for. The page takes the text for HTML.
+func about(r deploy.Route) string {
+	text := fmt.Sprintf("public port %s of app %s, process type %s", r.Listen, r.App, r.Process)
+	return html.EscapeString(strings.Map(func(c rune) rune {
+		if unicode.IsControl(c) {
+			return unicode.ReplacementChar
+		}
+		return c
+	}, text))
 }
 
 // bind is the address of a listener in HAProxy's words. On a host without IPv6 a dual-stack socket would fail the start of
