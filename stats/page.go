@@ -27,7 +27,7 @@ var policy = func() string {
 var pageTemplate = template.Must(template.New("status.html").
 	Funcs(template.FuncMap{
 		"ago":     func(t time.Time) string { return duration(time.Since(t)) },
-		"bytes":   size,
+		"bytes":   Size,
 		"count":   func(n any) string { return thousands(fmt.Sprint(n)) },
 		"errors":  failures,
 		"rfc3339": func(t time.Time) string { return t.Format(time.RFC3339) },
@@ -90,8 +90,8 @@ func thousands(digits string) string {
 	return digits
 }
 
-// size is a number of bytes as people read it.
-func size(n uint64) string {
+// Size is a number of bytes as people read it.
+func Size(n uint64) string {
 	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
 	f, i := float64(n), 0
 	for ; f >= 1024 && i < len(units)-1; i++ {

@@ -27,7 +27,7 @@ const (
 	// headerTimeout bounds how long a client may take to say what it wants, requestTimeout all that it may take.
 	headerTimeout, requestTimeout = 5 * time.Second, 30 * time.Second
 	// retryInterval is the time between two attempts to listen.
-	retryInterval = time.Second
+	retryInterval = 200 * time.Millisecond
 )
 
 // Options say what [Serve] shows, where and to whom. All fields must be set.
@@ -71,6 +71,26 @@ func Serve(ctx context.Context, o Options) error {
 		case <-time.After(retryInterval):
 		}
 	}
+}
+
+// serverName is how the page says whose it is.
+const serverName = "dokku-expose"
+
+// Answers tells whether a page of [Serve] answers at an address.
+func Answers(ctx context.Context, address netip.AddrPort) bool {
+	ctx, cancel := context.WithTimeout(ctx, headerTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodHead, "http://"+address.String()+"/", nil)
+	if err != nil {
+		return false
+	}
+	transport := &http.Transport{DisableKeepAlives: true}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return false
+	}
+	defer response.Body.Close()
+	return response.Header.Get("Server") == serverName
 }
 
 // serve answers at ln until ctx ends.
@@ -119,6 +139,7 @@ func newHandler(o Options) (http.Handler, error) {
 func (s *server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
+		h.Set("Server", serverName)
 		h.Set("Cache-Control", "no-store")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")

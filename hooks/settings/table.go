@@ -54,7 +54,7 @@ type Values struct {
 	WorkerDeadline time.Duration
 	// HealthCheck is an interval; 0 is off.
 	HealthCheck time.Duration
-	// StatsListen is where HAProxy's statistics page listens.
+	// StatsListen is where the statistics page listens.
 	StatsListen netip.AddrPort
 	Policy      deploy.Policy
 }
@@ -125,7 +125,7 @@ var keys = []Key{
 	},
 	{
 		Name: "stats-listen", Scope: GlobalOnly, Default: "127.0.0.1:8404",
-		Doc: "address and port of HAProxy's statistics page",
+		Doc: "address and port of the statistics page",
 		put: putStatsListen,
 	},
 	{
