@@ -102,6 +102,7 @@ func parseDescription(s string) (structure, stats string) {
 func (e *Engine) checkWords() error {
 	for what, s := range map[string]string{
 		"path of the stats socket":        e.cfg.StatsSocket,
+		"path of the daemon's socket":     e.cfg.DaemonSocket,
 		"login of the statistics page":    e.cfg.StatsUser,
 		"password of the statistics page": e.cfg.StatsPassword,
 	} {
@@ -131,6 +132,8 @@ type view struct {
 type statsView struct {
 	Listen         netip.AddrPort
 	User, Password string
+	// Daemon is the address of who shows the containers, "" for nobody.
+	Daemon string
 }
 
 type proxyView struct {
@@ -162,6 +165,9 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
 	v := view{StatsSocket: e.cfg.StatsSocket, HardStopAfter: milliseconds(e.cfg.WorkerDeadline), Connect: milliseconds(connectTimeout), Takeover: e.takeover(g)}
 	if stats {
 		v.Stats = &statsView{Listen: e.cfg.StatsListen, User: e.cfg.StatsUser, Password: e.cfg.StatsPassword}
+		if e.cfg.DaemonSocket != "" {
+			v.Stats.Daemon = "unix@" + e.cfg.DaemonSocket
+		}
 	}
 	ipv6 := hasIPv6()
 	for _, p := range proxies {

@@ -3,9 +3,11 @@ package haproxy_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -145,5 +147,42 @@ func TestStatsPageSaysWhatPortsAreFor(t *testing.T) {
 	if code != http.StatusOK || !strings.Contains(body, " of app mail, process type web") || strings.Contains(body, "<script") ||
 		!strings.Contains(body, "of app &lt;script&gt;alert(1)&lt;/script&gt;") {
 		t.Errorf("%d\n%s", code, body)
+	}
+}
+
+// What is behind the daemon's socket is seen with the login of the page only.
+func TestDaemonBehindTheStatsPage(t *testing.T) {
+	addr, stats := withStats(t)
+	h := haproxytest.New(t, stats, func(c *haproxy.Config) { c.DaemonSocket = filepath.Join(filepath.Dir(c.StatsSocket), "page.sock") })
+	if err := h.Engine.Prepare(t.Context(), deploy.Table{}); err != nil {
+		t.Fatal(err)
+	}
+	h.Start()
+	apply(t, h, route("mail", port(t), enginetest.NewServer(t, "v1")))
+	if code, _ := get(t, addr, "/metrics", hostile); code != http.StatusServiceUnavailable {
+		t.Errorf("without a daemon: %d", code)
+	}
+	ln, err := net.Listen("unix", h.Config.DaemonSocket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	daemon := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, password, _ := r.BasicAuth()
+		fmt.Fprintf(w, "the daemon's %s for %s", r.URL.Path, password)
+	})}
+	go func() { _ = daemon.Serve(ln) }()
+	t.Cleanup(func() { daemon.Close() })
+	for _, path := range []string{"/metrics", "/containers"} {
+		if code, body := get(t, addr, path, ""); code != http.StatusUnauthorized || strings.Contains(body, "daemon's") {
+			t.Errorf("%s without a password: %d\n%s", path, code, body)
+		}
+		if code, body := get(t, addr, path, hostile); code != http.StatusOK || body != "the daemon's "+path+" for "+hostile {
+			t.Errorf("%s with the password: %d\n%s", path, code, body)
+		}
+	}
+	for _, path := range []string{"/", "/metrics/haproxy", "/elsewhere"} {
+		if code, body := get(t, addr, path, hostile); code != http.StatusOK || strings.Contains(body, "daemon's") || !strings.Contains(body, "mail") {
+			t.Errorf("%s with the password: %d\n%s", path, code, body)
+		}
 	}
 }

@@ -161,7 +161,7 @@ func (h *Host) haproxy(page bool) (*haproxy.Engine, error) {
 	}
 	config.WorkerDeadline = global.WorkerDeadline
 	if page {
-		config.StatsListen, config.StatsUser = global.StatsListen, statsUser
+		config.StatsListen, config.StatsUser, config.DaemonSocket = global.StatsListen, statsUser, h.pageSocket()
 		if config.StatsPassword, err = h.statsPassword(); err != nil {
 			return nil, err
 		}

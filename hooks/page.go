@@ -3,6 +3,7 @@ package hooks
 import (
 	"context"
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"dokku-expose/hooks/settings"
@@ -12,8 +13,8 @@ import (
 // pageInterval is how often the daemon looks whether its page is to be elsewhere.
 const pageInterval = time.Second
 
-// servePage serves the statistics page as long as the built-in engine is in force, until ctx ends: with HAProxy, that has the
-// address. It follows the settings by itself, which an operator may change at any time.
+// servePage serves the statistics page until ctx ends. It follows the settings by itself, which an operator may change at any
+// time.
 func (h *Host) servePage(ctx context.Context, counters *stats.Counters, log *slog.Logger) {
 	// A client of Docker of its own: this runs beside the daemon's other work.
 	own := *h
@@ -35,7 +36,7 @@ func (h *Host) servePage(ctx context.Context, counters *stats.Counters, log *slo
 		case err != nil && err.Error() != told:
 			log.Error("statistics page", "error", err)
 			told = err.Error()
-		case err == nil && (want.Listen != now.Listen || want.Password != now.Password):
+		case err == nil && (want.Listen != now.Listen || want.Socket != now.Socket || want.Password != now.Password):
 			stop()
 			now, told = want, ""
 			want.Facts, want.Counters, want.Log = own.facts, counters, log
@@ -47,11 +48,8 @@ func (h *Host) servePage(ctx context.Context, counters *stats.Counters, log *slo
 	}
 }
 
-// startPage serves the page, if it has an address, until stop has returned.
+// startPage serves the page until stop has returned.
 func startPage(ctx context.Context, o stats.Options) (stop func()) {
-	if !o.Listen.IsValid() {
-		return func() {}
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {
@@ -66,16 +64,25 @@ func startPage(ctx context.Context, o stats.Options) (stop func()) {
 	}
 }
 
-// pageOptions say where the daemon's page is to be and for whom; nowhere when the engine in force has one itself.
+// pageOptions say where the daemon's page is to be and for whom. With HAProxy, that has the address, and the daemon is behind it.
 func (h *Host) pageOptions() (stats.Options, error) {
 	name, err := h.engineName()
-	if err != nil || name != settings.Builtin {
-		return stats.Options{}, err
-	}
-	global, err := h.settings.Effective(settings.Global)
 	if err != nil {
 		return stats.Options{}, err
 	}
 	password, err := h.statsPassword()
-	return stats.Options{Listen: global.StatsListen, User: statsUser, Password: password}, err
+	if err != nil {
+		return stats.Options{}, err
+	}
+	o := stats.Options{User: statsUser, Password: password}
+	if name == settings.HAProxy {
+		o.Socket = h.pageSocket()
+		return o, nil
+	}
+	global, err := h.settings.Effective(settings.Global)
+	o.Listen = global.StatsListen
+	return o, err
 }
+
+// pageSocket is where HAProxy reaches the daemon's page: in the one folder where the daemon can write and HAProxy can read.
+func (h *Host) pageSocket() string { return filepath.Join(h.env.DataDir(), "haproxy", "page.sock") }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dokku-expose/hooks/dokku"
+	"dokku-expose/hooks/settings"
 	"dokku-expose/stats"
 )
 
@@ -24,6 +26,8 @@ type statsPage struct {
 	URL      string `json:"url"`
 	User     string `json:"user"`
 	Password string `json:"password"`
+	// Containers is the page that names the containers, where that is another one.
+	Containers string `json:"containers"`
 	// Tunnel is the command that makes the page's address work on another machine, "" when it needs none.
 	Tunnel string `json:"tunnel"`
 }
@@ -91,6 +95,9 @@ func (h *Host) stats(ctx context.Context, app, format string) error {
 	var lines [][]string
 	if pageErr == nil {
 		lines = [][]string{{"Address:", page.URL}, {"User:", page.User}, {"Password:", page.Password}}
+		if page.Containers != "" {
+			lines = slices.Insert(lines, 1, []string{"Containers:", page.Containers})
+		}
 		if page.Tunnel != "" {
 			lines = append(lines, []string{"From elsewhere:", page.Tunnel})
 		}
@@ -202,6 +209,9 @@ func (h *Host) statsPage(ctx context.Context) (statsPage, error) {
 	}
 	password, err := h.statsPassword()
 	page := statsPage{URL: fmt.Sprintf("http://%s/", listen), User: statsUser, Password: password}
+	if engine.Name() == settings.HAProxy {
+		page.Containers = page.URL + "containers"
+	}
 	if listen.Addr().IsLoopback() {
 		local := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), listen.Port())
 		page.Tunnel = fmt.Sprintf("ssh -L %s:%s root@THIS-HOST, then open http://%s/", local, listen, local)

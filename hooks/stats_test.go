@@ -113,7 +113,7 @@ func TestStatsShowADeploy(t *testing.T) {
 			fmt.Sprintf("mail %d web web.1 %.12s draining 2 ", public, v1))
 
 		// The page and the metrics are there for who has the login.
-		for _, path := range []string{"/", "/metrics"} {
+		for _, path := range []string{"/", "/containers", "/metrics"} {
 			if code, body := h.page(during, "wrong", path); code != http.StatusUnauthorized || strings.Contains(body, "mail") {
 				h.t.Errorf("%s with a wrong password: %d\n%s", path, code, body)
 			}
@@ -121,6 +121,12 @@ func TestStatsShowADeploy(t *testing.T) {
 				h.t.Errorf("%s with the password: %d\n%s", path, code, body)
 			}
 		}
+		// The metrics have the same names, and the containers' page the same rows.
+		_, metrics := h.page(during, during.Password, "/metrics")
+		h.wants(metrics, fmt.Sprintf(`dokku_expose_open_connections{app="mail",port="%d",process="web"} `, public), "\ndokku_expose_up 1\n",
+			fmt.Sprintf(`container="%.12s",dyno="web.1",port="%d",process="web"} `, v2, public), "\ndokku_expose_reconcile_errors_total 0\n")
+		_, page := h.page(during, during.Password, "/containers")
+		h.wants(page, fmt.Sprintf("web.1 <code>%.12s</code>", v2), fmt.Sprintf(">%d</th>", public))
 	})
 }
 

@@ -5,10 +5,12 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,10 +32,12 @@ const (
 	retryInterval = 200 * time.Millisecond
 )
 
-// Options say what [Serve] shows, where and to whom. All fields must be set.
+// Options say what [Serve] shows, where and to whom. All fields but one of Listen and Socket must be set.
 type Options struct {
-	// Listen is where the page listens.
+	// Listen is where the page listens; with a Socket, the path of a unix socket that its owner and group can connect to, it
+	// listens there instead, for a proxy in front of it.
 	Listen netip.AddrPort
+	Socket string
 	// User and Password are the login.
 	User, Password string
 	// Facts asks the engine. It is called for each page and each scrape, by several goroutines.
@@ -43,7 +47,7 @@ type Options struct {
 	Log      *slog.Logger
 }
 
-// Serve serves the page at / and the metrics at /metrics until ctx ends. While somebody else has the address, a daemon that is
+// Serve serves the page at / and /containers, and the metrics at /metrics, until ctx ends. While somebody else has the address, a daemon that is
 // being replaced for one, it says so in the log once and tries again until it gets it. The error is about the options.
 func Serve(ctx context.Context, o Options) error {
 	handler, err := newHandler(o)
@@ -51,9 +55,9 @@ func Serve(ctx context.Context, o Options) error {
 		return err
 	}
 	for told := false; ; {
-		ln, err := new(net.ListenConfig).Listen(ctx, "tcp", o.Listen.String())
+		ln, err := listen(ctx, o)
 		if err == nil {
-			o.Log.Info("statistics page", "address", "http://"+o.Listen.String()+"/")
+			o.Log.Info("statistics page", "address", ln.Addr().String())
 			err = serve(ctx, ln, handler, o.Log)
 			told = false
 		}
@@ -62,7 +66,7 @@ func Serve(ctx context.Context, o Options) error {
 		}
 		if !told {
 			o.Log.Warn("there is no statistics page as long as this lasts; another address for it: dokku expose:set --global stats-listen ADDRESS:PORT",
-				"address", o.Listen.String(), "error", err)
+				"error", err)
 			told = true
 		}
 		select {
@@ -71,6 +75,23 @@ func Serve(ctx context.Context, o Options) error {
 		case <-time.After(retryInterval):
 		}
 	}
+}
+
+func listen(ctx context.Context, o Options) (net.Listener, error) {
+	if o.Socket == "" {
+		return new(net.ListenConfig).Listen(ctx, "tcp", o.Listen.String())
+	}
+	// What is there is of a daemon that has ended, or is about to: two don't serve the same host.
+	if err := os.Remove(o.Socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: o.Socket, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	// When this one closes it, another one's may be there.
+	ln.SetUnlinkOnClose(false)
+	return ln, os.Chmod(o.Socket, 0o660)
 }
 
 // serverName is how the page says whose it is.
@@ -117,7 +138,7 @@ type server struct {
 }
 
 func newHandler(o Options) (http.Handler, error) {
-	if !o.Listen.IsValid() || o.User == "" || o.Password == "" {
+	if !o.Listen.IsValid() && o.Socket == "" || o.User == "" || o.Password == "" {
 		return nil, errors.New("the statistics page needs an address, a user and a password")
 	}
 	s := &server{Options: o, login: digest(o.User, o.Password)}
@@ -131,6 +152,7 @@ func newHandler(o Options) (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", s.page)
+	mux.HandleFunc("/containers", s.page)
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes, Timeout: requestTimeout}))
 	return s.guard(mux), nil
 }

@@ -145,6 +145,7 @@ func TestOnlyTheLoginOpensThePage(t *testing.T) {
 	}{
 		{http.MethodGet, "/", http.StatusOK},
 		{http.MethodHead, "/", http.StatusOK},
+		{http.MethodGet, "/containers", http.StatusOK},
 		{http.MethodGet, "/metrics", http.StatusOK},
 		{http.MethodGet, "/nothing", http.StatusNotFound},
 		{http.MethodGet, "/metrics/", http.StatusNotFound},
@@ -315,7 +316,7 @@ func TestAddressThatIsTaken(t *testing.T) {
 		t.Errorf("the first one does not answer any more:\n%s", body)
 	}
 	stop()
-	log.await(t, "http://")
+	log.await(t, "level=INFO")
 	if _, body := ask(t, second, http.MethodGet, "/"); !strings.Contains(body, "the second") {
 		t.Errorf("the second one does not answer:\n%s", body)
 	}
