@@ -26,6 +26,9 @@ type Config struct {
 	// StatsUser and StatsPassword. The zero value: no page. A page whose port is taken is left out.
 	StatsListen              netip.AddrPort
 	StatsUser, StatsPassword string
+	// DaemonSocket is the path of a unix socket, at most 107 bytes. Who serves HTTP there answers for /containers and /metrics of
+	// the statistics page; HAProxy's own metrics are at /metrics/haproxy then. "": nobody does, and they are at /metrics.
+	DaemonSocket string
 	// WorkerDeadline is how long an old worker may keep its connections after a reload (hard-stop-after). 0: no limit.
 	WorkerDeadline time.Duration
 	// TotalConnections is how many connections there may be at once, the next ones wait to be accepted. 0: as many as the limit of

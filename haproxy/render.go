@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"html"
 	"math"
 	"net/netip"
 	"strings"
@@ -104,6 +105,7 @@ func parseDescription(s string) (structure, stats string) {
 func (e *Engine) checkWords() error {
 	for what, s := range map[string]string{
 		"path of the stats socket":        e.cfg.StatsSocket,
+		"path of the daemon's socket":     e.cfg.DaemonSocket,
 		"login of the statistics page":    e.cfg.StatsUser,
 		"password of the statistics page": e.cfg.StatsPassword,
 	} {
@@ -134,10 +136,14 @@ type view struct {
 type statsView struct {
 	Listen         netip.AddrPort
 	User, Password string
+	// Daemon is the address of who shows the containers, "" for nobody.
+	Daemon string
 }
 
 type proxyView struct {
-	Name    string
+	Name string
+	// About is what the statistics page says of it.
+	About   string
 	Bind    string
 	Options optionsView
 	Retries int64
@@ -168,11 +174,14 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
 	}
 	if stats {
 		v.Stats = &statsView{Listen: e.cfg.StatsListen, User: e.cfg.StatsUser, Password: e.cfg.StatsPassword}
+		if e.cfg.DaemonSocket != "" {
+			v.Stats.Daemon = "unix@" + e.cfg.DaemonSocket
+		}
 	}
 	ipv6 := hasIPv6()
 	for _, p := range proxies {
 		pv := proxyView{
-			Name: p.name, Bind: bind(p.route.Listen, ipv6), Options: viewOptions(p), Retries: retries(p),
+			Name: p.name, About: about(p.route), Bind: bind(p.route.Listen, ipv6), Options: viewOptions(p), Retries: retries(p),
 			Server: strings.TrimSpace(check(p.route) + " " + header(p.route)),
 		}
 		for i, server := range p.slots {
@@ -192,6 +201,17 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
 		v.Proxies = append(v.Proxies, pv)
 	}
 	return v
+}
+
+// about says on the statistics page what a proxy is for. The page takes the text for HTML.
+func about(r deploy.Route) string {
+	text := fmt.Sprintf("public port %s of app %s, process type %s", r.Listen, r.App, r.Process)
+	return html.EscapeString(strings.Map(func(c rune) rune {
+		if unicode.IsControl(c) {
+			return unicode.ReplacementChar
+		}
+		return c
+	}, text))
 }
 
 // bind is the address of a listener in HAProxy's words. Every address is one socket for each family: clients of IPv4 would have

@@ -2,7 +2,6 @@ package haproxy
 
 import (
 	"context"
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -78,6 +77,11 @@ func (e *Engine) snapshot(ctx context.Context, commands string) (*snapshot, erro
 	if err != nil {
 		return nil, err
 	}
+	return e.parse(answer)
+}
+
+// parse reads the answers to `show servers state` and `show info`.
+func (e *Engine) parse(answer string) (*snapshot, error) {
 	s := &snapshot{proxies: make(map[string][]slot)}
 	for line := range strings.Lines(answer) {
 		line = strings.TrimSpace(line)
@@ -152,25 +156,15 @@ func (s *snapshot) withSessions(ctx context.Context, command func(context.Contex
 	if err != nil {
 		return err
 	}
-	rows, err := csv.NewReader(strings.NewReader(strings.TrimPrefix(answer, "# "))).ReadAll()
+	table, err := parseStat(answer)
 	if err != nil {
-		return fmt.Errorf("HAProxy's statistics: %w", err)
+		return err
 	}
-	if len(rows) == 0 {
-		return errors.New("HAProxy's statistics are empty")
-	}
-	column := slices.Index(rows[0], "scur")
-	if column < 0 {
-		return errors.New("HAProxy's statistics have no column scur")
-	}
-	for _, row := range rows[1:] {
-		slots := s.proxies[row[0]]
-		i := slices.IndexFunc(slots, func(s slot) bool { return s.name == row[1] })
-		if i < 0 {
-			continue
-		}
-		if slots[i].sessions, err = strconv.Atoi(row[column]); err != nil {
-			return fmt.Errorf("HAProxy's statistics of %s/%s: %w", row[0], row[1], err)
+	for _, row := range table.rows {
+		proxy, server := table.name(row)
+		slots := s.proxies[proxy]
+		if i := slices.IndexFunc(slots, func(s slot) bool { return s.name == server }); i >= 0 {
+			slots[i].sessions = int(table.number(row, "scur"))
 		}
 	}
 	return nil

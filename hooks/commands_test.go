@@ -3,7 +3,6 @@ package hooks_test
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -106,20 +105,6 @@ func TestCommandsShowWhatIsServed(t *testing.T) {
 			h.t.Error("the password of the statistics page is in it")
 		}
 	})
-	h.run("stats", func() {
-		page := decode[map[string]string](h, h.expose(0, "stats", "--format", "json").Stdout)
-		for password, want := range map[string]int{page["password"]: http.StatusOK, "wrong": http.StatusUnauthorized} {
-			request, err := http.NewRequestWithContext(h.t.Context(), http.MethodGet, page["url"], nil)
-			h.must(err)
-			request.SetBasicAuth(page["user"], password)
-			response, err := http.DefaultClient.Do(request)
-			h.must(err)
-			h.must(response.Body.Close())
-			if response.StatusCode != want {
-				h.t.Errorf("%s answers the password %q with %s", page["url"], password, response.Status)
-			}
-		}
-	})
 	h.run("disable and enable", func() {
 		h.expose(0, "disable", "mail")
 		h.closed(a, c)
@@ -184,6 +169,10 @@ func TestCommandsThatDoNotFitSayHowTheyAreMeant(t *testing.T) {
 		{"list mail --format xml", 1, []string{`--format is "xml"`, "stdout or json"}},
 		{"report mail --format xml", 1, []string{`"xml"`, "json"}},
 		{"report mail --format", 1, []string{"--format needs a value"}},
+
+		{"stats nobody", 20, []string{"App nobody does not exist"}},
+		{"stats mail chat", 1, []string{`unexpected argument "chat"`}},
+		{"stats --format xml", 1, []string{`--format is "xml"`, "stdout or json"}},
 
 		{"list mail chat", 1, []string{`unexpected argument "chat"`}},
 		{"sync mail", 1, []string{`unexpected argument "mail"`}},

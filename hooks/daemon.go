@@ -16,6 +16,7 @@ import (
 	"dokku-expose/deploy"
 	"dokku-expose/hooks/settings"
 	"dokku-expose/proxy"
+	"dokku-expose/stats"
 )
 
 const (
@@ -67,7 +68,13 @@ func (h *Host) serve(ctx context.Context) error {
 				}
 			})
 			defer time.AfterFunc(readyTimeout, ready).Stop()
-			return h.follow(ctx, log, hup, ready)
+			counters := stats.NewCounters()
+			var page sync.WaitGroup
+			defer page.Wait()
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			page.Go(func() { h.servePage(ctx, counters, log) })
+			return h.follow(ctx, log, counters, hup, ready)
 		},
 	}
 	global, err := h.settings.Effective(settings.Global)

@@ -17,6 +17,7 @@ import (
 	"dokku-expose/haproxy"
 	"dokku-expose/hooks/settings"
 	"dokku-expose/proxy"
+	"dokku-expose/stats"
 )
 
 // engine is what the plugin asks of an engine beside the model's part.
@@ -28,6 +29,8 @@ type engine interface {
 	Health(ctx context.Context) (running bool, wrong []error, err error)
 	// Page is where the statistics page listens, the zero value when nowhere.
 	Page(ctx context.Context) (netip.AddrPort, error)
+	// Facts are what the engine counts. The error wraps deploy.ErrNotRunning when it does not run.
+	Facts(ctx context.Context) (stats.Facts, error)
 }
 
 // haproxyEngine is HAProxy.
@@ -59,12 +62,13 @@ func (e haproxyEngine) Page(ctx context.Context) (netip.AddrPort, error) {
 type builtinEngine struct {
 	deploy.Engine
 	client *proxy.Client
-	stats  netip.AddrPort
+	// page is where its statistics page is to be, the zero value when nowhere.
+	page netip.AddrPort
 }
 
 func (e builtinEngine) Refuses(l deploy.Listen) error {
-	if stats := (deploy.Listen{IP: e.stats.Addr(), Port: e.stats.Port()}); l.Overlaps(stats) {
-		return fmt.Errorf("the statistics page listens on %s; choose another public port", e.stats)
+	if page := (deploy.Listen{IP: e.page.Addr(), Port: e.page.Port()}); l.Overlaps(page) {
+		return fmt.Errorf("the statistics page listens on %s; choose another public port", e.page)
 	}
 	return nil
 }
@@ -95,7 +99,12 @@ func (e builtinEngine) Health(ctx context.Context) (running bool, wrong []error,
 	return true, wrong, nil
 }
 
-func (e builtinEngine) Page(context.Context) (netip.AddrPort, error) { return netip.AddrPort{}, nil }
+func (e builtinEngine) Page(ctx context.Context) (netip.AddrPort, error) {
+	if !e.page.IsValid() || !stats.Answers(ctx, e.page) {
+		return netip.AddrPort{}, nil
+	}
+	return e.page, nil
+}
 
 // engine is the engine in force.
 func (h *Host) engine() (engine, error) {
@@ -109,19 +118,22 @@ func (h *Host) engine() (engine, error) {
 // engineCalled is the engine of that name. One that is not in force has no statistics page: there is one address for both.
 func (h *Host) engineCalled(name string, inForce bool) (engine, error) {
 	if name == settings.Builtin {
-		return h.builtin()
+		return h.builtin(inForce)
 	}
 	e, err := h.haproxy(inForce)
 	return haproxyEngine{e}, err
 }
 
-// builtin is the engine that is the daemon.
-func (h *Host) builtin() (builtinEngine, error) {
+// builtin is the engine that is the daemon, with a statistics page or without.
+func (h *Host) builtin(page bool) (builtinEngine, error) {
 	global, err := h.settings.Effective(settings.Global)
 	if err != nil {
 		return builtinEngine{}, err
 	}
-	e := builtinEngine{client: h.daemonClient(), stats: global.StatsListen}
+	e := builtinEngine{client: h.daemonClient()}
+	if page {
+		e.page = global.StatsListen
+	}
 	e.Engine = e.client
 	if h.server != nil {
 		e.Engine = h.server
@@ -149,7 +161,7 @@ func (h *Host) haproxy(page bool) (*haproxy.Engine, error) {
 	}
 	config.WorkerDeadline, config.TotalConnections = global.WorkerDeadline, global.TotalConnections
 	if page {
-		config.StatsListen, config.StatsUser = global.StatsListen, statsUser
+		config.StatsListen, config.StatsUser, config.DaemonSocket = global.StatsListen, statsUser, h.pageSocket()
 		if config.StatsPassword, err = h.statsPassword(); err != nil {
 			return nil, err
 		}
@@ -201,7 +213,7 @@ func (h *Host) otherEngine() (engine, error) {
 		return nil, err
 	}
 	if name == settings.HAProxy {
-		return h.builtin()
+		return h.builtin(false)
 	}
 	if _, err := haproxyBinary(); err != nil {
 		return nil, nil

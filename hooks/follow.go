@@ -11,6 +11,7 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/docker"
+	"dokku-expose/stats"
 )
 
 const (
@@ -30,7 +31,7 @@ const (
 // follow reconciles whenever Docker says that containers have changed, at start-up, and on SIGHUP. Nobody else tells of a
 // container that crashed, was restarted, or has another address since Docker or the host was restarted. It calls ready when the
 // ports are what they should be for the first time, or can't be.
-func (h *Host) follow(ctx context.Context, log *slog.Logger, hup <-chan os.Signal, ready func()) error {
+func (h *Host) follow(ctx context.Context, log *slog.Logger, counters *stats.Counters, hup <-chan os.Signal, ready func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	wake := make(chan struct{}, 1)
@@ -54,7 +55,7 @@ func (h *Host) follow(ctx context.Context, log *slog.Logger, hup <-chan os.Signa
 	}()
 	defer func() { cancel(); <-watcher }()
 
-	d := healer{host: h, log: log}
+	d := healer{host: h, log: log, counters: counters}
 	retry := firstRetry
 	for {
 		pause := doubt
@@ -110,8 +111,9 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // healer reconciles for the daemon, and logs what is wrong when it begins and when it ends.
 type healer struct {
-	host *Host
-	log  *slog.Logger
+	host     *Host
+	log      *slog.Logger
+	counters *stats.Counters
 	// told are the problems that were logged and are still there.
 	told []problem
 	// known are the containers as Docker told them last.
@@ -123,8 +125,12 @@ type problem struct{ app, text string }
 
 // heal returns when to look again at the latest.
 func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
-	var outcome deploy.Outcome
+	var (
+		outcome deploy.Outcome
+		took    time.Duration
+	)
 	err = d.host.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) (err error) {
+		defer func(began time.Time) { took = time.Since(began) }(time.Now())
 		if err := d.host.keepEngine(); err != nil {
 			return err
 		}
@@ -146,6 +152,7 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 		problems = append(problems, problem{text: err.Error()})
 	}
 	d.tell(problems)
+	d.counters.Reconciled(took, len(outcome.Applied.Switched), len(problems), err)
 	for _, r := range outcome.Table.Routes {
 		if r.CutOld > 0 {
 			// Connections are cut at the look after their time is over.

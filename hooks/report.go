@@ -9,6 +9,7 @@ import (
 
 	"dokku-expose/hooks/dokku"
 	"dokku-expose/hooks/settings"
+	"dokku-expose/stats"
 )
 
 var reportCommand = command{
@@ -69,12 +70,22 @@ func reportTrigger(ctx context.Context, h *Host, args []string) error {
 func (h *Host) report(ctx context.Context, apps []string, format, flag string) error {
 	// Of apps without ports nothing is asked of Docker or the engine.
 	var v view
+	var counted traffic
 	if slices.ContainsFunc(apps, h.concerns) {
 		v = h.look(ctx)
+		counted = h.traffic(ctx)
+	}
+	name, err := h.engineName()
+	if err != nil {
+		return err
 	}
 	var errs []error
 	for _, app := range apps {
 		rows, err := h.reportRows(app, v)
+		if err == nil {
+			rows = append(rows, dokku.Row{Flag: "--expose-engine", Value: name})
+			rows = append(rows, counted.rows(app)...)
+		}
 		errs = append(errs, err)
 		if len(rows) > 0 {
 			errs = append(errs, h.out.Report(app, rows, format, flag))
@@ -125,6 +136,38 @@ func (h *Host) reportRows(app string, v view) ([]dokku.Row, error) {
 		{Flag: "--expose-image", Value: remembered.Current},
 	}
 	return append(rows, settingRows(explained)...), nil
+}
+
+// traffic is what the engine counts, or why it can't be asked.
+type traffic struct {
+	facts stats.Facts
+	err   error
+}
+
+func (h *Host) traffic(ctx context.Context) traffic {
+	engine, err := h.engine()
+	if err != nil {
+		return traffic{err: err}
+	}
+	facts, err := engine.Facts(ctx)
+	return traffic{facts, err}
+}
+
+// rows report the connections of an app: all that are open, those of them on containers that get no new ones any more, and how
+// many former processes of the engine there are, with connections of whatever app.
+func (t traffic) rows(app string) []dokku.Row {
+	number := func(n int) string {
+		if t.err != nil {
+			return "unknown"
+		}
+		return strconv.Itoa(n)
+	}
+	of := t.facts.Of(app)
+	return []dokku.Row{
+		{Flag: "--expose-connections", Value: number(of.Connections())},
+		{Flag: "--expose-draining-connections", Value: number(of.Draining())},
+		{Flag: "--expose-old-processes", Value: number(len(of.Old))},
+	}
 }
 
 // settingRows reports each setting as Dokku's core does: the app's own value, the host's, and the one in force.

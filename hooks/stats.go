@@ -1,12 +1,24 @@
 package hooks
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+
+	"dokku-expose/hooks/dokku"
+	"dokku-expose/hooks/settings"
+	"dokku-expose/stats"
 )
 
 // statsPage is how to reach the statistics page.
@@ -14,38 +26,166 @@ type statsPage struct {
 	URL      string `json:"url"`
 	User     string `json:"user"`
 	Password string `json:"password"`
+	// Containers is the page that names the containers, where that is another one.
+	Containers string `json:"containers"`
 	// Tunnel is the command that makes the page's address work on another machine, "" when it needs none.
 	Tunnel string `json:"tunnel"`
 }
 
+// watchInterval is the pause between two looks of --watch.
+const watchInterval = 2 * time.Second
+
 var statsCommand = command{
-	args: "[--format stdout|json]",
-	text: "Shows address and login of the statistics page",
+	args: "[<app>] [--watch] [--format stdout|json]",
+	text: "Shows connections and bytes of public ports and how to open the statistics page",
 	more: `
-  dokku expose:stats`,
-	flags: func(flags *pflag.FlagSet) { formatFlag(flags) },
+For each public port there is a row with all its connections, and beneath it one for each container:
+
+  ready, down   a current container that accepts connections, or does not at the moment
+  draining      a former container, which gets no new connections and has some still
+  serving, held, closed   what becomes of new connections to the port
+
+A total that an engine does not count is shown as "-": HAProxy counts by port only. With --watch the table is shown again
+every two seconds until it is interrupted.
+
+  dokku expose:stats
+  dokku expose:stats mail --watch
+  dokku expose:stats mail --format json`,
+	flags: func(flags *pflag.FlagSet) {
+		formatFlag(flags)
+		flags.Bool("watch", false, "show it again every two seconds")
+	},
 	run: func(ctx context.Context, h *Host, call call) error {
 		format, err := call.format()
 		if err != nil {
 			return err
 		}
-		if len(call.args) > 0 {
-			return usageError("stats", fmt.Sprintf("unexpected argument %q", call.args[0]))
-		}
-		page, err := h.statsPage(ctx)
+		watch, err := call.flags.GetBool("watch")
 		if err != nil {
 			return err
 		}
-		if format == "json" {
-			return writeJSON(h.stdout, page)
+		app := ""
+		if h.env.App != "" || len(call.args) > 0 {
+			apps, err := h.takeApps("stats", call.args)
+			if err != nil {
+				return err
+			}
+			app = apps[0]
 		}
-		lines := [][]string{{"Address:", page.URL}, {"User:", page.User}, {"Password:", page.Password}}
+		if watch {
+			return h.watchStats(ctx, app, format)
+		}
+		return h.stats(ctx, app, format)
+	},
+}
+
+// stats shows how to open the page and, of one app or of all, what the engine counts.
+func (h *Host) stats(ctx context.Context, app, format string) error {
+	page, pageErr := h.statsPage(ctx)
+	facts, err := h.factsOf(ctx, app)
+	if err != nil {
+		return cmp.Or(pageErr, err)
+	}
+	if format == "json" {
+		return errors.Join(writeJSON(h.stdout, struct {
+			statsPage
+			stats.Facts
+		}{page, facts}), pageErr)
+	}
+	var lines [][]string
+	if pageErr == nil {
+		lines = [][]string{{"Address:", page.URL}, {"User:", page.User}, {"Password:", page.Password}}
+		if page.Containers != "" {
+			lines = slices.Insert(lines, 1, []string{"Containers:", page.Containers})
+		}
 		if page.Tunnel != "" {
 			lines = append(lines, []string{"From elsewhere:", page.Tunnel})
 		}
-		_, err = fmt.Fprint(h.stdout, columns(lines))
-		return err
-	},
+		lines = append(lines, nil)
+	}
+	_, err = io.WriteString(h.stdout, columns(lines)+statsTable(facts))
+	return errors.Join(err, pageErr)
+}
+
+// watchStats shows what the engine counts until ctx ends. That the engine can't be asked for a while does not end it.
+func (h *Host) watchStats(ctx context.Context, app, format string) error {
+	clear := ""
+	if isTerminal(h.stdout) {
+		clear = "\x1b[H\x1b[2J"
+	}
+	for {
+		facts, err := h.factsOf(ctx, app)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			h.out.Fail(err)
+		case format == "json":
+			err = writeJSON(h.stdout, facts)
+		default:
+			_, err = fmt.Fprintf(h.stdout, "%s%s\n%s\n", clear, time.Now().Format(time.TimeOnly), statsTable(facts))
+		}
+		// Nobody reads it any more.
+		if errors.Is(err, unix.EPIPE) || !sleep(ctx, watchInterval) {
+			return nil
+		}
+	}
+}
+
+func (h *Host) factsOf(ctx context.Context, app string) (stats.Facts, error) {
+	facts, err := h.facts(ctx)
+	if app != "" {
+		facts = facts.Of(app)
+	}
+	return facts, err
+}
+
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// statsTable has a row for each public port, and beneath it one for each container.
+func statsTable(facts stats.Facts) string {
+	rows := [][]string{{"APP", "PUBLIC", "PROCESS", "DYNO", "CONTAINER", "STATE", "OPEN", "TOTAL", "IN", "OUT", "ERRORS"}}
+	add := func(cells ...string) {
+		for i := range cells {
+			if cells[i] == "" {
+				cells[i] = "-"
+			}
+			cells[i] = dokku.Visible(cells[i])
+		}
+		rows = append(rows, cells)
+	}
+	bytes := func(n uint64) string { return strings.ReplaceAll(stats.Size(n), " ", "") }
+	number := func(n uint64) string { return strconv.FormatUint(n, 10) }
+	for _, r := range facts.Routes {
+		state := r.State()
+		if r.Held > 0 {
+			state += fmt.Sprintf(" (%d wait)", r.Held)
+		}
+		add(r.App, r.Public, r.Process, "", "", state, strconv.Itoa(r.Connections()), number(r.Total),
+			bytes(r.In), bytes(r.Out), number(r.Failed+r.Lost()))
+		for _, s := range r.Servers {
+			cells := []string{r.App, r.Public, r.Process, s.Dyno, s.ShortID(), s.State(), strconv.Itoa(s.Connections), "", "", "", ""}
+			if s.Container == "" {
+				cells[4] = s.Addr
+			}
+			if s.Counts != nil {
+				copy(cells[7:], []string{number(s.Total), bytes(s.In), bytes(s.Out), number(s.Failed)})
+			}
+			add(cells...)
+		}
+	}
+	table := columns(rows)
+	for _, p := range facts.Old {
+		table += fmt.Sprintf("A former process of the engine (pid %d) still has %d connections.\n", p.PID, p.Connections)
+	}
+	return table
 }
 
 func (h *Host) statsPage(ctx context.Context) (statsPage, error) {
@@ -69,6 +209,9 @@ func (h *Host) statsPage(ctx context.Context) (statsPage, error) {
 	}
 	password, err := h.statsPassword()
 	page := statsPage{URL: fmt.Sprintf("http://%s/", listen), User: statsUser, Password: password}
+	if engine.Name() == settings.HAProxy {
+		page.Containers = page.URL + "containers"
+	}
 	if listen.Addr().IsLoopback() {
 		local := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), listen.Port())
 		page.Tunnel = fmt.Sprintf("ssh -L %s:%s root@THIS-HOST, then open http://%s/", local, listen, local)

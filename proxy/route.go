@@ -32,6 +32,8 @@ type route struct {
 	active bool
 	// current are in the order of the table, retired the ones with connections still.
 	current, retired []*upstream
+	// past are the counters of servers that are neither any more.
+	past sums
 	// changed is closed, and replaced, when a waiting client should look again.
 	changed    chan struct{}
 	stopChecks context.CancelFunc
@@ -116,6 +118,8 @@ func (r *route) retire(old []*upstream) (gone []*upstream) {
 		}
 		if u.load() > 0 {
 			r.retired = append(r.retired, u)
+		} else {
+			r.forget(u)
 		}
 	}
 	return gone
@@ -285,8 +289,9 @@ func (r *route) end(l *link) {
 
 // tidy forgets a retired server when nothing is on it any more. The mutex is held.
 func (r *route) tidy(u *upstream) {
-	if !u.retiredAt.IsZero() && u.load() == 0 {
-		r.retired = slices.DeleteFunc(r.retired, func(o *upstream) bool { return o == u })
+	if i := slices.Index(r.retired, u); i >= 0 && u.load() == 0 {
+		r.retired = slices.Delete(r.retired, i, i+1)
+		r.forget(u)
 	}
 }
 

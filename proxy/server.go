@@ -40,6 +40,9 @@ type Server struct {
 	running   sync.WaitGroup // the listeners' goroutines
 	// retired tells that nothing is listened on any more, and never will be again.
 	retired bool
+	// switches are the Applies that switched anything, switchTime is what they took.
+	switches   uint64
+	switchTime time.Duration
 }
 
 type routeKey struct {
@@ -102,7 +105,13 @@ func (s *Server) Apply(_ context.Context, t deploy.Table) (deploy.Applied, error
 	if s.retired {
 		return deploy.Applied{}, errSuperseded
 	}
-	return s.apply(t)
+	began := time.Now()
+	applied, err := s.apply(t)
+	if len(applied.Switched) > 0 {
+		s.switches++
+		s.switchTime += time.Since(began)
+	}
+	return applied, err
 }
 
 // apply does the work of Apply; mu is held.

@@ -14,9 +14,13 @@ type Status struct {
 	PID     int       `json:"pid"`
 	Started time.Time `json:"started"`
 	// Connections are those of clients now, MaxConnections the most that there may be.
-	Connections    int           `json:"connections"`
-	MaxConnections int           `json:"max_connections"`
-	Routes         []RouteStatus `json:"routes"`
+	Connections    int `json:"connections"`
+	MaxConnections int `json:"max_connections"`
+	// Switches are changes of a table that moved at least one public address to other servers, SwitchTime is how long they took
+	// together.
+	Switches   uint64        `json:"switches"`
+	SwitchTime time.Duration `json:"switch_ns"`
+	Routes     []RouteStatus `json:"routes"`
 	// Predecessors are daemons that this one took over from, and that still have connections.
 	Predecessors []Status `json:"predecessors"`
 }
@@ -33,6 +37,13 @@ type RouteStatus struct {
 	// Held are connections that wait for a server now, Unserved those that were closed since none came up in time.
 	Held     int    `json:"held"`
 	Unserved uint64 `json:"unserved"`
+	// Total, Failed, In and Out are those of all servers, the ones that are gone included. Drained are connections that ended
+	// on a server that was no longer current.
+	Total   uint64 `json:"total"`
+	Failed  uint64 `json:"failed"`
+	In      uint64 `json:"bytes_in"`
+	Out     uint64 `json:"bytes_out"`
+	Drained uint64 `json:"drained"`
 	// Switched is when the servers changed last.
 	Switched time.Time `json:"switched"`
 }
@@ -80,6 +91,7 @@ func (s *Server) Status() Status {
 	defer s.mu.Unlock()
 	status := Status{PID: os.Getpid(), Started: s.started, Routes: []RouteStatus{}, Predecessors: []Status{}}
 	status.Connections, status.MaxConnections = s.limit.counts()
+	status.Switches, status.SwitchTime = s.switches, s.switchTime
 	for _, r := range s.routes {
 		status.Routes = append(status.Routes, r.status())
 	}
@@ -96,12 +108,47 @@ func (r *route) status() RouteStatus {
 		App: r.app, Process: r.spec.Process, Public: r.listen.String(), Serving: r.active, Servers: []ServerStatus{},
 		Held: int(r.held.Load()), Unserved: r.unserved.Load(), Switched: r.lastSwitch,
 	}
+	sum := r.past
 	for _, u := range slices.Concat(r.current, r.retired) {
-		status.Servers = append(status.Servers, ServerStatus{
-			Container: u.container, Dyno: u.dyno, Addr: u.addr.String(), Up: u.up, Current: u.retiredAt.IsZero(),
-			Connections: len(u.links), Total: u.total.Load(), Failed: u.failed.Load(),
-			In: u.counters.In.Load(), Out: u.counters.Out.Load(),
-		})
+		server := u.status()
+		status.Servers = append(status.Servers, server)
+		sum.add(server, u.drainedSoFar())
 	}
+	status.Total, status.Failed, status.In, status.Out, status.Drained = sum.total, sum.failed, sum.in, sum.out, sum.drained
 	return status
 }
+
+func (u *upstream) status() ServerStatus {
+	return ServerStatus{
+		Container: u.container, Dyno: u.dyno, Addr: u.addr.String(), Up: u.up, Current: u.retiredAt.IsZero(),
+		Connections: u.connections(), Total: u.total.Load(), Failed: u.failed.Load(),
+		In: u.counters.In.Load(), Out: u.counters.Out.Load(),
+	}
+}
+
+// connections are those that are established now.
+func (u *upstream) connections() int { return len(u.links) }
+
+// drainedSoFar counts the connections that ended while the server was not current.
+func (u *upstream) drainedSoFar() uint64 {
+	if u.retiredAt.IsZero() {
+		return u.drained
+	}
+	return u.drained + uint64(u.left-u.connections())
+}
+
+// sums are the counters of several servers.
+type sums struct {
+	total, failed, in, out, drained uint64
+}
+
+func (s *sums) add(server ServerStatus, drained uint64) {
+	s.total += server.Total
+	s.failed += server.Failed
+	s.in += server.In
+	s.out += server.Out
+	s.drained += drained
+}
+
+// forget keeps the counters of a server that the route loses. The mutex is held.
+func (r *route) forget(u *upstream) { r.past.add(u.status(), u.drainedSoFar()) }

@@ -43,6 +43,9 @@ type upstream struct {
 	failedAt   time.Time
 	// retiredAt is when the table ceased to name it, zero while it does.
 	retiredAt time.Time
+	// left are the connections that it had then, drained those that ended in former times of that kind.
+	left    int
+	drained uint64
 	// cut ends its connections some time after that, if it is to.
 	cut *time.Timer
 	// ctx ends when it is retired.
@@ -71,6 +74,7 @@ func newUpstream(s deploy.Server) *upstream {
 // revive makes it serve, anew or for the first time.
 func (u *upstream) revive(s deploy.Server) {
 	u.dyno, u.up, u.proven = s.Dyno, s.Proven, s.Proven
+	u.drained = u.drainedSoFar()
 	u.retiredAt = time.Time{}
 	u.ctx, u.cancel = context.WithCancel(context.Background())
 	if u.cut != nil {
@@ -80,7 +84,7 @@ func (u *upstream) revive(s deploy.Server) {
 
 // retire ends its service. Attempts to connect are given up; connections stay.
 func (u *upstream) retire() {
-	u.retiredAt = time.Now()
+	u.retiredAt, u.left = time.Now(), u.connections()
 	u.cancel()
 }
 

@@ -101,10 +101,7 @@ func (c *containers) push(_ context.Context, version string, switched func(), st
 
 func (c *containers) show(context.Context) error {
 	c.remote.prefix = ""
-	verbs := []string{"list"}
-	if c.demo.engine == haproxy {
-		verbs = append(verbs, "stats")
-	}
+	verbs := []string{"list", "stats"}
 	for _, verb := range verbs {
 		c.demo.step("dokku expose:%s", verb)
 		result, err := c.host.Command(verb)

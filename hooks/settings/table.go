@@ -57,7 +57,7 @@ type Values struct {
 	HealthCheck time.Duration
 	// TotalConnections is how many connections all public ports together may have at once; 0 is as many as can be had.
 	TotalConnections int
-	// StatsListen is where HAProxy's statistics page listens.
+	// StatsListen is where the statistics page listens.
 	StatsListen netip.AddrPort
 	// Policy has the options of routes, too.
 	Policy deploy.Policy
@@ -170,7 +170,7 @@ var keys = []Key{
 	},
 	{
 		Name: "stats-listen", Scope: GlobalOnly, Default: "127.0.0.1:8404",
-		Doc: "address and port of HAProxy's statistics page",
+		Doc: "address and port of the statistics page",
 		put: putStatsListen,
 	},
 	{

@@ -13,7 +13,7 @@ import (
 const module = "dokku-expose/"
 
 // mayImport names for each room of the program the rooms that it may import; "hooks/..." is hooks and all below it. A new
-// room needs a row. Arrows run one way: cmd -> hooks -> {deploy/docker, engines} -> deploy -> portsfile.
+// room needs a row. Arrows run one way: cmd -> hooks -> {deploy/docker, engines, stats} -> deploy -> portsfile.
 var mayImport = map[string][]string{
 	"portsfile":        {},
 	"deploy":           {"portsfile"},
@@ -23,11 +23,12 @@ var mayImport = map[string][]string{
 	"haproxy":          {"deploy", "deploy/listeners", "portsfile", "templates"},
 	"proxy":            {"proxy/tcp", "deploy", "deploy/listeners", "portsfile"},
 	"proxy/tcp":        {},
+	"stats":            {"templates"},
 	"hooks/dokku":      {"portsfile"},
 	"hooks/settings":   {"hooks/dokku", "deploy", "portsfile"},
 	"hooks/state":      {"hooks/dokku", "deploy", "portsfile"},
 	"hooks/setup":      {"hooks/dokku", "templates"},
-	"hooks":            {"hooks/...", "deploy/...", "haproxy", "proxy", "portsfile", "templates"},
+	"hooks":            {"hooks/...", "deploy/...", "haproxy", "proxy", "stats", "portsfile", "templates"},
 	"cmd/dokku-expose": {"hooks"},
 }
 

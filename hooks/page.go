@@ -1,0 +1,88 @@
+package hooks
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"dokku-expose/hooks/settings"
+	"dokku-expose/stats"
+)
+
+// pageInterval is how often the daemon looks whether its page is to be elsewhere.
+const pageInterval = time.Second
+
+// servePage serves the statistics page until ctx ends. It follows the settings by itself, which an operator may change at any
+// time.
+func (h *Host) servePage(ctx context.Context, counters *stats.Counters, log *slog.Logger) {
+	// A client of Docker of its own: this runs beside the daemon's other work.
+	own := *h
+	own.dockerClient = nil
+	defer func() {
+		if err := own.close(); err != nil {
+			log.Error("docker", "error", err)
+		}
+	}()
+	var (
+		now  stats.Options
+		told string
+	)
+	stop := func() {}
+	defer func() { stop() }()
+	for {
+		want, err := own.pageOptions()
+		switch {
+		case err != nil && err.Error() != told:
+			log.Error("statistics page", "error", err)
+			told = err.Error()
+		case err == nil && (want.Listen != now.Listen || want.Socket != now.Socket || want.Password != now.Password):
+			stop()
+			now, told = want, ""
+			want.Facts, want.Counters, want.Log = own.facts, counters, log
+			stop = startPage(ctx, want)
+		}
+		if !sleep(ctx, pageInterval) {
+			return
+		}
+	}
+}
+
+// startPage serves the page until stop has returned.
+func startPage(ctx context.Context, o stats.Options) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := stats.Serve(ctx, o); err != nil {
+			o.Log.Error("statistics page", "error", err)
+		}
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
+}
+
+// pageOptions say where the daemon's page is to be and for whom. With HAProxy, that has the address, and the daemon is behind it.
+func (h *Host) pageOptions() (stats.Options, error) {
+	name, err := h.engineName()
+	if err != nil {
+		return stats.Options{}, err
+	}
+	password, err := h.statsPassword()
+	if err != nil {
+		return stats.Options{}, err
+	}
+	o := stats.Options{User: statsUser, Password: password}
+	if name == settings.HAProxy {
+		o.Socket = h.pageSocket()
+		return o, nil
+	}
+	global, err := h.settings.Effective(settings.Global)
+	o.Listen = global.StatsListen
+	return o, err
+}
+
+// pageSocket is where HAProxy reaches the daemon's page: in the one folder where the daemon can write and HAProxy can read.
+func (h *Host) pageSocket() string { return filepath.Join(h.env.DataDir(), "haproxy", "page.sock") }

@@ -1,0 +1,76 @@
+package proxy
+
+import (
+	"fmt"
+	"io"
+	"testing"
+
+	"dokku-expose/deploy/enginetest"
+)
+
+// What a route has counted does not get less when a server leaves it.
+func TestCountersOutliveTheirServers(t *testing.T) {
+	v1, v2 := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2")
+	s, port := newServer(t, 0), enginetest.FreePort(t)
+	status := func() RouteStatus { return s.Status().Routes[0] }
+	apply(t, s, routeTo("mail", port, v1))
+	var clients []*client
+	var out uint64
+	for range 3 {
+		c := dialPort(t, port)
+		c.greeting()
+		c.echo()
+		out += uint64(len(fmt.Sprintf("v1 v1 %d\n", v1.Addr.Port())) + len("hello\n"))
+		clients = append(clients, c)
+	}
+	in := uint64(3 * len("hello\n"))
+	want := func(when string, total, drained uint64, servers int) {
+		t.Helper()
+		if r := status(); r.Total != total || r.In != in || r.Out != out || r.Drained != drained || len(r.Servers) != servers {
+			t.Errorf("%s: got %+v, want %d connections, %d drained, %d bytes in, %d out, %d servers", when, r, total, drained, in, out, servers)
+		}
+	}
+	// leave has the server end the connection, so that each byte of it is counted.
+	leave := func(c *client) {
+		t.Helper()
+		if err := c.conn.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		rest, err := io.ReadAll(c.lines)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out += uint64(len(rest))
+	}
+	eventually(t, "all bytes are counted", func() bool { return status().Out == out && status().In == in })
+	want("before a switch", 3, 0, 1)
+	if n := s.Status().Switches; n != 1 {
+		t.Errorf("%d switches, want 1", n)
+	}
+
+	apply(t, s, routeTo("mail", port, v2))
+	want("after it", 3, 0, 2)
+	if status := s.Status(); status.Switches != 2 || status.SwitchTime <= 0 {
+		t.Errorf("%d switches in %s, want 2", status.Switches, status.SwitchTime)
+	}
+	leave(clients[0])
+	eventually(t, "one has ended", func() bool { return status().Drained == 1 })
+	want("when one has drained", 3, 1, 2)
+
+	// What becomes current again drains no longer.
+	apply(t, s, routeTo("mail", port, v1))
+	want("when the old server is back", 3, 1, 1)
+	leave(clients[1])
+	eventually(t, "another one has ended", func() bool { return status().Servers[0].Connections == 1 })
+	want("when one has ended on a current server", 3, 1, 1)
+
+	apply(t, s, routeTo("mail", port, v2))
+	leave(clients[2])
+	eventually(t, "the old server is gone", func() bool { return len(status().Servers) == 1 })
+	want("when it is gone", 3, 2, 1)
+
+	apply(t, s, routeTo("mail", port, v2))
+	if n := s.Status().Switches; n != 4 {
+		t.Errorf("%d switches after an Apply that changed nothing, want 4", n)
+	}
+}

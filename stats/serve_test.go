@@ -1,0 +1,363 @@
+package stats
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"dokku-expose/deploy/enginetest"
+)
+
+const (
+	user, password = "expose", "it's a: password"
+	// patience bounds every wait.
+	patience = 60 * time.Second
+)
+
+// hostile is a name with all that means something to HTML and to Prometheus.
+const hostile = `<script>alert("1")</script>&'"\` + "\n{}\xff"
+
+func facts() Facts {
+	n, two := uint64(3), uint64(2)
+	return Facts{
+		Engine: "builtin", Version: "1.2.3", Since: time.Now().Add(-26 * time.Hour), MaxConnections: 65000,
+		Switches: &Switches{Count: 7, Seconds: 0.25}, Reloads: &n,
+		Old: []Process{{PID: 4711, Connections: 5}},
+		Routes: []Route{
+			{
+				App: "mail", Process: "web", Public: "25", Listening: true, Total: 12345, Failed: 1, In: 5 << 20, Out: 1 << 30,
+				Unserved: &two, Drained: &n, Switched: time.Now().Add(-3 * time.Minute),
+				Servers: []Server{
+					{Dyno: "web.1", Container: "8be4d1c5a9608be4d1c5a960", Addr: "172.17.0.2:5025", Old: true, Up: true, Connections: 4, Counts: &Counts{Total: 12000}},
+					{Dyno: "web.1", Container: "1f0c9a2b7d3e1f0c9a2b7d3e", Addr: "172.17.0.3:5025", Up: true, Connections: 20, Counts: &Counts{Total: 345}},
+					{Dyno: "web.2", Container: "aaaaaaaaaaaaaaaaaaaaaaaa", Addr: "172.17.0.4:5025", Counts: &Counts{Failed: 1}},
+				},
+			},
+			{App: "mail", Process: "imap", Public: "993", Listening: true, Held: 6},
+			{App: "gone", Public: "127.0.0.1:5432", Servers: []Server{{Addr: "172.17.0.9:5432", Old: true, Connections: 1}}},
+			{App: hostile, Process: hostile, Public: "26", Listening: true, Servers: []Server{{Dyno: hostile, Container: hostile, Addr: hostile}}},
+		},
+	}
+}
+
+// options are for a page on a free port.
+func options(t testing.TB) Options {
+	return Options{
+		Listen: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), enginetest.FreePort(t)),
+		User:   user, Password: password,
+		Facts:    func(context.Context) (Facts, error) { return facts(), nil },
+		Counters: NewCounters(),
+		Log:      slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}
+}
+
+// start serves the page until the test ends, or stop is called.
+func start(t testing.TB, o Options) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- Serve(ctx, o) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+// ask makes one request on a connection of its own, and tries again until somebody listens.
+func ask(t testing.TB, o Options, method, path string, change ...func(*http.Request)) (*http.Response, string) {
+	t.Helper()
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	var response *http.Response
+	eventually(t, "the page answers", func() bool {
+		request, err := http.NewRequestWithContext(t.Context(), method, "http://"+o.Listen.String()+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.SetBasicAuth(user, password)
+		for _, c := range change {
+			c(request)
+		}
+		response, err = client.Do(request)
+		return err == nil
+	})
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response, string(body)
+}
+
+// eventually asks until it is true.
+func eventually(t testing.TB, what string, ask func() bool) {
+	t.Helper()
+	deadline, tick := time.After(patience), time.NewTicker(10*time.Millisecond)
+	defer tick.Stop()
+	for !ask() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+func TestOnlyTheLoginOpensThePage(t *testing.T) {
+	o := options(t)
+	start(t, o)
+	for name, login := range map[string]func(*http.Request){
+		"none":            func(r *http.Request) { r.Header.Del("Authorization") },
+		"wrong password":  func(r *http.Request) { r.SetBasicAuth(user, password+" ") },
+		"empty password":  func(r *http.Request) { r.SetBasicAuth(user, "") },
+		"wrong user":      func(r *http.Request) { r.SetBasicAuth("root", password) },
+		"another scheme":  func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+password) },
+		"no base64":       func(r *http.Request) { r.Header.Set("Authorization", "Basic "+password) },
+		"in the address":  func(r *http.Request) { r.Header.Del("Authorization"); r.URL.RawQuery = "password=" + "x" },
+		"another's realm": func(r *http.Request) { r.SetBasicAuth(strings.ToUpper(user), password) },
+	} {
+		for _, path := range []string{"/", "/metrics", "/nothing"} {
+			for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+				response, body := ask(t, o, method, path, login)
+				if response.StatusCode != http.StatusUnauthorized || response.Header.Get("WWW-Authenticate") == "" || strings.Contains(body, "mail") {
+					t.Errorf("%s: %s %s: %s\n%s", name, method, path, response.Status, body)
+				}
+			}
+		}
+	}
+	for _, c := range []struct {
+		method, path string
+		code         int
+	}{
+		{http.MethodGet, "/", http.StatusOK},
+		{http.MethodHead, "/", http.StatusOK},
+		{http.MethodGet, "/containers", http.StatusOK},
+		{http.MethodGet, "/metrics", http.StatusOK},
+		{http.MethodGet, "/nothing", http.StatusNotFound},
+		{http.MethodGet, "/metrics/", http.StatusNotFound},
+		{http.MethodPost, "/", http.StatusMethodNotAllowed},
+		{http.MethodDelete, "/metrics", http.StatusMethodNotAllowed},
+		{http.MethodOptions, "/", http.StatusMethodNotAllowed},
+	} {
+		if response, body := ask(t, o, c.method, c.path); response.StatusCode != c.code {
+			t.Errorf("%s %s: %s, want %d\n%s", c.method, c.path, response.Status, c.code, body)
+		}
+	}
+}
+
+func TestPageShowsTheFacts(t *testing.T) {
+	o := options(t)
+	start(t, o)
+	response, body := ask(t, o, http.MethodGet, "/")
+	for _, want := range []string{
+		"engine builtin 1.2.3", "counting for 26 h", "31 connections",
+		">25</th>", "12,345", "5.0 MiB", "1.0 GiB", "3 min ago", "web.1 <code>1f0c9a2b7d3e</code>", "172.17.0.3:5025",
+		`class="state serving"`, `class="state held"`, `class="state closed"`, `class="state ready"`, `class="state down"`, `class="state draining"`,
+		"6 waiting", `<span class="error">2</span> not served`, "pid 4711 (5)", `http-equiv="refresh"`,
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the page has no %q", want)
+		}
+	}
+	for _, bad := range []string{"<script", "alert(\"", "http://", "https://", "ZgotmplZ"} {
+		if strings.Contains(body, bad) {
+			t.Errorf("the page has %q", bad)
+		}
+	}
+	if csp := response.Header.Get("Content-Security-Policy"); !strings.HasPrefix(csp, "default-src 'none'; style-src 'sha256-") {
+		t.Errorf("the policy is %q", csp)
+	}
+	if t.Failed() {
+		t.Log(body)
+	}
+}
+
+func TestEngineThatCantBeAsked(t *testing.T) {
+	o := options(t)
+	o.Facts = func(context.Context) (Facts, error) { return Facts{}, errors.New("the daemon is <b>gone</b>") }
+	start(t, o)
+	response, body := ask(t, o, http.MethodGet, "/")
+	if response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "the daemon is &lt;b&gt;gone") || !strings.Contains(body, `http-equiv="refresh"`) {
+		t.Errorf("%s\n%s", response.Status, body)
+	}
+	response, body = ask(t, o, http.MethodGet, "/metrics")
+	if response.StatusCode != http.StatusOK || !strings.Contains(body, "\ndokku_expose_up 0\n") || !strings.Contains(body, "\ndokku_expose_heals_total 0\n") {
+		t.Errorf("%s\n%s", response.Status, body)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	o := options(t)
+	o.Counters.Reconciled(20*time.Millisecond, 2, 1, nil)
+	o.Counters.Reconciled(20*time.Millisecond, 0, 3, errors.New("no Docker"))
+	start(t, o)
+	_, body := ask(t, o, http.MethodGet, "/metrics")
+	problems, err := promlint.New(strings.NewReader(body)).Lint()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, body)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+	const mail = `{app="mail",port="25",process="web"}`
+	const web1 = `{address="172.17.0.3:5025",app="mail",container="1f0c9a2b7d3e",dyno="web.1",port="25",process="web"}`
+	for _, want := range []string{
+		`dokku_expose_up 1`, `dokku_expose_info{engine="builtin",version="1.2.3"} 1`, `dokku_expose_max_connections 65000`,
+		`dokku_expose_old_processes 1`, `dokku_expose_old_processes_open_connections 5`, `dokku_expose_reloads_total 3`,
+		`dokku_expose_switch_duration_seconds_sum 0.25`, `dokku_expose_switch_duration_seconds_count 7`,
+		`dokku_expose_reconcile_duration_seconds_count 2`, `dokku_expose_reconcile_errors_total 1`, `dokku_expose_heals_total 2`, `dokku_expose_problems 3`,
+		`dokku_expose_open_connections` + mail + ` 24`, `dokku_expose_old_open_connections` + mail + ` 4`, `dokku_expose_connections_total` + mail + ` 12345`,
+		`dokku_expose_failed_dials_total` + mail + ` 1`, `dokku_expose_unserved_connections_total` + mail + ` 2`, `dokku_expose_drained_connections_total` + mail + ` 3`,
+		`dokku_expose_held_connections{app="mail",port="993",process="imap"} 6`, `dokku_expose_listening{app="gone",port="127.0.0.1:5432",process=""} 0`,
+		`dokku_expose_container_open_connections` + web1 + ` 20`, `dokku_expose_container_current` + web1 + ` 1`, `dokku_expose_container_connections_total` + web1 + ` 345`,
+	} {
+		if !strings.Contains(body, "\n"+want+"\n") {
+			t.Errorf("there is no line %s", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(body)
+	}
+}
+
+// Clients that never say what they want, as many as there may be, do not keep others out for longer than their time.
+func TestSlowClientsDoNotHoldThePage(t *testing.T) {
+	t.Parallel()
+	o := options(t)
+	start(t, o)
+	ask(t, o, http.MethodGet, "/")
+	for range 2 * maxClients {
+		conn, err := net.Dial("tcp", o.Listen.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		// A byte now and then does not make the time longer.
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		go func() {
+			_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: page\r\n")
+			for ctx.Err() == nil {
+				select {
+				case <-ctx.Done():
+				case <-time.After(time.Second):
+					_, _ = io.WriteString(conn, "X: y\r\n")
+				}
+			}
+		}()
+	}
+	if response, _ := ask(t, o, http.MethodGet, "/"); response.StatusCode != http.StatusOK {
+		t.Error(response.Status)
+	}
+}
+
+func TestHugeRequestsAreRefused(t *testing.T) {
+	o := options(t)
+	start(t, o)
+	huge := strings.Repeat("x", 1<<20)
+	for name, change := range map[string]func(*http.Request){
+		"header": func(r *http.Request) { r.Header.Set("X-Huge", huge) },
+		"login":  func(r *http.Request) { r.SetBasicAuth(user, huge) },
+		"path":   func(r *http.Request) { r.URL.Path = "/" + huge },
+	} {
+		ask(t, o, http.MethodGet, "/") // it listens
+		conn, err := net.Dial("tcp", o.Listen.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		request, err := http.NewRequest(http.MethodGet, "http://page/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.SetBasicAuth(user, password)
+		change(request)
+		go func() { _ = request.Write(conn) }() // it is cut short
+		response, err := http.ReadResponse(bufio.NewReader(conn), request)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+			t.Errorf("%s: %s", name, response.Status)
+		}
+	}
+}
+
+// A page whose address is taken is there when the address is free: a daemon that takes over gets it from the one before it.
+func TestAddressThatIsTaken(t *testing.T) {
+	t.Parallel()
+	first := options(t)
+	stop := start(t, first)
+	ask(t, first, http.MethodGet, "/")
+
+	var log logBuffer
+	second := first
+	second.Log = slog.New(slog.NewTextHandler(&log, nil))
+	second.Facts = func(context.Context) (Facts, error) { return Facts{Version: "the second"}, nil }
+	start(t, second)
+	log.await(t, "address already in use")
+	if _, body := ask(t, first, http.MethodGet, "/"); !strings.Contains(body, "1.2.3") {
+		t.Errorf("the first one does not answer any more:\n%s", body)
+	}
+	stop()
+	log.await(t, "level=INFO")
+	if _, body := ask(t, second, http.MethodGet, "/"); !strings.Contains(body, "the second") {
+		t.Errorf("the second one does not answer:\n%s", body)
+	}
+	if text := log.String(); strings.Count(text, "already in use") != 1 {
+		t.Errorf("it is said more than once:\n%s", text)
+	}
+}
+
+func TestOptionsThatOpenThePageToAll(t *testing.T) {
+	for _, change := range []func(*Options){
+		func(o *Options) { o.Password = "" },
+		func(o *Options) { o.User = "" },
+		func(o *Options) { o.Listen = netip.AddrPort{} },
+	} {
+		o := options(t)
+		change(&o)
+		if err := Serve(t.Context(), o); err == nil {
+			t.Errorf("%+v was served", o)
+		}
+	}
+}
+
+// logBuffer is a log that can be waited for.
+type logBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+func (b *logBuffer) await(t testing.TB, part string) {
+	t.Helper()
+	eventually(t, "the log has "+part, func() bool { return strings.Contains(b.String(), part) })
+}
