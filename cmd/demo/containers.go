@@ -101,8 +101,7 @@ func (c *containers) push(_ context.Context, version string, switched func(), st
 
 func (c *containers) show(context.Context) error {
 	c.remote.prefix = ""
-	verbs := []string{"list", "stats"}
-	for _, verb := range verbs {
+	for _, verb := range []string{"list", "stats"} {
 		c.demo.step("dokku expose:%s", verb)
 		result, err := c.host.Command(verb)
 		if err == nil && result.Code != 0 {
