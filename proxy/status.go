@@ -99,7 +99,7 @@ func (r *route) status() RouteStatus {
 	for _, u := range slices.Concat(r.current, r.retired) {
 		status.Servers = append(status.Servers, ServerStatus{
 			Container: u.container, Dyno: u.dyno, Addr: u.addr.String(), Up: u.up, Current: u.retiredAt.IsZero(),
-			Connections: len(u.links), Total: u.total.Load(), Failed: u.failed.Load(),
+			Connections: len(u.sessions), Total: u.total.Load(), Failed: u.failed.Load(),
 			In: u.counters.In.Load(), Out: u.counters.Out.Load(),
 		})
 	}
