@@ -168,10 +168,14 @@ func (l *Listener) ready(uint32) {
 
 func (l *Listener) accept() (int, error) {
 	for l.fd >= 0 {
-		fd, _, err := unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-		// A client that has given up is no error of the listener's.
-		if err != unix.EINTR && err != unix.ECONNABORTED {
-			return fd, err
+		// Not unix.Accept4, which makes another system call for the client's address.
+		fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(l.fd), 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+		switch errno {
+		case 0:
+			return int(fd), nil
+		case unix.EINTR, unix.ECONNABORTED: // a client that has given up is no error of the listener's
+		default:
+			return -1, errno
 		}
 	}
 	return -1, os.ErrClosed
@@ -180,14 +184,15 @@ func (l *Listener) accept() (int, error) {
 // Port is the port that the listener is bound to.
 func (l *Listener) Port() (uint16, error) {
 	var port int
-	err := l.Control(func(fd uintptr) {
-		addr, _ := unix.Getsockname(int(fd)) // of an open socket
+	err := control(rawListener{l}, func(fd int) error {
+		addr, err := unix.Getsockname(fd)
 		switch a := addr.(type) {
 		case *unix.SockaddrInet4:
 			port = a.Port
 		case *unix.SockaddrInet6:
 			port = a.Port
 		}
+		return os.NewSyscallError("getsockname", err)
 	})
 	return uint16(port), err
 }
@@ -207,11 +212,12 @@ func (l *Listener) Close() error {
 	return err
 }
 
-// SyscallConn implements [syscall.Conn], for passing the socket to another process: only Control is of use.
-func (l *Listener) SyscallConn() (syscall.RawConn, error) { return l, nil }
+// SyscallConn implements [syscall.Conn], for passing the socket to another process: only Control works.
+func (l *Listener) SyscallConn() (syscall.RawConn, error) { return rawListener{l}, nil }
 
-// Control implements [syscall.RawConn].
-func (l *Listener) Control(f func(fd uintptr)) error {
+type rawListener struct{ *Listener }
+
+func (l rawListener) Control(f func(fd uintptr)) error {
 	err := os.ErrClosed
 	l.loop.do(func() {
 		if l.fd >= 0 {
@@ -222,11 +228,9 @@ func (l *Listener) Control(f func(fd uintptr)) error {
 	return err
 }
 
-// Read implements [syscall.RawConn].
-func (l *Listener) Read(func(fd uintptr) bool) error { return errors.ErrUnsupported }
+func (rawListener) Read(func(fd uintptr) bool) error { return errors.ErrUnsupported }
 
-// Write implements [syscall.RawConn].
-func (l *Listener) Write(func(fd uintptr) bool) error { return errors.ErrUnsupported }
+func (rawListener) Write(func(fd uintptr) bool) error { return errors.ErrUnsupported }
 
 // control calls f with the descriptor.
 func control(c syscall.RawConn, f func(fd int) error) error {

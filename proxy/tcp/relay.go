@@ -1,7 +1,6 @@
 package tcp
 
 import (
-	"fmt"
 	"os"
 	"sync/atomic"
 
@@ -19,8 +18,8 @@ const (
 	broken = unix.EPOLLERR | unix.EPOLLHUP
 	// incoming are the events that a relay always wants to know of.
 	incoming = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP
-	// turn is how often a flow reads before others have their turn.
-	turn = 4
+	// turn is how often a flow reads before others have their turn: once for data, and once for the end that came with it.
+	turn = 2
 )
 
 // Relay moves bytes between a client and a server until both have ended, or one of them breaks, and closes both. An end of one
@@ -71,8 +70,8 @@ type flow struct {
 	queued bool
 }
 
-// NewRelay begins to move bytes, and takes over both connections. done is called in a loop when it is over, never before NewRelay
-// has returned, and must not block. Its error is nil when both sides have ended, [os.ErrClosed] after Reset, or what broke.
+// NewRelay begins to move bytes, and takes over both connections. done is called in the client's loop when it is over, and must not
+// block. Its error is nil when both sides have ended, [os.ErrClosed] after Reset, or what broke.
 func NewRelay(client, server *Conn, counters *Counters, done func(error)) *Relay {
 	r := &Relay{loop: client.loop, done: done}
 	r.client = end{relay: r, in: &r.up, out: &r.down, fd: client.take(), place: -1}
@@ -175,12 +174,18 @@ func (f *flow) fill() {
 	var n int
 	var err error
 	if f.pipe != nil {
-		n, err = splice(f.from.fd, f.pipe.w, pipeSize)
+		var moved int64
+		moved, err = unix.Splice(f.from.fd, nil, f.pipe.w, nil, pipeSize, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+		n = int(moved)
 	} else {
 		if f.buffer == nil {
 			f.buffer = f.relay.loop.buffer
 		}
 		n, err = unix.Read(f.from.fd, f.buffer[:])
+		if err == unix.EAGAIN && f.from.urgent {
+			// Where urgent data is, the kernel says so too when a signal is pending, and the runtime sends signals.
+			n, err = unix.Read(f.from.fd, f.buffer[:])
+		}
 		if n < bufferSize && !f.from.toEnd {
 			// The next byte to come is an event.
 			f.from.readable = false
@@ -192,7 +197,7 @@ func (f *flow) fill() {
 	case err == unix.EAGAIN:
 		f.from.readable = false
 	case err != nil:
-		f.relay.end(fmt.Errorf("read: %w", os.NewSyscallError("recv", err)))
+		f.relay.end(os.NewSyscallError("recv", err))
 	case n == 0:
 		f.end()
 	default:
@@ -207,7 +212,9 @@ func (f *flow) drain() bool {
 		var n int
 		var err error
 		if f.pipe != nil {
-			n, err = splice(f.pipe.r, f.to.fd, int(f.held))
+			var moved int64
+			moved, err = unix.Splice(f.pipe.r, nil, f.to.fd, nil, int(f.held), unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+			n = int(moved)
 		} else {
 			n, err = unix.Write(f.to.fd, f.buffer[f.start:f.start+f.held])
 		}
@@ -249,7 +256,7 @@ func (f *flow) fail(err error) {
 	f.release()
 	back := f.to.in
 	if back.ended || back.failed {
-		f.relay.end(fmt.Errorf("write: %w", os.NewSyscallError("send", err)))
+		f.relay.end(os.NewSyscallError("send", err))
 		return
 	}
 	f.to.readable, f.to.toEnd = true, true
@@ -288,10 +295,4 @@ func (f *flow) release() {
 	}
 	f.buffer = nil
 	f.held = 0
-}
-
-// splice moves up to n bytes between a socket and a pipe.
-func splice(from, to, n int) (int, error) {
-	moved, err := unix.Splice(from, nil, to, nil, n, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
-	return int(moved), err
 }
