@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"dokku-expose/proxy/tcp"
 )
 
 // restartChecks has the servers checked at an interval, 0 for never. The mutex is held.
@@ -54,9 +56,10 @@ func (r *route) checkAll(ctx context.Context, which func(*upstream) bool) {
 			return
 		case r.checks <- struct{}{}:
 		}
-		wg.Go(func() {
-			defer func() { <-r.checks }()
-			conn, err := dial(a.ctx, a.addr, true)
+		wg.Add(1)
+		dial(a.ctx, a.addr, true, func(conn *tcp.Conn, err error) {
+			defer wg.Done()
+			<-r.checks
 			if err == nil {
 				// A reset leaves nothing behind, where thousands of checks a minute would leave as many dying sockets.
 				conn.Reset()

@@ -3,35 +3,42 @@ package proxy
 import (
 	"context"
 	"time"
-
-	"dokku-expose/proxy/tcp"
 )
 
-// hold keeps a client waiting until a server is up, for as long as the route holds. One of those that wait tries the servers
-// that are not.
-func (r *route) hold(client *tcp.Conn, changed <-chan struct{}) *link {
+// hold keeps a client waiting until a server is up, for as long as the route holds. It blocks, and ends with the client linked or
+// closed.
+func (r *route) hold(s *session, changed <-chan struct{}) {
 	r.held.Add(1)
-	defer r.held.Add(-1)
+	linked := r.await(s, changed)
+	r.held.Add(-1)
+	if !linked {
+		r.unserved.Add(1)
+		s.giveUp()
+	}
+}
+
+// await returns true when the client is linked. One of those that wait tries the servers that are not up.
+func (r *route) await(s *session, changed <-chan struct{}) bool {
 	r.mu.Lock()
 	wait := r.spec.Hold
 	r.mu.Unlock()
 	if wait <= 0 {
-		l := r.tryDown(context.Background(), client, changed)
-		if l == nil {
-			l, _ = r.try(client)
+		linked := r.tryDown(context.Background(), s, changed)
+		if !linked {
+			linked, _ = r.tryUp(s)
 		}
-		return l
+		return linked
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return false
 		case <-changed:
 		case r.turn <- struct{}{}:
-			l := r.tryDown(ctx, client, changed)
-			if l == nil {
+			linked := r.tryDown(ctx, s, changed)
+			if !linked {
 				select {
 				case <-ctx.Done():
 				case <-changed:
@@ -39,21 +46,32 @@ func (r *route) hold(client *tcp.Conn, changed <-chan struct{}) *link {
 				}
 			}
 			<-r.turn
-			if l != nil {
-				return l
+			if linked {
+				return true
 			}
 		}
-		var l *link
-		if l, changed = r.try(client); l != nil || changed == nil {
-			return l
+		var linked bool
+		if linked, changed = r.tryUp(s); linked || changed == nil {
+			return linked
 		}
 	}
 }
 
+// tryUp tries the servers that are up, and waits until it is known what became of that.
+func (r *route) tryUp(s *session) (linked bool, changed <-chan struct{}) {
+	known := make(chan struct{})
+	r.try(s, func(l bool, c <-chan struct{}) {
+		linked, changed = l, c
+		close(known)
+	})
+	<-known
+	return linked, changed
+}
+
 // tryDown tries all servers that are not up at the same time, until one answers or something changes.
-func (r *route) tryDown(ctx context.Context, client *tcp.Conn, changed <-chan struct{}) *link {
+func (r *route) tryDown(ctx context.Context, s *session, changed <-chan struct{}) (linked bool) {
 	r.mu.Lock()
-	var down []*attempt
+	var down []attempt
 	for _, u := range r.current {
 		if !u.up {
 			down = append(down, u.begin())
@@ -63,34 +81,28 @@ func (r *route) tryDown(ctx context.Context, client *tcp.Conn, changed <-chan st
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	tried := make(chan *link, len(down))
+	tried := make(chan error, len(down))
 	for _, a := range down {
-		go func() {
-			ctx, cancel := context.WithCancel(ctx)
-			defer cancel()
-			defer context.AfterFunc(a.ctx, cancel)()
-			l, _ := r.connect(ctx, a, client, true)
-			tried <- l
-		}()
+		ctx, cancel := context.WithCancel(ctx)
+		unbind := context.AfterFunc(a.ctx, cancel)
+		r.connect(ctx, a, s, true, func(err error) {
+			unbind()
+			cancel()
+			tried <- err
+		})
 	}
-	var first *link
 	for left := len(down); left > 0; {
 		select {
 		case <-changed:
 			cancel()
 			changed = nil
-		case l := <-tried:
+		case err := <-tried:
 			left--
-			switch {
-			case l == nil:
-			case first == nil:
-				first = l
+			if err == nil {
+				linked = true
 				cancel()
-			default:
-				l.server.Reset()
-				r.end(l)
 			}
 		}
 	}
-	return first
+	return linked
 }

@@ -20,38 +20,46 @@ type limiter struct {
 
 	mu         sync.Mutex
 	max, total int
+	// waiting are listeners that may have no more for now.
+	waiting []*listener
 	// ended is closed when a connection ends, if somebody waits for that; else it is nil.
 	ended chan struct{}
 }
 
-// begin counts a connection of a listener that has n.
-func (l *limiter) begin(n *int) {
+// begin counts one more connection of a listener. It returns false when that may have no more for now: it is told to resume when
+// a connection ends.
+func (l *limiter) begin(of *listener) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	*n++
+	if of.count >= greed*(l.max-l.total) {
+		if !of.waits {
+			of.waits = true
+			l.waiting = append(l.waiting, of)
+		}
+		return false
+	}
+	of.count++
 	l.total++
+	return true
 }
 
-func (l *limiter) end(n *int) {
+func (l *limiter) end(of *listener) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	*n--
+	of.count--
 	l.total--
 	if l.ended != nil {
 		close(l.ended)
 		l.ended = nil
 	}
-}
-
-// full tells whether a listener that has n connections may have no more for now, by what is closed when one ends; nil means that
-// it may.
-func (l *limiter) full(n *int) <-chan struct{} {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if *n < greed*(l.max-l.total) {
-		return nil
+	waiting := l.waiting
+	l.waiting = nil
+	for _, w := range waiting {
+		w.waits = false
 	}
-	return l.next()
+	l.mu.Unlock()
+	for _, w := range waiting {
+		w.tcp.Resume()
+	}
 }
 
 // busy returns nil when there is no connection, else what is closed when one ends.
@@ -61,10 +69,6 @@ func (l *limiter) busy() <-chan struct{} {
 	if l.total == 0 {
 		return nil
 	}
-	return l.next()
-}
-
-func (l *limiter) next() <-chan struct{} {
 	if l.ended == nil {
 		l.ended = make(chan struct{})
 	}

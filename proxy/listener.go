@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -21,74 +20,55 @@ const (
 	maxBackoff = time.Second
 )
 
-// listener accepts the connections to one public address, and gives them to the route that has the address at that moment.
+// listener gives the connections to one public address to the route that has the address at that moment. It is their
+// [tcp.Acceptor].
 type listener struct {
 	listen deploy.Listen
 	tcp    *tcp.Listener
 	route  atomic.Pointer[route]
 	limit  *limiter
 	log    *slog.Logger
-	// count is the limiter's.
-	count  int
-	closed chan struct{}
+	// count and waits are the limiter's.
+	count int
+	waits bool
+	// resting tells that it does not accept for a while.
+	resting atomic.Bool
+	// backoff is how long it rests the next time; it is the loop's.
+	backoff time.Duration
 }
 
 func newListener(listen deploy.Listen, socket *tcp.Listener, limit *limiter, log *slog.Logger) *listener {
-	return &listener{listen: listen, tcp: socket, limit: limit, log: log, closed: make(chan struct{})}
+	return &listener{listen: listen, tcp: socket, limit: limit, log: log, backoff: minBackoff}
 }
 
-// close stops accepting. Connections go on.
-func (l *listener) close() error {
-	close(l.closed)
-	return l.tcp.Close()
+// Admit implements [tcp.Acceptor].
+func (l *listener) Admit() bool {
+	return !l.resting.Load() && l.limit.begin(l)
 }
 
-func (l *listener) run() {
-	backoff := minBackoff
-	for {
-		for full := l.limit.full(&l.count); full != nil; full = l.limit.full(&l.count) {
-			select {
-			case <-full:
-			case <-l.closed:
-				return
-			}
-		}
-		client, err := l.tcp.Accept()
-		switch {
-		case err == nil:
-			backoff = minBackoff
-			l.limit.begin(&l.count)
-			go l.serve(client)
-			continue
-		case errors.Is(err, os.ErrClosed):
-			return
-		}
-		// The client waits in the kernel's queue meanwhile. Some other connection may end, or this was for one client only.
-		if backoff == minBackoff {
-			l.log.Error("can't accept connections for now", "port", l.listen.String(), "error", err)
-		}
-		select {
-		case <-time.After(backoff):
-		case <-l.closed:
-			return
-		}
-		backoff = min(2*backoff, maxBackoff)
+// Accepted implements [tcp.Acceptor].
+func (l *listener) Accepted(client *tcp.Conn) {
+	s := &session{listener: l, client: client}
+	s.begin(l.route.Load())
+}
+
+// Missed implements [tcp.Acceptor].
+func (l *listener) Missed(err error) {
+	l.limit.end(l)
+	if err == nil {
+		l.backoff = minBackoff
+		return
 	}
-}
-
-func (l *listener) serve(client *tcp.Conn) {
-	defer l.limit.end(&l.count)
-	for {
-		r := l.route.Load()
-		if r.serve(client) {
-			return
-		}
-		if l.route.Load() == r {
-			client.Close()
-			return
-		}
-		// The address has gone over to another app since the connection was accepted.
+	// The client waits in the kernel's queue meanwhile. Some other connection may end, or this was for one client only.
+	if l.backoff == minBackoff {
+		l.log.Error("can't accept connections for now", "port", l.listen.String(), "error", err)
 	}
+	l.resting.Store(true)
+	time.AfterFunc(l.backoff, func() {
+		l.resting.Store(false)
+		l.tcp.Resume()
+	})
+	l.backoff = min(2*l.backoff, maxBackoff)
 }
 
 // listen opens a public address. The error says who holds it.

@@ -140,15 +140,9 @@ func (r *route) limit(after time.Duration) {
 
 func (r *route) cut(u *upstream, after time.Duration) {
 	r.mu.Lock()
-	var links []*link
+	defer r.mu.Unlock()
 	if !u.retiredAt.IsZero() && time.Since(u.retiredAt) >= after {
-		for l := range u.links {
-			links = append(links, l)
-		}
-	}
-	r.mu.Unlock()
-	for _, l := range links {
-		l.reset()
+		u.reset()
 	}
 }
 
@@ -191,49 +185,33 @@ func (r *route) unused() bool {
 	return !r.active && len(r.retired) == 0
 }
 
-// serve is a connection's life. It returns false when the route was out of the table before it began.
-func (r *route) serve(client *tcp.Conn) bool {
-	l, changed := r.try(client)
-	if l == nil {
-		if changed == nil {
-			return false
-		}
-		if l = r.hold(client, changed); l == nil {
-			r.unserved.Add(1)
-			client.Close()
-			return true
-		}
+// try connects a client to the server with the fewest connections of those that are up, or when that fails, to the next. It does
+// not block: then is called when the client is linked, or with what is closed at the next change when there is no server; nil
+// when the route is out of the table.
+func (r *route) try(s *session, then func(linked bool, changed <-chan struct{})) {
+	a, changed := r.pick()
+	if a.upstream == nil {
+		then(false, changed)
+		return
 	}
-	// How it ended is between client and server; what the engine has to say is in the counters.
-	_ = tcp.Relay(l.client, l.server, &l.upstream.counters)
-	r.end(l)
-	return true
-}
-
-// try connects the client to the server with the fewest connections of those that are up. Without one it returns what is closed
-// at the next change, or nil when the route is out of the table.
-func (r *route) try(client *tcp.Conn) (*link, <-chan struct{}) {
-	for {
-		a, changed := r.pick()
-		if a == nil {
-			return nil, changed
+	r.connect(a.ctx, a, s, false, func(err error) {
+		switch {
+		case err == nil:
+			then(true, changed)
+		case isLocal(err):
+			then(false, changed)
+		default:
+			r.try(s, then)
 		}
-		l, err := r.connect(a.ctx, a, client, false)
-		if err == nil {
-			return l, changed
-		}
-		if isLocal(err) {
-			return nil, changed
-		}
-	}
+	})
 }
 
 // pick chooses a server. The attempt to connect to it counts from now on.
-func (r *route) pick() (*attempt, <-chan struct{}) {
+func (r *route) pick() (attempt, <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.active {
-		return nil, nil
+		return attempt{}, nil
 	}
 	var best *upstream
 	checked := r.spec.HealthCheck > 0
@@ -246,22 +224,26 @@ func (r *route) pick() (*attempt, <-chan struct{}) {
 		}
 	}
 	if best == nil {
-		return nil, r.changed
+		return attempt{}, r.changed
 	}
 	return best.begin(), r.changed
 }
 
-// connect makes an attempt to connect the client. ctx ends with the attempt's own, or before.
-func (r *route) connect(ctx context.Context, a *attempt, client *tcp.Conn, prove bool) (*link, error) {
+// connect makes an attempt to link a client to a server, and calls then. ctx ends with the attempt's own, or before.
+func (r *route) connect(ctx context.Context, a attempt, s *session, prove bool, then func(error)) {
+	dial(ctx, a.addr, prove, func(server *tcp.Conn, err error) { then(r.connected(ctx, a, s, server, err)) })
+}
+
+// connected ends an attempt to connect. Of several at a time for one client the first one wins.
+func (r *route) connected(ctx context.Context, a attempt, s *session, server *tcp.Conn, err error) error {
 	u := a.upstream
-	conn, err := dial(ctx, u.addr, prove)
 	r.mu.Lock()
 	defer u.dials.Done()
 	defer r.mu.Unlock()
 	u.dialing--
 	if err == nil && !u.retiredAt.IsZero() {
 		// It came too late: what was retired gets nothing any more.
-		conn.Reset()
+		server.Reset()
 		err = context.Canceled
 	}
 	if err != nil {
@@ -270,21 +252,30 @@ func (r *route) connect(ctx context.Context, a *attempt, client *tcp.Conn, prove
 			r.mark(u, false)
 		}
 		r.tidy(u)
-		return nil, err
+		return err
 	}
-	l := &link{upstream: u, client: client, server: conn}
-	u.links[l] = struct{}{}
-	u.total.Add(1)
 	r.mark(u, true)
-	return l, nil
+	if s.relay != nil {
+		server.Reset()
+		return nil
+	}
+	s.upstream = u
+	s.relay = tcp.NewRelay(s.client, server, &u.counters, func(error) {
+		// How it ended is between client and server; what the engine has to say is in the counters.
+		r.end(s)
+	})
+	u.sessions[s] = struct{}{}
+	u.total.Add(1)
+	return nil
 }
 
 // end forgets a connection that is over.
-func (r *route) end(l *link) {
+func (r *route) end(s *session) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(l.upstream.links, l)
-	r.tidy(l.upstream)
+	delete(s.upstream.sessions, s)
+	r.tidy(s.upstream)
+	r.mu.Unlock()
+	s.listener.limit.end(s.listener)
 }
 
 // tidy forgets a retired server when nothing is on it any more. The mutex is held.

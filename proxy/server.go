@@ -37,7 +37,6 @@ type Server struct {
 	table     deploy.Table
 	listeners map[deploy.Listen]*listener
 	routes    map[routeKey]*route
-	running   sync.WaitGroup // the listeners' goroutines
 	// retired tells that nothing is listened on any more, and never will be again.
 	retired bool
 	// switches are the Applies that switched anything, switchTime is what they took.
@@ -184,7 +183,7 @@ func (s *Server) lead(l *listener, spec deploy.Route) (gone []*upstream, switche
 // accept begins to accept connections.
 func (s *Server) accept(l *listener) {
 	s.listeners[l.listen] = l
-	s.running.Go(l.run)
+	l.tcp.Serve(l)
 }
 
 func (s *Server) route(spec deploy.Route) *route {
@@ -247,7 +246,7 @@ func (s *Server) retire() {
 // close stops listening at one address.
 func (s *Server) close(l *listener) {
 	delete(s.listeners, l.listen)
-	if err := l.close(); err != nil {
+	if err := l.tcp.Close(); err != nil {
 		s.log.Error("close", "port", l.listen.String(), "error", err)
 	}
 }
@@ -283,7 +282,6 @@ func (s *Server) Close(ctx context.Context) {
 	s.mu.Lock()
 	s.retire()
 	s.mu.Unlock()
-	s.running.Wait()
 	if left := s.drain(ctx); left > 0 {
 		s.log.Warn("cutting connections", "connections", left)
 		s.cut()
@@ -318,16 +316,10 @@ func (s *Server) cut() {
 	for _, r := range s.routes {
 		r.deactivate()
 		r.mu.Lock()
-		var links []*link
 		for _, u := range slices.Concat(r.current, r.retired) {
-			for l := range u.links {
-				links = append(links, l)
-			}
+			u.reset()
 		}
 		r.mu.Unlock()
-		for _, l := range links {
-			l.reset()
-		}
 	}
 }
 

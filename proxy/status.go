@@ -127,7 +127,7 @@ func (u *upstream) status() ServerStatus {
 }
 
 // connections are those that are established now.
-func (u *upstream) connections() int { return len(u.links) }
+func (u *upstream) connections() int { return len(u.sessions) }
 
 // drainedSoFar counts the connections that ended while the server was not current.
 func (u *upstream) drainedSoFar() uint64 {

@@ -34,7 +34,7 @@ type upstream struct {
 	counters      tcp.Counters
 	total, failed atomic.Uint64
 
-	links map[*link]struct{}
+	sessions map[*session]struct{}
 	// dialing are attempts to connect that are not over.
 	dialing int
 	dials   sync.WaitGroup
@@ -53,20 +53,15 @@ type upstream struct {
 	cancel context.CancelFunc
 }
 
-// link is an established connection.
-type link struct {
-	upstream       *upstream
-	client, server *tcp.Conn
-}
-
-// reset ends both sides, so that neither takes the end for one that the other side wanted.
-func (l *link) reset() {
-	l.client.Reset()
-	l.server.Reset()
+// reset ends all connections on it.
+func (u *upstream) reset() {
+	for s := range u.sessions {
+		s.relay.Reset()
+	}
 }
 
 func newUpstream(s deploy.Server) *upstream {
-	u := &upstream{container: s.Container, addr: s.Addr, links: make(map[*link]struct{})}
+	u := &upstream{container: s.Container, addr: s.Addr, sessions: make(map[*session]struct{})}
 	u.revive(s)
 	return u
 }
@@ -91,7 +86,7 @@ func (u *upstream) retire() {
 func (u *upstream) is(s deploy.Server) bool { return u.container == s.Container && u.addr == s.Addr }
 
 // load is what least connections goes by.
-func (u *upstream) load() int { return len(u.links) + u.dialing }
+func (u *upstream) load() int { return len(u.sessions) + u.dialing }
 
 // mayServe tells whether it gets new connections now.
 func (u *upstream) mayServe(checked bool) bool {
@@ -105,10 +100,10 @@ type attempt struct {
 }
 
 // begin counts an attempt, which connect ends. The route's mutex is held.
-func (u *upstream) begin() *attempt {
+func (u *upstream) begin() attempt {
 	u.dialing++
 	u.dials.Add(1)
-	return &attempt{u, u.ctx}
+	return attempt{u, u.ctx}
 }
 
 // isLocal tells that an attempt to connect failed for a lack of this host's, which says nothing of the server.
@@ -121,16 +116,12 @@ func isLocal(err error) bool {
 	return false
 }
 
-// dial connects. With prove, a connection that its peer closes at once is none: on loopback addresses Docker's proxy may be
-// that peer.
-func dial(ctx context.Context, addr netip.AddrPort, prove bool) (*tcp.Conn, error) {
-	conn, err := tcp.Dial(ctx, addr, connectTimeout)
-	if err != nil {
-		return nil, err
+// dial connects, and calls done in a loop, or before it returns. With prove, a connection that its peer closes at once is none:
+// on loopback addresses Docker's proxy may be that peer.
+func dial(ctx context.Context, addr netip.AddrPort, prove bool, done func(*tcp.Conn, error)) {
+	stay := time.Duration(0)
+	if prove && addr.Addr().IsLoopback() {
+		stay = publishedStay
 	}
-	if prove && addr.Addr().IsLoopback() && !conn.StaysOpen(publishedStay) {
-		conn.Reset()
-		return nil, errors.New("the connection is closed at once")
-	}
-	return conn, nil
+	tcp.Dial(ctx, addr, connectTimeout, stay, done)
 }

@@ -6,115 +6,217 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Conn is a connection. Reset and Close may be called from any goroutine, and again; they end what others wait for.
+// Conn is a connection that nobody waits for anything on. It belongs to one goroutine at a time, which closes it, or gives it to
+// a [Relay].
 type Conn struct {
-	file *os.File
-	raw  syscall.RawConn
+	fd int
+	// loop is where a client's connection is counted, nil for a server's.
+	loop *loop
 }
 
-// await calls step when the socket may be ready, until it says that it is done. wait is the Read or the Write of a raw
-// connection. Its error is [os.ErrClosed] or [os.ErrDeadlineExceeded].
-func await(wait func(func(uintptr) bool) error, step func(uintptr) bool) error {
-	err := wait(step)
-	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		return err
+// Close ends the connection in order: what was written still arrives. It may be called again.
+func (c *Conn) Close() { c.close(false) }
+
+// Reset ends the connection with a reset, so that the peer does not take the end for an orderly one. It may be called again.
+func (c *Conn) Reset() { c.close(true) }
+
+func (c *Conn) close(reset bool) {
+	fd := c.take()
+	if fd < 0 {
+		return
 	}
-	// The error of a closed file has no name outside of its package.
-	return fmt.Errorf("%w: %w", os.ErrClosed, err)
-}
-
-// newConn takes over a socket that does not block.
-func newConn(fd int) (*Conn, error) {
-	file := os.NewFile(uintptr(fd), "tcp")
-	raw, err := file.SyscallConn()
-	if err != nil {
-		return nil, errors.Join(err, file.Close())
+	closeSocket(fd, reset)
+	if c.loop != nil {
+		c.loop.load.Add(-1)
 	}
-	return &Conn{file: file, raw: raw}, nil
 }
 
-// Dial connects to addr. It gives up after timeout ([os.ErrDeadlineExceeded]) or when ctx ends (its error). What fails is
-// an error of the system call: errors.Is with ECONNREFUSED, EMFILE.
-func Dial(ctx context.Context, addr netip.AddrPort, timeout time.Duration) (*Conn, error) {
-	conn, err := dial(ctx, addr, timeout)
-	if err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
+// take makes the descriptor the caller's.
+func (c *Conn) take() int {
+	fd := c.fd
+	c.fd = -1
+	return fd
+}
+
+func closeSocket(fd int, reset bool) {
+	if reset {
+		// It fails on a socket that is broken already, which needs no reset.
+		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
+	}
+	_ = unix.Close(fd)
+}
+
+// Dial connects to addr and calls done with the connection or an error, in a loop, or before Dial returns; done must not block.
+// It gives up after timeout ([os.ErrDeadlineExceeded]) or when ctx ends (its cause). What fails is an error of the system call:
+// errors.Is with ECONNREFUSED, EMFILE. With stay, the peer must also keep the connection open for so long, or send something
+// within it; nothing is taken from what it sends.
+func Dial(ctx context.Context, addr netip.AddrPort, timeout, stay time.Duration, done func(*Conn, error)) {
+	d := &dialing{addr: addr, stay: stay, done: done, fd: -1, place: -1}
+	if ctx.Err() != nil {
+		d.fail(context.Cause(ctx))
+		return
+	}
+	if err := d.begin(); err != nil {
+		d.fail(err)
+		return
+	}
+	// To a peer on this very host it has been made by now.
+	connected, err := d.connect()
+	switch {
+	case err != nil:
+		d.fail(err)
+	case connected && stay == 0:
+		d.succeed()
+	default:
+		d.connected = connected
+		if d.loop, err = anyLoop(); err != nil {
+			d.fail(err)
+			return
 		}
-		return nil, fmt.Errorf("connect to %s: %w", addr, err)
+		d.loop.post(func() { d.await(ctx, timeout) })
 	}
-	return conn, nil
 }
 
-func dial(ctx context.Context, addr netip.AddrPort, timeout time.Duration) (*Conn, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	family, sockaddr := sockaddrOf(addr)
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+// dialing is an attempt to connect. Once it has a loop it is the loop's.
+type dialing struct {
+	addr      netip.AddrPort
+	sockaddr  unix.Sockaddr
+	fd        int
+	connected bool
+	stay      time.Duration
+	done      func(*Conn, error)
+
+	loop  *loop
+	place int32
+	// until is when the timer is to end what is waited for.
+	until time.Time
+	timer *time.Timer
+	// unbind ends the watch over the context.
+	unbind func() bool
+	over   bool
+}
+
+// begin opens the socket and has it connect.
+func (d *dialing) begin() (err error) {
+	family, sockaddr := sockaddrOf(d.addr)
+	d.sockaddr = sockaddr
+	d.fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
 	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
+		return os.NewSyscallError("socket", err)
 	}
 	// The interval and the count stay the kernel's: two calls less, for a peer on this very host.
-	err = errors.Join(
-		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1),
-		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepaliveIdle),
-	)
-	if err == nil {
-		err = connect(fd, sockaddr)
+	if err := errors.Join(
+		unix.SetsockoptInt(d.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
+		unix.SetsockoptInt(d.fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1),
+		unix.SetsockoptInt(d.fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepaliveIdle),
+	); err != nil {
+		return os.NewSyscallError("setsockopt", err)
 	}
-	if err != nil && !errors.Is(err, unix.EINPROGRESS) {
-		return nil, errors.Join(os.NewSyscallError("connect", err), unix.Close(fd))
-	}
-	conn, newErr := newConn(fd)
-	if newErr != nil || err == nil {
-		return conn, newErr
-	}
-	if err := conn.awaitConnected(ctx, sockaddr, timeout); err != nil {
-		conn.Reset()
-		return nil, err
-	}
-	return conn, nil
+	_, err = d.connect()
+	return err
 }
 
-func (c *Conn) awaitConnected(ctx context.Context, to unix.Sockaddr, timeout time.Duration) error {
-	if err := c.file.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = c.file.SetWriteDeadline(time.Unix(1, 0)) })
-	var err error
-	waitErr := await(c.raw.Write, func(fd uintptr) bool {
-		// Asked again, connect(2) tells what has become of the first call.
-		err = connect(int(fd), to)
-		return !errors.Is(err, unix.EALREADY) && !errors.Is(err, unix.EINPROGRESS)
-	})
-	if waitErr != nil {
-		stop()
-		return waitErr
-	}
-	if err != nil && !errors.Is(err, unix.EISCONN) {
-		stop()
-		return os.NewSyscallError("connect", err)
-	}
-	if !stop() {
-		return context.Cause(ctx)
-	}
-	return c.file.SetWriteDeadline(time.Time{})
-}
-
-func connect(fd int, to unix.Sockaddr) error {
+// connect tells whether the socket has connected. Asked again, connect(2) tells what has become of the first call.
+func (d *dialing) connect() (bool, error) {
 	for {
-		if err := unix.Connect(fd, to); !errors.Is(err, unix.EINTR) {
-			return err
+		switch err := unix.Connect(d.fd, d.sockaddr); err {
+		case unix.EINTR:
+		case nil, unix.EISCONN:
+			return true, nil
+		case unix.EINPROGRESS, unix.EALREADY:
+			return false, nil
+		default:
+			return false, os.NewSyscallError("connect", err)
 		}
 	}
+}
+
+// await has the loop watch the socket.
+func (d *dialing) await(ctx context.Context, timeout time.Duration) {
+	place, err := d.loop.watch(d.fd, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP, d)
+	if err != nil {
+		d.fail(err)
+		return
+	}
+	d.place = place
+	if d.connected {
+		timeout = d.stay
+	}
+	d.until = time.Now().Add(timeout)
+	d.timer = time.AfterFunc(timeout, func() { d.loop.post(d.expire) })
+	d.unbind = context.AfterFunc(ctx, func() { d.loop.post(func() { d.fail(context.Cause(ctx)) }) })
+}
+
+func (d *dialing) expire() {
+	switch {
+	case time.Now().Before(d.until): // it was set anew just then
+	case d.connected:
+		d.succeed()
+	default:
+		d.fail(os.ErrDeadlineExceeded)
+	}
+}
+
+func (d *dialing) ready(uint32) {
+	if !d.connected {
+		connected, err := d.connect()
+		switch {
+		case err != nil:
+			d.fail(err)
+			return
+		case !connected:
+			return
+		case d.stay == 0:
+			d.succeed()
+			return
+		}
+		d.connected = true
+		d.until = time.Now().Add(d.stay)
+		d.timer.Reset(d.stay)
+	}
+	var peek [1]byte
+	n, _, err := unix.Recvfrom(d.fd, peek[:], unix.MSG_PEEK)
+	switch {
+	case err == unix.EAGAIN || err == unix.EINTR:
+	case err == nil && n > 0:
+		d.succeed()
+	default:
+		d.fail(errClosedAtOnce)
+	}
+}
+
+// errClosedAtOnce is of a peer that did not stay.
+var errClosedAtOnce = errors.New("the connection is closed at once")
+
+func (d *dialing) succeed() { d.finish(&Conn{fd: d.fd}, nil) }
+
+func (d *dialing) fail(err error) {
+	d.finish(nil, fmt.Errorf("connect to %s: %w", d.addr, err))
+}
+
+func (d *dialing) finish(conn *Conn, err error) {
+	if d.over {
+		return
+	}
+	d.over = true
+	if d.timer != nil {
+		d.timer.Stop()
+		d.unbind()
+	}
+	if d.place >= 0 {
+		if unwatchErr := d.loop.unwatch(d.fd, d.place); err == nil && unwatchErr != nil {
+			conn, err = nil, unwatchErr
+		}
+	}
+	if err != nil && d.fd >= 0 {
+		closeSocket(d.fd, true)
+	}
+	d.done(conn, err)
 }
 
 func sockaddrOf(addr netip.AddrPort) (family int, to unix.Sockaddr) {
@@ -124,56 +226,3 @@ func sockaddrOf(addr netip.AddrPort) (family int, to unix.Sockaddr) {
 	}
 	return unix.AF_INET6, &unix.SockaddrInet6{Addr: ip.As16(), Port: int(addr.Port())}
 }
-
-// StaysOpen tells whether the peer keeps the connection open for stay, or sends something within it. Nothing is taken from what
-// it sends.
-func (c *Conn) StaysOpen(stay time.Duration) bool {
-	if err := c.file.SetReadDeadline(time.Now().Add(stay)); err != nil {
-		return false
-	}
-	var (
-		n   int
-		err error
-	)
-	waitErr := await(c.raw.Read, func(fd uintptr) bool {
-		n, _, err = unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK)
-		return !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR)
-	})
-	open := errors.Is(waitErr, os.ErrDeadlineExceeded) || waitErr == nil && err == nil && n > 0
-	return open && c.file.SetReadDeadline(time.Time{}) == nil
-}
-
-// Close ends the connection in order: what was written still arrives.
-func (c *Conn) Close() { _ = c.file.Close() }
-
-// Reset ends the connection with a reset, so that the peer does not take the end for an orderly one.
-func (c *Conn) Reset() {
-	// An error means that it is closed, or broken, already.
-	_ = control(c.raw, func(fd int) error {
-		return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
-	})
-	c.Close()
-}
-
-// closeWrite tells the peer that nothing more comes.
-func (c *Conn) closeWrite() error {
-	return control(c.raw, func(fd int) error {
-		return os.NewSyscallError("shutdown", unix.Shutdown(fd, unix.SHUT_WR))
-	})
-}
-
-// isClosed tells whether the connection is over in both directions.
-func (c *Conn) isClosed() (closed bool, err error) {
-	err = control(c.raw, func(fd int) error {
-		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-		if err != nil {
-			return os.NewSyscallError("getsockopt", err)
-		}
-		closed = info.State == stateClose
-		return nil
-	})
-	return closed, err
-}
-
-// stateClose is TCP_CLOSE of the kernel's include/net/tcp_states.h.
-const stateClose = 7

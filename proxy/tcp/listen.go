@@ -19,10 +19,29 @@ const (
 	keepaliveCount    = 8
 )
 
-// Listener is a TCP socket that listens. Its methods may be called from any goroutine.
+// acceptsAtOnce is how many connections a listener accepts before others have their turn.
+const acceptsAtOnce = 32
+
+// Acceptor gets the connections of a [Listener]. Its methods are called in loops, and must not block.
+type Acceptor interface {
+	// Admit is asked before a connection is accepted, and answered by Accepted or Missed when it says yes. After a no the next
+	// one stays in the kernel's queue, until [Listener.Resume] is called or another one comes: Admit is then asked again.
+	Admit() bool
+	// Accepted gets a connection that was admitted.
+	Accepted(*Conn)
+	// Missed tells that there was none. An error is that of accept(2): EMFILE and its like, which leave the connection in the
+	// queue, where it stays as after a no.
+	Missed(error)
+}
+
+// Listener is a TCP socket that listens. Its methods may be called from any goroutine, but not in a loop: what belongs to the
+// loop is done there, and waited for.
 type Listener struct {
-	file *os.File
-	raw  syscall.RawConn
+	loop     *loop
+	acceptor Acceptor
+	// fd is -1 when it is closed.
+	fd    int
+	place int32
 }
 
 // Listen listens on a port. The zero ip stands for every address of the host, IPv4 and IPv6, or IPv4 only where the host has no
@@ -50,29 +69,49 @@ func Listen(ip netip.Addr, port uint16) (*Listener, error) {
 	if !ok {
 		return nil, fmt.Errorf("listening gave a %T", l)
 	}
-	file, err := socket.File()
+	return newListener(socket)
+}
+
+// NewListener makes a listener of a socket that another process opened with Listen. It takes over the file.
+func NewListener(file *os.File) (*Listener, error) {
+	l, err := newListener(file)
+	return l, errors.Join(err, file.Close())
+}
+
+// newListener leaves the socket open.
+func newListener(socket syscall.Conn) (*Listener, error) {
+	loop, err := anyLoop()
 	if err != nil {
 		return nil, err
 	}
-	return NewListener(file)
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	l := &Listener{loop: loop}
+	if err := control(raw, l.open); err != nil {
+		return nil, err
+	}
+	// Not EPOLLEXCLUSIVE: where two processes have the socket, one that is about to close it must not be the only one to know of
+	// a connection.
+	loop.do(func() { l.place, err = loop.watch(l.fd, unix.EPOLLIN, l) })
+	if err != nil {
+		return nil, errors.Join(err, unix.Close(l.fd))
+	}
+	return l, nil
 }
 
-// NewListener makes a listener of a socket that another process opened with Listen. It closes the file when that fails.
-func NewListener(file *os.File) (*Listener, error) {
-	raw, err := file.SyscallConn()
-	if err == nil {
-		err = control(raw, func(fd int) error {
-			listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-			if err == nil && listens == 0 {
-				err = errors.New("the socket does not listen")
-			}
-			return err
-		})
-	}
+// open makes a descriptor of its own for the socket, which the runtime does not watch: it would wake up for each connection.
+func (l *Listener) open(socket int) error {
+	listens, err := unix.GetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 	if err != nil {
-		return nil, errors.Join(err, file.Close())
+		return os.NewSyscallError("getsockopt", err)
 	}
-	return &Listener{file: file, raw: raw}, nil
+	if listens == 0 {
+		return errors.New("the socket does not listen")
+	}
+	l.fd, err = unix.FcntlInt(uintptr(socket), unix.F_DUPFD_CLOEXEC, 0)
+	return os.NewSyscallError("fcntl", err)
 }
 
 // inherited sets what accepted sockets take over from the one that listens: set once, it costs nothing per connection.
@@ -86,35 +125,66 @@ func inherited(fd int) error {
 	)
 }
 
-// Accept waits for a connection. After Close it returns [os.ErrClosed]; EMFILE and its like are those of accept(2), and the
-// connection stays in the kernel's queue.
-func (l *Listener) Accept() (*Conn, error) {
-	var (
-		fd  int
-		err error
-	)
-	waitErr := await(l.raw.Read, func(listener uintptr) bool {
-		for {
-			fd, _, err = unix.Accept4(int(listener), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-			// A client that has given up is no error of the listener's.
-			if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ECONNABORTED) {
-				return !errors.Is(err, unix.EAGAIN)
-			}
-		}
+// Serve begins to accept connections. It is called once, may be called in a loop, and does not wait.
+func (l *Listener) Serve(acceptor Acceptor) {
+	l.loop.post(func() {
+		l.acceptor = acceptor
+		l.ready(0)
 	})
-	if waitErr != nil {
-		return nil, waitErr
+}
+
+// Resume has it accept again, after Admit said no or Missed told an error. It may be called in a loop, and does not wait.
+func (l *Listener) Resume() {
+	l.loop.post(func() { l.ready(0) })
+}
+
+// ready accepts what waits in the queue.
+func (l *Listener) ready(uint32) {
+	if l.acceptor == nil {
+		return
 	}
-	if err != nil {
-		return nil, os.NewSyscallError("accept4", err)
+	for range acceptsAtOnce {
+		if !l.acceptor.Admit() {
+			return
+		}
+		fd, err := l.accept()
+		if err != nil {
+			if errors.Is(err, unix.EAGAIN) || errors.Is(err, os.ErrClosed) {
+				err = nil
+			}
+			l.acceptor.Missed(os.NewSyscallError("accept4", err))
+			return
+		}
+		conn := &Conn{fd: fd, loop: l.loop.calmest()}
+		conn.loop.load.Add(1)
+		if conn.loop == l.loop {
+			l.acceptor.Accepted(conn)
+		} else {
+			conn.loop.post(func() { l.acceptor.Accepted(conn) })
+		}
 	}
-	return newConn(fd)
+	l.Resume()
+}
+
+func (l *Listener) accept() (int, error) {
+	for l.fd >= 0 {
+		// Not unix.Accept4, which makes another system call for the client's address.
+		fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(l.fd), 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+		switch errno {
+		case 0:
+			return int(fd), nil
+		case unix.EINTR, unix.ECONNABORTED: // a client that has given up is no error of the listener's
+		default:
+			return -1, errno
+		}
+	}
+	return -1, os.ErrClosed
 }
 
 // Port is the port that the listener is bound to.
 func (l *Listener) Port() (uint16, error) {
 	var port int
-	err := control(l.raw, func(fd int) error {
+	err := control(rawListener{l}, func(fd int) error {
 		addr, err := unix.Getsockname(fd)
 		switch a := addr.(type) {
 		case *unix.SockaddrInet4:
@@ -127,12 +197,40 @@ func (l *Listener) Port() (uint16, error) {
 	return uint16(port), err
 }
 
-// File is the socket, for passing it to another process. It belongs to the listener.
-func (l *Listener) File() *os.File { return l.file }
+// Close stops listening in this process; when it returns, another socket may have the address. Where another process has this
+// one too, no connection is lost: those in the kernel's queue are the other one's.
+func (l *Listener) Close() error {
+	err := os.ErrClosed
+	l.loop.do(func() {
+		if l.fd < 0 {
+			return
+		}
+		// Closing alone does not end the watch while another process has the socket.
+		err = errors.Join(l.loop.unwatch(l.fd, l.place), os.NewSyscallError("close", unix.Close(l.fd)))
+		l.fd = -1
+	})
+	return err
+}
 
-// Close stops listening in this process. Where another one has the socket too, no connection is lost: those in the kernel's
-// queue are the other one's.
-func (l *Listener) Close() error { return l.file.Close() }
+// SyscallConn implements [syscall.Conn], for passing the socket to another process: only Control works.
+func (l *Listener) SyscallConn() (syscall.RawConn, error) { return rawListener{l}, nil }
+
+type rawListener struct{ *Listener }
+
+func (l rawListener) Control(f func(fd uintptr)) error {
+	err := os.ErrClosed
+	l.loop.do(func() {
+		if l.fd >= 0 {
+			err = nil
+			f(uintptr(l.fd))
+		}
+	})
+	return err
+}
+
+func (rawListener) Read(func(fd uintptr) bool) error { return errors.ErrUnsupported }
+
+func (rawListener) Write(func(fd uintptr) bool) error { return errors.ErrUnsupported }
 
 // control calls f with the descriptor.
 func control(c syscall.RawConn, f func(fd int) error) error {

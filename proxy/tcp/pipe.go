@@ -68,5 +68,9 @@ var (
 	buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 )
 
+func takeBuffer() *[bufferSize]byte {
+	return buffers.Get().(*[bufferSize]byte) //nolint:errcheck // the pool holds nothing else
+}
+
 // MaxPipeFiles is how many descriptors pipes take at the most, however many connections there are.
 const MaxPipeFiles = 2 * maxPipes

@@ -1,9 +1,6 @@
 package tcp
 
 import (
-	"errors"
-	"fmt"
-	"io"
 	"os"
 	"sync/atomic"
 
@@ -16,181 +13,286 @@ type Counters struct {
 	In, Out atomic.Uint64
 }
 
+const (
+	// broken are the events after which nothing can be sent, and reading tells why.
+	broken = unix.EPOLLERR | unix.EPOLLHUP
+	// incoming are the events that a relay always wants to know of.
+	incoming = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP
+	// turn is how often a flow reads before others have their turn: once for data, and once for the end that came with it.
+	turn = 2
+)
+
 // Relay moves bytes between a client and a server until both have ended, or one of them breaks, and closes both. An end of one
-// side is passed on alone: the other one may go on sending. A reset, and any other failure, is passed on as a reset, and is the
-// error returned. A side that does not read stops the other one from sending: what is on the way is bounded by the kernel's
-// buffers. Whoever calls Reset on both ends the relay from outside.
-func Relay(client, server *Conn, counters *Counters) error {
-	up := &flow{from: client, to: server, moved: &counters.In}
-	down := &flow{from: server, to: client, moved: &counters.Out}
-	up.reverse, down.reverse = down, up
-	ended := make(chan error, 1)
-	go func() { ended <- up.run() }()
-	err := down.run()
-	if err = errors.Join(err, <-ended); err != nil {
-		client.Reset()
-		server.Reset()
-		return err
-	}
-	client.Close()
-	server.Close()
-	return nil
+// side is passed on alone: the other one may go on sending. A reset, and any other failure, is passed on as a reset. A side that
+// does not read stops the other one from sending: what is on the way is bounded by the kernel's buffers and one of ours.
+//
+// It lives in the loop of its client, and while there is nothing to move it costs nothing but its memory.
+type Relay struct {
+	loop           *loop
+	client, server end
+	up, down       flow
+	done           func(error)
+	over           bool
 }
 
-// flow is one direction. A pipe or a buffer is taken when there are bytes to move, and given back when there are none.
-type flow struct {
-	from, to *Conn
-	moved    *atomic.Uint64
+// end is one side's socket.
+type end struct {
+	relay *Relay
+	// in is the flow that is read here, out the one that is written here.
+	in, out *flow
+	fd      int
+	// place is the loop's, -1 for none.
+	place int32
+	// readable tells that there may be something to read, toEnd that this is so until reading has found nothing more: a read
+	// that fills no buffer then says nothing.
+	readable, toEnd bool
+	// urgent tells of urgent data, which splice(2) does not get past.
+	urgent bool
+	// asksForRoom tells that the loop watches for room to write.
+	asksForRoom bool
+}
 
-	// bulk tells that the last bytes came faster than a buffer takes them, which is when splicing pays.
-	bulk   bool
-	pipe   *pipe
+// flow is one direction. While nothing is on the way it has neither pipe nor buffer.
+type flow struct {
+	relay    *Relay
+	from, to *end
+	moved    *atomic.Uint64
+	pipe     *pipe
+	// buffer is the loop's, or the flow's own when the other side did not take all at once.
 	buffer *[bufferSize]byte
 	// held are the bytes in pipe, or in buffer from start on.
-	start, held int
-	err         error
-	// ended tells that the end was passed on, reverse is the other direction.
-	ended   atomic.Bool
-	reverse *flow
+	start, held int32
+	// bulk tells that the last bytes came faster than a buffer takes them, which is when splicing pays.
+	bulk bool
+	// ended tells that the end was passed on, failed that what was read can't be sent any more.
+	ended, failed bool
+	// queued tells that it waits for its next turn.
+	queued bool
 }
 
-func (f *flow) run() error {
-	defer f.release()
-	// Made once: a closure for each wait would be garbage for each message.
-	fill, drain := f.fill, f.drain
-	for {
-		err := f.wait(f.from.raw.Read, fill)
-		if errors.Is(err, io.EOF) {
-			err = f.end()
-			if err == nil {
-				return nil
+// NewRelay begins to move bytes, and takes over both connections. done is called in the client's loop when it is over, and must not
+// block. Its error is nil when both sides have ended, [os.ErrClosed] after Reset, or what broke.
+func NewRelay(client, server *Conn, counters *Counters, done func(error)) *Relay {
+	r := &Relay{loop: client.loop, done: done}
+	r.client = end{relay: r, in: &r.up, out: &r.down, fd: client.take(), place: -1}
+	r.server = end{relay: r, in: &r.down, out: &r.up, fd: server.take(), place: -1}
+	r.up = flow{relay: r, from: &r.client, to: &r.server, moved: &counters.In}
+	r.down = flow{relay: r, from: &r.server, to: &r.client, moved: &counters.Out}
+	r.loop.post(r.begin)
+	return r
+}
+
+// Reset ends the relay with a reset of both sides, so that neither takes the end for one that the other side wanted. It may be
+// called from any goroutine, and again; it does not wait.
+func (r *Relay) Reset() {
+	r.loop.post(func() { r.end(os.ErrClosed) })
+}
+
+func (r *Relay) begin() {
+	for _, e := range [...]*end{&r.client, &r.server} {
+		var err error
+		if e.place, err = r.loop.watch(e.fd, incoming, e); err != nil {
+			r.end(err)
+			return
+		}
+	}
+}
+
+// end closes both sides, with a reset after an error.
+func (r *Relay) end(err error) {
+	if r.over {
+		return
+	}
+	r.over = true
+	for _, e := range [...]*end{&r.client, &r.server} {
+		e.in.release()
+		if e.place >= 0 {
+			r.loop.forget(e.place)
+		}
+		closeSocket(e.fd, err != nil)
+	}
+	r.loop.load.Add(-1)
+	r.done(err)
+}
+
+// ready takes note of what the loop tells of a socket.
+func (e *end) ready(events uint32) {
+	r := e.relay
+	if events&(incoming|broken) != 0 {
+		e.readable = true
+		e.toEnd = e.toEnd || events&(incoming|broken) != unix.EPOLLIN
+		e.urgent = e.urgent || events&unix.EPOLLPRI != 0
+		if events&broken != 0 && e.in.ended {
+			// It had said its last, but does not hear what it is told since.
+			r.end(os.NewSyscallError("poll", unix.ECONNRESET))
+			return
+		}
+		if e.in.held == 0 {
+			e.in.run()
+		}
+	}
+	if events&(unix.EPOLLOUT|broken) != 0 && !r.over && e.out.held > 0 {
+		e.out.run()
+	}
+}
+
+// run moves what can be moved now. When it returns, the loop's buffer is free for others.
+func (f *flow) run() {
+	f.queued = false
+	for reads := 0; ; {
+		switch {
+		case f.relay.over:
+			return
+		case f.held > 0:
+			if !f.drain() {
+				return
 			}
-		}
-		if err != nil {
-			f.from.Reset()
-			f.to.Reset()
-			return fmt.Errorf("read: %w", err)
-		}
-		if err := f.wait(f.to.raw.Write, drain); err != nil {
-			// What the broken side sent before is on its way still in the other direction, which ends by itself: nothing
-			// more can come.
-			return fmt.Errorf("write: %w", err)
+		case f.ended, f.failed, !f.from.readable:
+			f.release()
+			return
+		case reads == turn:
+			f.release()
+			f.queued = true
+			f.relay.loop.again = append(f.relay.loop.again, f)
+			return
+		default:
+			reads++
+			f.fill()
 		}
 	}
 }
 
-// end passes on that nothing more comes.
-func (f *flow) end() error {
-	// The kernel tells of a reset once: where the other direction's write took the news, reading looks like an end. A socket
-	// that we have not ended ourselves, and that is closed for good, was reset.
-	if !f.reverse.ended.Load() {
-		closed, err := f.from.isClosed()
-		if err != nil {
-			return err
-		}
-		if closed {
-			return os.NewSyscallError("recv", unix.ECONNRESET)
-		}
+// fill reads once. Nothing is held.
+func (f *flow) fill() {
+	splices := f.bulk && !f.from.urgent
+	if splices && f.pipe == nil {
+		f.pipe = pipes.get()
 	}
-	f.ended.Store(true)
-	return f.to.closeWrite()
-}
-
-// wait calls step each time the socket may be ready, until it is done.
-func (f *flow) wait(ready func(func(uintptr) bool) error, step func(uintptr) bool) error {
-	f.err = nil
-	if err := await(ready, step); err != nil {
-		return err
+	if !splices && f.pipe != nil {
+		f.release()
 	}
-	return f.err
-}
-
-// fill takes what there is to read; false when that is nothing yet.
-func (f *flow) fill(fd uintptr) bool {
-	f.take()
 	var n int
 	var err error
-	for {
-		if f.pipe != nil {
-			var moved int64
-			moved, err = unix.Splice(int(fd), nil, f.pipe.w, nil, pipeSize, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
-			n = int(moved)
-		} else {
-			n, err = unix.Read(int(fd), f.buffer[:])
+	if f.pipe != nil {
+		var moved int64
+		moved, err = unix.Splice(f.from.fd, nil, f.pipe.w, nil, pipeSize, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+		n = int(moved)
+	} else {
+		if f.buffer == nil {
+			f.buffer = f.relay.loop.buffer
 		}
-		if err != unix.EINTR {
-			break
+		n, err = unix.Read(f.from.fd, f.buffer[:])
+		if err == unix.EAGAIN && f.from.urgent {
+			// Where urgent data is, the kernel says so too when a signal is pending, and the runtime sends signals.
+			n, err = unix.Read(f.from.fd, f.buffer[:])
+		}
+		if n < bufferSize && !f.from.toEnd {
+			// The next byte to come is an event.
+			f.from.readable = false
 		}
 	}
 	switch {
+	case err == unix.EINTR:
+		f.from.readable = true
 	case err == unix.EAGAIN:
-		f.release()
-		return false
+		f.from.readable = false
 	case err != nil:
-		f.err = os.NewSyscallError("recv", err)
+		f.relay.end(os.NewSyscallError("recv", err))
 	case n == 0:
-		f.err = io.EOF
+		f.end()
 	default:
-		f.start, f.held = 0, n
+		f.start, f.held = 0, int32(n)
 		f.bulk = n >= bufferSize
 	}
-	return true
 }
 
-// drain passes on what fill took; false when the other side takes no more yet.
-func (f *flow) drain(fd uintptr) bool {
+// drain passes on what is held; false when the other side takes no more now.
+func (f *flow) drain() bool {
 	for f.held > 0 {
 		var n int
 		var err error
 		if f.pipe != nil {
 			var moved int64
-			moved, err = unix.Splice(f.pipe.r, nil, int(fd), nil, f.held, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+			moved, err = unix.Splice(f.pipe.r, nil, f.to.fd, nil, int(f.held), unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
 			n = int(moved)
 		} else {
-			n, err = unix.Write(int(fd), f.buffer[f.start:f.start+f.held])
+			n, err = unix.Write(f.to.fd, f.buffer[f.start:f.start+f.held])
 		}
 		switch {
 		case err == unix.EINTR:
-			continue
 		case err == unix.EAGAIN:
+			f.awaitRoom()
 			return false
 		case err != nil:
-			f.err = os.NewSyscallError("send", err)
-			return true
+			f.fail(err)
+			return false
+		default:
+			f.start += int32(n)
+			f.held -= int32(n)
+			f.moved.Add(uint64(n))
 		}
-		f.start += n
-		f.held -= n
-		f.moved.Add(uint64(n))
 	}
 	return true
 }
 
-// take gets a pipe or a buffer, as the last bytes suggest. It is called with nothing in hand but what may be kept.
-func (f *flow) take() {
-	if f.bulk == (f.pipe != nil) && (f.pipe != nil || f.buffer != nil) {
-		return
+// awaitRoom has the loop tell when the other side takes more.
+func (f *flow) awaitRoom() {
+	loop := f.relay.loop
+	if f.buffer == loop.buffer {
+		loop.buffer = takeBuffer()
 	}
-	if f.bulk {
-		if p := pipes.get(); p != nil {
-			f.release()
-			f.pipe = p
-			return
+	if !f.to.asksForRoom {
+		f.to.asksForRoom = true
+		if err := loop.rewatch(f.to.fd, incoming|unix.EPOLLOUT, f.to.place); err != nil {
+			f.relay.end(err)
 		}
-	}
-	if f.buffer == nil {
-		f.release()
-		f.buffer = buffers.Get().(*[bufferSize]byte) //nolint:errcheck // the pool holds nothing else
 	}
 }
 
-// release gives back the pipe or the buffer.
+// fail gives up on the side that is written to. What it sent before is on its way still in the other direction, which ends by
+// itself: nothing more can come.
+func (f *flow) fail(err error) {
+	f.failed = true
+	f.release()
+	back := f.to.in
+	if back.ended || back.failed {
+		f.relay.end(os.NewSyscallError("send", err))
+		return
+	}
+	f.to.readable, f.to.toEnd = true, true
+	if back.held == 0 {
+		back.run()
+	}
+}
+
+// end passes on that nothing more comes.
+func (f *flow) end() {
+	back := f.to.in
+	var err error
+	switch {
+	case back.failed:
+		// The kernel tells of a reset once, and a write took the news: to a read it looks like an end.
+		err = os.NewSyscallError("recv", unix.ECONNRESET)
+	case !back.ended:
+		f.ended = true
+		f.release()
+		err = os.NewSyscallError("shutdown", unix.Shutdown(f.to.fd, unix.SHUT_WR))
+		if err == nil {
+			return
+		}
+	}
+	f.relay.end(err)
+}
+
+// release gives back the pipe or the buffer, and what is in it.
 func (f *flow) release() {
 	if f.pipe != nil {
 		pipes.put(f.pipe, f.held == 0)
 		f.pipe = nil
 	}
-	if f.buffer != nil {
+	if f.buffer != nil && f.buffer != f.relay.loop.buffer {
 		buffers.Put(f.buffer)
-		f.buffer = nil
 	}
+	f.buffer = nil
+	f.held = 0
 }

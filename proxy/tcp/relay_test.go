@@ -2,13 +2,11 @@ package tcp
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,12 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var loopback = netip.MustParseAddr("127.0.0.1")
-
 // pair is a relay with a client and a server on both sides of it, in the hands of the test.
 type pair struct {
 	client, server *net.TCPConn
-	near, far      *Conn // the relay's ends, towards client and server
+	relay          *Relay
 	counters       Counters
 	ended          chan error
 }
@@ -36,38 +32,27 @@ func relayed(t *testing.T) *pair {
 		t.Fatal(err)
 	}
 	defer back.Close()
-	front, err := Listen(loopback, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer front.Close()
-	port, err := front.Port()
-	if err != nil {
-		t.Fatal(err)
-	}
+	front, port := listen(t)
+	clients := make(chan *Conn, 1)
+	front.Serve(&acceptor{t: t, accepted: func(c *Conn) { clients <- c }})
 
-	p := &pair{ended: make(chan error, 1)}
-	p.client, err = net.DialTCP("tcp4", nil, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)})
-	if err != nil {
+	p := &pair{client: dialPort(t, port), ended: make(chan error, 1)}
+	client := <-clients
+	if err := front.Close(); err != nil {
 		t.Fatal(err)
 	}
-	client, err := front.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := Dial(t.Context(), back.Addr().(*net.TCPAddr).AddrPort(), time.Minute)
+	server, err := dialed(t.Context(), back.Addr().(*net.TCPAddr).AddrPort(), time.Minute, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if p.server, err = back.AcceptTCP(); err != nil {
 		t.Fatal(err)
 	}
-	p.near, p.far = client, server
 	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		p.ended <- Relay(client, server, &p.counters)
-	}()
+	p.relay = NewRelay(client, server, &p.counters, func(err error) {
+		p.ended <- err
+		close(over)
+	})
 	deadline := time.Now().Add(time.Minute)
 	for _, c := range []*net.TCPConn{p.client, p.server} {
 		if err := c.SetDeadline(deadline); err != nil {
@@ -77,8 +62,7 @@ func relayed(t *testing.T) *pair {
 	t.Cleanup(func() {
 		p.client.Close()
 		p.server.Close()
-		client.Reset()
-		server.Reset()
+		p.relay.Reset()
 		<-over
 	})
 	return p
@@ -192,114 +176,6 @@ func TestHalfClose(t *testing.T) {
 	})
 }
 
-func reset(t *testing.T, c *net.TCPConn) {
-	t.Helper()
-	if err := c.SetLinger(0); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestResetIsPassedOn(t *testing.T) {
-	for _, row := range []struct {
-		name   string
-		before func(t *testing.T, from, to *net.TCPConn)
-	}{
-		{"idle", func(*testing.T, *net.TCPConn, *net.TCPConn) {}},
-		{"after data", func(t *testing.T, from, to *net.TCPConn) {
-			if _, err := from.Write([]byte("hello")); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := io.ReadFull(to, make([]byte, 5)); err != nil {
-				t.Fatal(err)
-			}
-		}},
-		{"after the other side's end", func(t *testing.T, from, to *net.TCPConn) {
-			if err := to.CloseWrite(); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := from.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-				t.Fatal(err)
-			}
-		}},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			eachWay(t, func(t *testing.T, p *pair, from, to *net.TCPConn) {
-				row.before(t, from, to)
-				reset(t, from)
-				if _, err := to.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
-					t.Errorf("the other side sees %v, want a reset", err)
-				}
-				if err := <-p.ended; !errors.Is(err, unix.ECONNRESET) {
-					t.Errorf("the relay ended with %v, want a reset", err)
-				}
-			})
-		})
-	}
-}
-
-// A peer that resets because it got what it did not want (a mail server that says "421" and closes with input unread) has
-// said something before. Who goes on sending must still get to read that, and then see the reset, whichever of the two
-// directions notices it first.
-func TestLastWordsBeforeAReset(t *testing.T) {
-	for range 50 {
-		eachWay(t, func(t *testing.T, p *pair, from, to *net.TCPConn) {
-			sending := make(chan struct{})
-			go func() {
-				defer close(sending)
-				for {
-					if _, err := to.Write([]byte("more\n")); err != nil {
-						return
-					}
-				}
-			}()
-			if _, err := from.Read(make([]byte, 1)); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := from.Write([]byte("421 bye")); err != nil {
-				t.Fatal(err)
-			}
-			got := make([]byte, 7)
-			if _, err := io.ReadFull(to, got); err != nil || string(got) != "421 bye" {
-				t.Fatalf("got %q, %v", got, err)
-			}
-			if err := from.Close(); err != nil { // with unread input: a reset
-				t.Fatal(err)
-			}
-			_, err := to.Read(make([]byte, 1))
-			<-sending
-			// The sender's own write may have taken the news of the reset; what it may not see is an orderly end only.
-			if errors.Is(err, io.EOF) {
-				closed, infoErr := stateOf(to)
-				if infoErr != nil || closed != stateClose {
-					t.Errorf("the other side sees an orderly end (state %d, %v)", closed, infoErr)
-				}
-			} else if !errors.Is(err, unix.ECONNRESET) {
-				t.Errorf("the other side sees %v, want a reset", err)
-			}
-			if err := <-p.ended; err == nil {
-				t.Errorf("the relay took it for an orderly end")
-			}
-		})
-	}
-}
-
-func stateOf(c *net.TCPConn) (state uint8, err error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	return state, control(raw, func(fd int) error {
-		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-		if err == nil {
-			state = info.State
-		}
-		return err
-	})
-}
-
 // Whoever does not read stops the other side from sending, at the sum of the buffers on the way.
 func TestSlowReaderPushesBack(t *testing.T) {
 	eachWay(t, func(t *testing.T, p *pair, from, to *net.TCPConn) {
@@ -395,123 +271,39 @@ func TestIdleConnectionsHaveTwoFiles(t *testing.T) {
 	}
 }
 
-// What the owner of a relay resets ends on both sides as a reset, and ends the relay.
-func TestRelayEndsFromOutside(t *testing.T) {
-	p := relayed(t)
-	p.near.Reset()
-	p.far.Reset()
-	for name, c := range map[string]*net.TCPConn{"client": p.client, "server": p.server} {
-		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
-			t.Errorf("the %s sees %v, want a reset", name, err)
-		}
-	}
-	if err := <-p.ended; !errors.Is(err, os.ErrClosed) {
-		t.Errorf("the relay ended with %v, want %v", err, os.ErrClosed)
-	}
-}
-
-func TestDial(t *testing.T) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	free := l.Addr().(*net.TCPAddr).AddrPort()
-	l.Close()
-	full := fullListener(t)
-
-	cancelled, cancel := context.WithCancel(t.Context())
-	cancel()
-	for _, row := range []struct {
-		name    string
-		ctx     context.Context
-		addr    netip.AddrPort
-		timeout time.Duration
-		want    error
-	}{
-		{"nobody listens", t.Context(), free, time.Minute, unix.ECONNREFUSED},
-		{"nobody listens, IPv6", t.Context(), netip.AddrPortFrom(netip.IPv6Loopback(), free.Port()), time.Minute, unix.ECONNREFUSED},
-		{"ended before", cancelled, free, time.Minute, context.Canceled},
-		{"no answer in time", t.Context(), full, time.Millisecond, os.ErrDeadlineExceeded},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			conn, err := Dial(row.ctx, row.addr, row.timeout)
-			if !errors.Is(err, row.want) {
-				t.Errorf("got %v, want %v", err, row.want)
-			}
-			if conn != nil {
-				conn.Reset()
-			}
-		})
-	}
-	t.Run("ended while it waits", func(t *testing.T) {
-		ctx, cancel := context.WithCancelCause(t.Context())
-		mine := errors.New("mine")
-		time.AfterFunc(10*time.Millisecond, func() { cancel(mine) })
-		if _, err := Dial(ctx, full, time.Minute); !errors.Is(err, mine) {
-			t.Errorf("got %v, want %v", err, mine)
-		}
-	})
-}
-
-// fullListener is an address that neither accepts nor refuses: its queue is full.
-func fullListener(t *testing.T) netip.AddrPort {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
-	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
-		t.Fatal(err)
-	}
-	name, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := netip.AddrPortFrom(loopback, uint16(name.(*unix.SockaddrInet4).Port))
-	for {
-		conn, err := net.DialTimeout("tcp4", addr.String(), 200*time.Millisecond)
-		if err != nil {
-			return addr
-		}
-		t.Cleanup(func() { conn.Close() })
-	}
-}
-
-func TestStaysOpen(t *testing.T) {
+// Urgent data, as telnet and FTP send it, does not hold up what comes after it. (The urgent byte itself is out of band, and gets
+// lost, as in every proxy that reads the band.)
+func TestUrgentData(t *testing.T) {
 	for _, row := range []struct {
 		name string
-		do   func(*net.TCPConn) error
-		want bool
-	}{
-		{"silent", func(*net.TCPConn) error { return nil }, true},
-		{"speaks", func(c *net.TCPConn) error { _, err := c.Write([]byte("220")); return err }, true},
-		{"speaks and closes", func(c *net.TCPConn) error { _, err := c.Write([]byte("220")); return errors.Join(err, c.Close()) }, true},
-		{"closes", (*net.TCPConn).Close, false},
-		{"resets", func(c *net.TCPConn) error { return errors.Join(c.SetLinger(0), c.Close()) }, false},
-	} {
+		size int
+	}{{"a word", 4}, {"bulk", 1 << 20}} {
 		t.Run(row.name, func(t *testing.T) {
-			l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer l.Close()
-			conn, err := Dial(t.Context(), l.Addr().(*net.TCPAddr).AddrPort(), time.Minute)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			peer, err := l.AcceptTCP()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer peer.Close()
-			if err := row.do(peer); err != nil {
-				t.Fatal(err)
-			}
-			if got := conn.StaysOpen(50 * time.Millisecond); got != row.want {
-				t.Errorf("got %v, want %v", got, row.want)
-			}
+			eachWay(t, func(t *testing.T, p *pair, from, to *net.TCPConn) {
+				raw, err := from.SyscallConn()
+				if err != nil {
+					t.Fatal(err)
+				}
+				piece := bytes.Repeat([]byte("."), row.size)
+				for range 20 {
+					sent := make(chan error, 1)
+					go func() {
+						_, err := from.Write(piece)
+						err = errors.Join(err, control(raw, func(fd int) error {
+							return unix.Sendto(fd, []byte("!"), unix.MSG_OOB, nil)
+						}))
+						_, writeErr := from.Write(piece)
+						sent <- errors.Join(err, writeErr)
+					}()
+					got := make([]byte, 2*row.size)
+					if _, err := io.ReadFull(to, got); err != nil {
+						t.Fatal(err)
+					}
+					if err := <-sent; err != nil {
+						t.Fatal(err)
+					}
+				}
+			})
 		})
 	}
 }
