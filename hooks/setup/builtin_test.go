@@ -37,7 +37,6 @@ func bootServed(t *testing.T, init, stopSignal string, env ...string) *served {
 	t.Helper()
 	volume := []string{"--volume", "/var/run/docker.sock:" + hostDocker}
 	m := &served{machine: bootWith(t, volume, init, stopSignal, append(env, "DOCKER_HOST=unix://"+hostDocker)...)}
-	m.must("chgrp docker " + hostDocker + " && chmod g+rw " + hostDocker)
 	m.env = append(m.env, "DOKKU_PID=1")
 	m.app = "mail-" + strings.ToLower(rand.Text()[:8])
 	image := dockertest.Image(t, fstest.MapFS{"testapp": {Data: dockertest.Program(t, "dokku-expose/internal/testapp"), Mode: 0o755}}, `CMD ["/testapp"]`)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -67,8 +68,13 @@ func bootWith(t *testing.T, more []string, init, stopSignal string, env ...strin
 		"DOKKU_SYSTEM_USER=dokku", "DOKKU_SYSTEM_GROUP=dokku",
 	}, env...)}
 	m.findAddress()
-	m.must(`groupadd docker
-		useradd --create-home --groups docker --shell /bin/bash dokku
+	// As on this host, whose Docker a machine may be given.
+	info, err := os.Stat("/var/run/docker.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.must(fmt.Sprintf("groupadd --non-unique --gid %d docker", info.Sys().(*syscall.Stat_t).Gid))
+	m.must(`useradd --create-home --groups docker --shell /bin/bash dokku
 		mkdir -p /var/lib/dokku/config /var/lib/dokku/data /var/lib/dokku/plugins/available /var/lib/dokku/plugins/enabled
 		chown -R dokku:dokku /var/lib/dokku
 		ln -s ` + installedTree + ` /var/lib/dokku/plugins/enabled/expose`)
