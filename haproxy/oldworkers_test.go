@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/haproxy"
@@ -55,6 +56,7 @@ func TestOldWorkersLeadNobodyToAnotherApp(t *testing.T) {
 	gone, v2 := enginetest.Reserve(t, "gone"), enginetest.NewServer(t, "v2")
 	mail, other := route("mail", port(t), gone), route("other", port(t), gone)
 	mail.HealthCheck, other.HealthCheck = 0, 0
+	mail.Hold, other.Hold = time.Minute, time.Minute
 	apply(t, h, mail, other)
 	trying, alsoTrying := open(t, mail.Listen), open(t, other.Listen)
 	apply(t, h, mail, other, route("news", port(t)))

@@ -25,6 +25,7 @@ import (
 func TestHeldThroughManyReloads(t *testing.T) {
 	h := haproxytest.Start(t)
 	mail := route("mail", port(t))
+	mail.Hold = time.Minute
 	apply(t, h, mail)
 	conn := open(t, mail.Listen)
 	for i := range 40 {
@@ -39,6 +40,9 @@ func TestHeldThroughManyReloads(t *testing.T) {
 	}
 	mail.Servers = route("mail", mail.Listen, enginetest.NewServer(t, "v1")).Servers
 	apply(t, h, mail)
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
 	if got, _, _ := strings.Cut(firstLine(t, conn), " "); got != "v1" {
 		t.Errorf("%s answered", got)
 	}

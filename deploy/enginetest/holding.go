@@ -45,6 +45,7 @@ var holding = []testCase{
 	}},
 	{"a connection waits on after another app got a port", func(b *bench) {
 		mail, chat, listen := route("mail", b.port()), route("chat", b.port()), b.port()
+		mail.Hold, chat.Hold = patience, patience
 		b.apply(mail, chat)
 		one, two := dial(b, local(mail.Listen)), dial(b, local(chat.Listen))
 		one.write("early bird\n")
