@@ -398,8 +398,8 @@ func (d *draft) newRoute() Route {
 // engine serves there now, if that one is still the app's and accepts.
 func (b *builder) route(d *draft) Route {
 	r := d.newRoute()
-	if err := d.claim.shutOut(d.app.Options); err != nil {
-		b.problem(r.App, r.Listen, err)
+	if rule, reason, remedy := d.claim.void(d.app.Options); rule != "" {
+		b.problem(r.App, r.Listen, fmt.Errorf("%s: %s; %s", d.claim.Where(), reason, remedy))
 	}
 	kept := slices.DeleteFunc(d.kept, func(s Server) bool { return !b.accepts[s.Addr] })
 	anyProven := slices.ContainsFunc(d.servers, func(s Server) bool { return b.proven(d, s) })

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
-	"slices"
-	"strings"
 	"time"
 
 	"dokku-expose/portsfile"
@@ -81,71 +79,25 @@ func both(a, b portsfile.Networks) portsfile.Networks {
 	return portsfile.NetworksOf(common...)
 }
 
-// within tells whether each network of a is in one of b. Where b says nothing, all are.
-func within(a, b portsfile.Networks) bool {
-	wide := b.Prefixes()
-	return b.IsZero() || !slices.ContainsFunc(a.Prefixes(), func(x netip.Prefix) bool {
-		return !slices.ContainsFunc(wide, func(y netip.Prefix) bool { return x.Overlaps(y) && x.Bits() >= y.Bits() })
-	})
-}
-
-// loosened is an option of a push that asks for more than an operator has set.
-type loosened struct {
-	// asked and set are what it asks for and what an operator has set: "rate=50/10s", "rate=20/10s". There is no set where
-	// only an operator may say anything.
-	asked, set string
-}
-
-// String says so.
-func (l loosened) String() string {
-	if l.set == "" {
-		return l.asked + " names whose word about addresses is taken, which an operator does himself where he has set allow or rate"
+// void says why what a push asks for can't be had at all beside what an operator has set, and what could be done; "" where
+// something of it can. rule is the setting.
+func (c Claim) void(set portsfile.Options) (rule, reason, remedy string) {
+	none := portsfile.NetworksOf()
+	asks := func(asked portsfile.Networks) bool { return c.pushed() && len(asked.Prefixes()) > 0 }
+	apart := func(set, asked portsfile.Networks) bool {
+		return asks(asked) && !set.IsZero() && set != none && both(set, asked) == none
 	}
-	return fmt.Sprintf("%s is more than the setting %s allows", l.asked, l.set)
-}
-
-// rule is the setting.
-func (l loosened) rule() string { return l.asked[:strings.IndexByte(l.asked, '=')] }
-
-// value is what the setting would have to be.
-func (l loosened) value() string { return l.asked[len(l.rule())+1:] }
-
-// loosens returns the first option of the claim that would loosen what an operator has set, or nil.
-func (c Claim) loosens(set portsfile.Options) *loosened {
-	o := c.Options
-	more := func(asked, set int64) bool { return set > 0 && asked > set }
-	for _, option := range []struct {
-		loose      bool
-		asked, set portsfile.Options
-	}{
-		{!within(o.Allow, set.Allow), portsfile.Options{Allow: o.Allow}, portsfile.Options{Allow: set.Allow}},
-		{
-			!within(o.AcceptProxy, set.AcceptProxy) || set.AcceptProxy.IsZero() && decidesBySource(set) && len(o.AcceptProxy.Prefixes()) > 0,
-			portsfile.Options{AcceptProxy: o.AcceptProxy}, portsfile.Options{AcceptProxy: set.AcceptProxy},
-		},
-		{
-			more(int64(o.MaxConnections), int64(set.MaxConnections)),
-			portsfile.Options{MaxConnections: o.MaxConnections}, portsfile.Options{MaxConnections: set.MaxConnections},
-		},
-		{more(int64(o.Rate), int64(set.Rate)), portsfile.Options{Rate: o.Rate}, portsfile.Options{Rate: set.Rate}},
-		{
-			more(int64(o.IdleTimeout), int64(set.IdleTimeout)),
-			portsfile.Options{IdleTimeout: o.IdleTimeout}, portsfile.Options{IdleTimeout: set.IdleTimeout},
-		},
-	} {
-		if option.loose {
-			return &loosened{asked: option.asked.String(), set: option.set.String()}
-		}
+	allow, proxies := portsfile.Options{Allow: c.Options.Allow}, portsfile.Options{AcceptProxy: c.Options.AcceptProxy}
+	switch {
+	case apart(set.Allow, c.Options.Allow):
+		return "allow", fmt.Sprintf("nobody can connect: %s has no address in common with the setting allow, which is %s", allow, set.Allow),
+			fmt.Sprintf("change one of the two: dokku expose:set %s allow %s", c.App, c.Options.Allow)
+	case apart(set.AcceptProxy, c.Options.AcceptProxy):
+		return "accept-proxy", fmt.Sprintf("no header is read: %s has no address in common with the setting accept-proxy, which is %s", proxies, set.AcceptProxy),
+			fmt.Sprintf("change one of the two: dokku expose:set %s accept-proxy %s", c.App, c.Options.AcceptProxy)
+	case asks(c.Options.AcceptProxy) && set.AcceptProxy.IsZero() && decidesBySource(set):
+		return "accept-proxy", fmt.Sprintf("no header is read: %s does not go where an operator has set allow or rate and names no proxies himself", proxies),
+			fmt.Sprintf("leave it out, or have an operator name them: dokku expose:set %s accept-proxy %s", c.App, c.Options.AcceptProxy)
 	}
-	return nil
-}
-
-// shutOut says that nobody can connect since what a push and what an operator allow have nothing in common.
-func (c Claim) shutOut(set portsfile.Options) error {
-	nobody := portsfile.NetworksOf()
-	if !c.pushed() || c.Options.Allow.IsZero() || c.Options.Allow == nobody || set.Allow == nobody || both(set.Allow, c.Options.Allow) != nobody {
-		return nil
-	}
-	return fmt.Errorf("nobody can connect: %s (%s) and the setting allow (%s) have no address in common; change one of the two",
-		portsfile.Options{Allow: c.Options.Allow}, c.Where(), set.Allow)
+	return "", "", ""
 }

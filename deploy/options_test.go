@@ -27,7 +27,7 @@ func TestOptions(t *testing.T) {
 		// set is what an operator has set, asked what the mapping says; pushed and added are what comes of it when the mapping is
 		// one of a PORTS file, and one of `expose:add`.
 		set, asked, pushed, added string
-		// refused is the setting that a push of it offends.
+		// refused is the setting beside which a push of it would get nothing.
 		refused string
 	}{
 		{name: "nothing"},
@@ -55,11 +55,11 @@ func TestOptions(t *testing.T) {
 		},
 		{
 			name: "more clients", set: "allow=10.0.0.0/8", asked: "allow=0.0.0.0/0,::/0",
-			pushed: "allow=10.0.0.0/8", added: "allow=0.0.0.0/0,::/0", refused: "allow",
+			pushed: "allow=10.0.0.0/8", added: "allow=0.0.0.0/0,::/0",
 		},
 		{
 			name: "clients of the other family", set: "allow=0.0.0.0/0", asked: "allow=10.0.0.0/8,::/0",
-			pushed: "allow=10.0.0.0/8", added: "allow=10.0.0.0/8,::/0", refused: "allow",
+			pushed: "allow=10.0.0.0/8", added: "allow=10.0.0.0/8,::/0",
 		},
 		{
 			name: "other clients", set: "allow=10.0.0.0/8", asked: "allow=192.0.2.1",
@@ -67,13 +67,13 @@ func TestOptions(t *testing.T) {
 		},
 		{
 			name: "networks that overlap", set: "allow=10.0.0.0/9,10.0.0.0/16,2001:db8::/32", asked: "allow=10.0.0.0/8,10.0.0.0/24,::1,2001:db8:1::/48",
-			pushed: "allow=10.0.0.0/9,10.0.0.0/16,10.0.0.0/24,2001:db8:1::/48", added: "allow=10.0.0.0/8,10.0.0.0/24,::1,2001:db8:1::/48", refused: "allow",
+			pushed: "allow=10.0.0.0/9,10.0.0.0/16,10.0.0.0/24,2001:db8:1::/48", added: "allow=10.0.0.0/8,10.0.0.0/24,::1,2001:db8:1::/48",
 		},
 		{name: "nobody", set: "allow=10.0.0.0/8", asked: "allow=none", pushed: "allow=none", added: "allow=none"},
-		{name: "somebody where there is nobody", set: "allow=none", asked: "allow=10.0.0.1", pushed: "allow=none", added: "allow=10.0.0.1", refused: "allow"},
-		{name: "more connections", set: "max-connections=7", asked: "max-connections=8", pushed: "max-connections=7", added: "max-connections=8", refused: "max-connections"},
-		{name: "a higher rate", set: "rate=7/10s", asked: "rate=8/10s", pushed: "rate=7/10s", added: "rate=8/10s", refused: "rate"},
-		{name: "a longer idle time", set: "idle-timeout=1m", asked: "idle-timeout=61s", pushed: "idle-timeout=1m", added: "idle-timeout=1m1s", refused: "idle-timeout"},
+		{name: "somebody where there is nobody", set: "allow=none", asked: "allow=10.0.0.1", pushed: "allow=none", added: "allow=10.0.0.1"},
+		{name: "more connections", set: "max-connections=7", asked: "max-connections=8", pushed: "max-connections=7", added: "max-connections=8"},
+		{name: "a higher rate", set: "rate=7/10s", asked: "rate=8/10s", pushed: "rate=7/10s", added: "rate=8/10s"},
+		{name: "a longer idle time", set: "idle-timeout=1m", asked: "idle-timeout=61s", pushed: "idle-timeout=1m", added: "idle-timeout=1m1s"},
 		{
 			name: "everybody is taken at his word about his address", set: "allow=10.0.0.0/8", asked: "accept-proxy=0.0.0.0/0",
 			pushed: "allow=10.0.0.0/8", added: "allow=10.0.0.0/8 accept-proxy=0.0.0.0/0", refused: "accept-proxy",
@@ -84,12 +84,16 @@ func TestOptions(t *testing.T) {
 		},
 		{
 			name: "other proxies than the operator's", set: "accept-proxy=10.0.0.1", asked: "accept-proxy=10.0.0.0/8",
-			pushed: "accept-proxy=10.0.0.1", added: "accept-proxy=10.0.0.0/8", refused: "accept-proxy",
+			pushed: "accept-proxy=10.0.0.1", added: "accept-proxy=10.0.0.0/8",
+		},
+		{
+			name: "none of the operator's proxies, but another one", set: "accept-proxy=10.0.0.1", asked: "accept-proxy=10.0.0.2",
+			added: "accept-proxy=10.0.0.2", refused: "accept-proxy",
 		},
 		{name: "none of the operator's proxies", set: "allow=10.0.0.0/8 accept-proxy=10.0.0.1", asked: "accept-proxy=none", pushed: "allow=10.0.0.0/8", added: "allow=10.0.0.0/8"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			set, c := options(t, tt.set), Claim{Listen: Listen{Port: 25}, Options: options(t, tt.asked)}
+			set, c := options(t, tt.set), Claim{App: "mail", Listen: Listen{Port: 25}, Options: options(t, tt.asked)}
 			if got := c.options(set).String(); got != tt.added {
 				t.Errorf("of expose:add: %q, want %q", got, tt.added)
 			}

@@ -20,7 +20,7 @@ type Policy struct {
 	Bind []netip.Prefix
 	// Max is how many public ports the app may have.
 	Max int
-	// Options are what an operator has set for all routes of the app. A push can ask for less, not for more.
+	// Options are what an operator has set for all routes of the app. A push gets what is stricter, its own or these.
 	Options portsfile.Options
 }
 
@@ -61,9 +61,8 @@ func (p Policy) Check(app string, claims []Claim) []*Refusal {
 			refuse(c, "allow-bind", fmt.Sprintf("address %s is not among those that apps may bind (setting allow-bind)", bindName(c.Listen.IP)),
 				fmt.Sprintf("use another one, or have an operator allow it: dokku expose:set %s allow-bind %s", app, bindName(c.Listen.IP)))
 		default:
-			if more := c.loosens(p.Options); more != nil && c.pushed() {
-				refuse(c, more.rule(), more.String(), fmt.Sprintf("leave it out, ask for less, or have an operator allow it: dokku expose:set %s %s %s",
-					app, more.rule(), more.value()))
+			if rule, reason, remedy := c.void(p.Options); rule != "" {
+				refuse(c, rule, reason, remedy)
 			}
 		}
 	}
