@@ -21,7 +21,7 @@ const (
 )
 
 // checkTimeout bounds each connection of a check: what is not carried through never comes.
-const checkTimeout = 10 * time.Second
+const checkTimeout = 30 * time.Second
 
 // checks finds out what a proxy does right beside being fast.
 func (l *load) checks(ctx context.Context) (result, error) {

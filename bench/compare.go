@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"dokku-expose/bench/measure"
@@ -54,7 +55,7 @@ func compare(ctx context.Context, o options) (_ string, err error) {
 		c.idle = fit / 1000 * 1000
 	}
 	if slices.ContainsFunc(o.kinds, func(k kind) bool { return k.name == idle }) {
-		c.note("%d idle connections are tried, for a process may have %d files open; one that is not answered within %s is not held.",
+		c.note("%d idle connections are tried (a process may have %d files open here); one that is not answered within %s is not held.",
 			c.idle, files, answerTimeout)
 	}
 	if c.dir, err = os.MkdirTemp("", "bench-"); err != nil {
@@ -170,7 +171,7 @@ func (c *comparison) load(ctx context.Context, r running, during func(result) er
 		return result{}, fmt.Errorf("clients of %s: %w", r.title, err)
 	}
 	if found.Failed > 0 {
-		c.note("%s, %s: %d failed, the first so: %s.", r.title, args[len(args)-1], found.Failed, found.Failure)
+		c.note("%s, %s: %d failed: %s.", r.title, args[len(args)-1], found.Failed, strings.Join(found.Failures, "; "))
 	}
 	if during != nil {
 		err = during(found)

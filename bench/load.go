@@ -23,8 +23,10 @@ const (
 	openers = 32
 	// requestSize is the size of a request and of its answer in bytes.
 	requestSize = 128
+	// mostFailures are told.
+	mostFailures = 5
 	// answerTimeout is how long a client waits for an answer.
-	answerTimeout = 2 * time.Second
+	answerTimeout = 5 * time.Second
 )
 
 // result is what clients found. What a kind of load does not find is zero.
@@ -35,9 +37,9 @@ type result struct {
 	Bytes, Count int64
 	// P50 and P99 are the time of a request in seconds.
 	P50, P99 float64
-	// Failed counts what did not work, Failure is how the first of them failed.
-	Failed  int
-	Failure string
+	// Failed counts what did not work, Failures say how the first of them failed.
+	Failed   int
+	Failures []string
 	// Checks tells for each property of a proxy whether it has it.
 	Checks map[string]bool
 }
@@ -92,8 +94,8 @@ func (l *load) failed(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.result.Failed++
-	if l.result.Failed == 1 {
-		l.result.Failure = err.Error()
+	if len(l.result.Failures) < mostFailures {
+		l.result.Failures = append(l.result.Failures, err.Error())
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -167,7 +166,7 @@ func payload(from string, size int64) io.Reader {
 
 // sumOf is the checksum of a payload.
 func sumOf(from string, size int64) []byte {
-	var sum hash.Hash = sha256.New()
+	sum := sha256.New()
 	_, _ = io.Copy(sum, payload(from, size))
 	return sum.Sum(nil)
 }

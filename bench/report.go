@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -61,7 +62,7 @@ func (r row) cell(values, base []float64, isReference bool) string {
 		return "no"
 	}
 	text := measure.Number(measure.Median(values))
-	if ratio := measure.Ratio(values, base); !isReference && ratio == ratio {
+	if ratio := measure.Ratio(values, base); !isReference && !math.IsNaN(ratio) {
 		text += fmt.Sprintf(" (%.2f)", ratio)
 	}
 	return text
