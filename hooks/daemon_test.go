@@ -30,6 +30,22 @@ func (h *host) watched() {
 	await(h.t, "the daemon watches Docker", func() bool { return strings.Contains(h.daemonLog(), "watching Docker") })
 }
 
+// kill ends containers as a crash does, one after the other.
+func (h *host) kill(ids ...string) {
+	h.t.Helper()
+	for _, id := range ids {
+		h.must(h.Docker.ContainerKill(h.t.Context(), id, "KILL"))
+	}
+}
+
+// startAgain starts containers that have ended, which get addresses in this order.
+func (h *host) startAgain(ids ...string) {
+	h.t.Helper()
+	for _, id := range ids {
+		h.must(h.Docker.ContainerStart(h.t.Context(), id, container.StartOptions{}))
+	}
+}
+
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -63,12 +79,8 @@ func testContainersThatMove(t *testing.T, engine func(*rig.Options)) {
 	l := h.load(mailPort, 2, 0)
 	h.seen(l, 10)
 
-	for _, id := range []string{mail, chat} {
-		h.must(h.Docker.ContainerKill(t.Context(), id, "KILL"))
-	}
-	for _, id := range []string{chat, mail} {
-		h.must(h.Docker.ContainerStart(t.Context(), id, container.StartOptions{}))
-	}
+	h.kill(mail, chat)
+	h.startAgain(chat, mail)
 	// Held, or let in: the next connections are answered as soon as the ports follow.
 	h.answers(mailPort, "mail-1")
 	h.answers(chatPort, "chat-1")
@@ -203,16 +215,12 @@ func testWithoutDocker(t *testing.T, engine func(*rig.Options)) {
 
 	g.close()
 	mail, chat := h.current("mail", "web.1"), h.current("chat", "web.1")
-	for _, id := range []string{mail, chat} {
-		h.must(h.Docker.ContainerKill(t.Context(), id, "KILL"))
-	}
+	h.kill(mail, chat)
 	for _, port := range []uint16{mailPort, chatPort} {
 		hold := fmt.Sprintf("msg=hold by=daemon app=%s public=%d", map[uint16]string{mailPort: "mail", chatPort: "chat"}[port], port)
 		await(t, hold, func() bool { return strings.Contains(h.daemonLog(), hold) })
 	}
-	for _, id := range []string{chat, mail} {
-		h.must(h.Docker.ContainerStart(t.Context(), id, container.StartOptions{}))
-	}
+	h.startAgain(chat, mail)
 	h.answers(newsPort, "news-1")
 	h.must(held.echo())
 
@@ -235,9 +243,9 @@ func TestLogsTellWhatHappened(t *testing.T) {
 	h.push("chat", source("v1", lead(h.port(), private)))
 	h.refused("pre-build", "thief", source("v1", lead(public, private)))
 	id := h.current("mail", "web.1")
-	h.must(h.Docker.ContainerKill(t.Context(), id, "KILL"))
+	h.kill(id)
 	await(t, "mail is held", func() bool { return strings.Contains(h.expose(0, "logs", "mail").Stdout, "msg=hold by=daemon") })
-	h.must(h.Docker.ContainerStart(t.Context(), id, container.StartOptions{}))
+	h.startAgain(id)
 	h.answers(public, "v1")
 
 	all := h.expose(0, "logs").Stdout
@@ -262,4 +270,32 @@ func TestDrainWaitInVain(t *testing.T) {
 	h.wants(h.expose(1, "check").Stderr, remedy)
 	h.must(h.SetWaitToRetire("mail", 600))
 	h.expose(0, "check")
+}
+
+// Connections on an old container end with it, whatever anybody does. They are counted.
+func TestConnectionsThatEndWithTheirContainerAreLogged(t *testing.T) {
+	forEachEngine(t, testConnectionsThatEnd)
+}
+
+func testConnectionsThatEnd(t *testing.T, engine func(*rig.Options)) {
+	t.Parallel()
+	h := start(t, engine)
+	port := h.port()
+	src := source("v1", lead(port, private))
+	src.Env["LINGER"] = "10m"
+	h.push("mail", src)
+	h.watched()
+	old := h.current("mail", "web.1")
+	for range 3 {
+		_, err := h.dial(port)
+		h.must(err)
+	}
+	h.push("mail", source("v2", lead(port, private)))
+	await(t, "the daemon has seen that three connections drain", func() bool {
+		return h.expose(0, "report", "mail", "--expose-draining-connections").Stdout == "3\n"
+	})
+	// As Dokku does when wait-to-retire is over.
+	h.kill(old)
+	cut := fmt.Sprintf("msg=cut by=daemon app=mail container=web.1@%.12s connections=3", old)
+	await(t, cut, func() bool { return strings.Contains(h.expose(0, "logs", "mail").Stdout, cut) })
 }

@@ -67,15 +67,31 @@ func (h *Host) follow(ctx context.Context, log *slog.Logger, counters *stats.Cou
 			retry = firstRetry
 		}
 		ready()
+		if !d.wait(ctx, pause, hup, wake) || !away.Load() && !sleep(ctx, settle) {
+			return nil
+		}
+	}
+}
+
+// wait returns when there is reason to look again, or false when ctx has ended. Meanwhile it looks at old containers.
+func (d *healer) wait(ctx context.Context, pause time.Duration, hup <-chan os.Signal, wake <-chan struct{}) bool {
+	over := time.After(pause)
+	for {
+		d.lookAtOld(ctx)
+		look := idleLook
+		if len(d.old) > 0 {
+			look = drainLook
+		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return false
 		case <-hup:
-		case <-time.After(pause):
+			return true
+		case <-over:
+			return true
 		case <-wake:
-			if !away.Load() && !sleep(ctx, settle) {
-				return nil
-			}
+			return true
+		case <-time.After(look):
 		}
 	}
 }
@@ -118,6 +134,8 @@ type healer struct {
 	told []problem
 	// known are the containers as Docker told them last.
 	known []deploy.Container
+	// old are the connections on old containers at the last look.
+	old []draining
 }
 
 // problem is one of the model's, or of the whole host: then it has no app.

@@ -21,10 +21,18 @@ var logsCommand = command{
 	args: "[<app>] [--num <lines>] [--tail]",
 	text: "Shows what has happened to public ports",
 	more: `
-A line an event, of all apps or of one: switch (a deploy or a command has changed where a port leads), heal (the daemon has), hold
-(a port has no container), reload (of HAProxy, and why), refuse (what was asked for and not granted), engine (the ports were moved to
-another engine), problem and solved. What HAProxy and the daemon say besides is in their services' logs: journalctl -u dokku-expose
--u dokku-expose-haproxy.
+A line an event, of all apps or of one:
+
+  switch   a deploy or a command has changed where a port leads
+  heal     the daemon has, since a container was gone, was back, or had another address
+  hold     a port has no container; new connections wait (setting hold)
+  cut      connections that ended with their old container, which Dokku stopped
+  reload   HAProxy was reloaded, and why
+  refuse   what was asked for and not granted
+  engine   the ports were moved to another engine
+  problem, solved   what is wrong, and when it is no more
+
+What HAProxy and the daemon say besides is in their services' logs: journalctl -u dokku-expose -u dokku-expose-haproxy.
 
   dokku expose:logs mail
   dokku expose:logs --tail`,
