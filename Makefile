@@ -12,8 +12,9 @@ export GOFLAGS += -buildvcs=false
 FUZZTIME ?= 30s
 ENGINE ?= builtin
 BENCHFLAGS ?=
+ROUNDS ?= 3
 
-.PHONY: help build test demo bench bench-scale lint fuzz release clean
+.PHONY: help build test chaos demo bench bench-scale lint fuzz release clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -28,6 +29,10 @@ test: ## all tests with the race detector; as root it installs and starts what t
 	race=-race; cc=$$($(GO) env CC); \
 	command -v "$${cc%% *}" >/dev/null || { race=; echo "No C compiler is installed, so the race detector is off"; }; \
 	CGO_ENABLED=$${race:+1} $(GO) test $$race -timeout 15m -json ./... | $(GO) run ./internal/testsummary
+
+chaos: ## all faults under load, ROUNDS (3) times each, and a table of what clients lost; as root it installs what is missing
+	scripts/setup-machine test
+	$(GO) test -v -timeout 2h ./internal/chaos -run '^TestFaults$$' -chaos.rounds $(ROUNDS)
 
 demo: ## deploys under load and shows what clients see; ENGINE=haproxy shows it with HAProxy
 	if [[ $(ENGINE) == haproxy ]]; then scripts/setup-machine demo; fi

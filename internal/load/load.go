@@ -6,7 +6,7 @@
 //
 // The caller tells what clients can't know: [Load.Mark] that a version's deploy is done, after which no connection may
 // begin and get an older version's answer; [Load.Retired] that a container has been stopped, whose own end then breaks no
-// promise. [Load.Stop] ends all clients and gives the [Report]; the caller owns the Load until then.
+// promise; [Load.Dies] that one is killed. [Load.Stop] ends all clients and gives the [Report]; the caller owns the Load until then.
 //
 // The package knows nothing of Dokku, Docker or an engine: it must not be able to see what a client can't.
 package load
@@ -56,6 +56,7 @@ type Load struct {
 	current    string                // the version that Mark named last
 	old        map[string]time.Time  // version -> when it stopped being current
 	retired    map[string]retirement // container -> when it was stopped
+	deaths     []*death
 	phases     []*phase
 	versions   map[string]*version
 	containers map[string]int // answers
@@ -68,6 +69,14 @@ type retirement struct {
 	at time.Time
 	// mayEnd is from when on the container's end may break its connections.
 	mayEnd time.Time
+}
+
+// death is a container's sudden end, after which it may come back.
+type death struct {
+	container   string
+	from, until time.Time // until is zero as long as it is under way
+	// unknown is how many connections may still be taken for the container's that it did not greet.
+	unknown int
 }
 
 type waiter struct {
@@ -159,6 +168,21 @@ func (l *Load) Retired(container string, grace time.Duration) {
 	now := time.Now()
 	if _, known := l.retired[short(container)]; !known {
 		l.retired[short(container)] = retirement{at: now, mayEnd: now.Add(grace)}
+	}
+}
+
+// Dies says that the container's process is being ended now, in the midst of its connections; it may come back. The function
+// that it returns says that the process has ended. Connections that it answered and that began before that may end with it.
+// Those which it had not greeted yet have no name: at most one of each client that was closed or reset is taken for its own.
+func (l *Load) Dies(container string) (dead func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := &death{container: short(container), from: time.Now(), unknown: l.cfg.Openers + l.cfg.Holders}
+	l.deaths = append(l.deaths, d)
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		d.until = time.Now()
 	}
 }
 

@@ -36,7 +36,7 @@ type Counts struct {
 	TimedOut    int
 	Garbled     int // what came was not what the app sends
 	Local       int // failed on the client's own side: out of ports or files
-	Ended       int // by their own container, after Retired and its grace
+	Ended       int // by their own container, after Retired and its grace or by Dies
 	Stale       int // answered by a version or a container that was no longer current when they began
 }
 
@@ -66,7 +66,7 @@ type Held struct {
 	Opened int
 	// Open were so until the load ended them, or are.
 	Open   int
-	Ended  int // by their own container, after Retired and its grace
+	Ended  int // by their own container, after Retired and its grace or by Dies
 	Broken int
 }
 

@@ -87,6 +87,9 @@ func (l *Load) attempted(c *connection, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	o := c.outcome(err)
+	if c.greeted.IsZero() && (o == closedEarly || o == reset) && l.diedUngreeted(c) {
+		o = ended
+	}
 	if !c.greeted.IsZero() {
 		l.greeted(c)
 		switch {
@@ -169,8 +172,24 @@ func (l *Load) released(c *connection, err error) {
 // endedByContainer tells whether the connection's own container may be what ended it, now.
 func (l *Load) endedByContainer(c *connection) bool {
 	r, retired := l.retired[c.container]
-	return retired && time.Now().After(r.mayEnd)
+	return retired && time.Now().After(r.mayEnd) || slices.ContainsFunc(l.deaths, func(d *death) bool {
+		return d.container == c.container && d.covers(c)
+	})
 }
+
+// diedUngreeted tells whether a connection without a greeting is taken for one of a container that died.
+func (l *Load) diedUngreeted(c *connection) bool {
+	for _, d := range l.deaths {
+		if d.unknown > 0 && d.covers(c) {
+			d.unknown--
+			return true
+		}
+	}
+	return false
+}
+
+// covers tells whether the connection was there before the death was over.
+func (d *death) covers(c *connection) bool { return d.until.IsZero() || c.began.Before(d.until) }
 
 func (l *Load) failure(c *connection, o outcome, err error) {
 	if len(l.failures) >= maxFailures {

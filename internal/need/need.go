@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/client"
+	"golang.org/x/sys/unix"
 )
 
 // Docker wants a Docker engine that answers, as DOCKER_HOST names it.
@@ -48,6 +49,17 @@ func Root(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		lack(t, "to run as root")
+	}
+}
+
+// Mounts wants the right to mount file systems, which root in a container may not have.
+func Mounts(t testing.TB) {
+	t.Helper()
+	Root(t)
+	var data [2]unix.CapUserData // version 3 has two halves
+	err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0])
+	if err != nil || data[0].Effective&(1<<unix.CAP_SYS_ADMIN) == 0 {
+		lack(t, "to run with the capability CAP_SYS_ADMIN")
 	}
 }
 

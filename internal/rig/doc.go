@@ -8,7 +8,8 @@
 // [Host.Command] a subcommand of the plugin. Each of them is one process of Dokku's: it has a DOKKU_PID of its own, and
 // calls the triggers in Dokku's order, with Dokku's arguments, environment and standard input, through a link whose name is
 // the trigger's. Between them it does what Dokku itself does to files and containers, and a trigger that fails has the
-// consequences that it has there. An [Option] lets one command fail where a test wants it to, or die in the middle.
+// consequences that it has there. An [Option] lets one command fail where a test wants it to, or die in the middle. With
+// [Options.Supervise] the services come back when they are killed, as under systemd, and [Host.PowerOff] ends them all.
 //
 // The order and the consequences are those of Dokku 0.38.27, read in its source: plugins/git/functions for a push,
 // plugins/scheduler-docker-local for a deploy, plugins/apps, plugins/ps and plugins/proxy for the rest. Triggers run plugin

@@ -63,6 +63,9 @@ func (s *session) createContainer(app, dyno, pluginArgs string) (string, error) 
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(s.ctx, "xargs", "-r", "docker", "container", "create")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(args.String()), &stdout, &stderr
+	if s.options.DockerHost != "" {
+		cmd.Env = append(cmd.Environ(), "DOCKER_HOST="+s.options.DockerHost)
+	}
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("rig: docker container create%s: %w: %s", args.String(), err, &stderr)
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/docker/docker/client"
 )
@@ -33,6 +34,10 @@ type Options struct {
 	Env []string
 	// HAProxy starts the HAProxy of the plugin, Daemon its daemon.
 	HAProxy, Daemon bool
+	// Supervise has services that end started again as a service manager does, by what their units say.
+	Supervise bool
+	// DockerHost is the host's Docker, as the variable DOCKER_HOST names one; "" for the one that the variable itself names.
+	DockerHost string
 	// Out gets what a user of Dokku would see. Nil: nobody.
 	Out io.Writer
 	// After is called when a trigger has ended, Stopping just before a container gets its SIGTERM. Both may be called from
@@ -77,7 +82,11 @@ func New(ctx context.Context, opts Options) (_ *Host, err error) {
 	if opts.Stopping == nil {
 		opts.Stopping = func(string, string) {}
 	}
-	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	engine := []client.Opt{client.FromEnv, client.WithAPIVersionNegotiation()}
+	if opts.DockerHost != "" {
+		engine = append(engine, client.WithHost(opts.DockerHost))
+	}
+	docker, err := client.NewClientWithOpts(engine...)
 	if err != nil {
 		return nil, fmt.Errorf("rig: %w", err)
 	}
@@ -96,8 +105,11 @@ func New(ctx context.Context, opts Options) (_ *Host, err error) {
 		lock:    lock,
 		out:     &lockedWriter{w: opts.Out},
 	}
-	h.haproxy = service{command: "run-haproxy", log: "haproxy.log", answers: h.haproxyAnswers}
-	h.daemon = service{command: "daemon", log: "daemon.log", answers: h.daemonAnswers}
+	h.haproxy = service{
+		command: "run-haproxy", log: "haproxy.log", answers: h.haproxyAnswers,
+		prepare: "prepare", pause: time.Second, mixed: true,
+	}
+	h.daemon = service{command: "daemon", log: "daemon.log", answers: h.daemonAnswers, pause: 100 * time.Millisecond}
 	h.ctx, h.cancel = context.WithCancel(ctx)
 	h.close = sync.OnceValue(h.cleanUp)
 	defer func() {
@@ -108,8 +120,11 @@ func New(ctx context.Context, opts Options) (_ *Host, err error) {
 	if _, err := docker.Ping(h.ctx); err != nil {
 		return nil, fmt.Errorf("docker does not answer: %w", err)
 	}
-	if err := sweep(h.ctx, docker); err != nil {
-		return nil, err
+	// A Docker of its own knows nothing of other hosts' containers.
+	if opts.DockerHost == "" {
+		if err := sweep(h.ctx, docker); err != nil {
+			return nil, err
+		}
 	}
 	if err := h.install(); err != nil {
 		return nil, err

@@ -24,6 +24,11 @@ type service struct {
 	command, log string
 	// answers asks it.
 	answers func(ctx context.Context) error
+	// What a supervisor does, as the service's unit says: a subcommand before each start, "" for none, whose failure is
+	// ignored; the pause before a restart; and whether the processes that the main one has left behind are killed first.
+	prepare string
+	pause   time.Duration
+	mixed   bool
 	process *process
 }
 
@@ -39,10 +44,12 @@ func (h *Host) StartHAProxy() error { return h.startService(&h.haproxy) }
 // StartDaemon starts the plugin's daemon as its service unit does and waits until it answers on its socket.
 func (h *Host) StartDaemon() error { return h.startService(&h.daemon) }
 
-// HAProxyGroup is the process group that all processes of HAProxy are in, 0 when it does not run.
+// HAProxyGroup is the process group that all processes of HAProxy are in, which is the id of its master too. It is 0 when that
+// does not run.
 func (h *Host) HAProxyGroup() int { return h.group(&h.haproxy) }
 
-// DaemonGroup is the process group of the daemon and its worker, 0 when it does not run.
+// DaemonGroup is the process group of the daemon and its worker, which is the id of the main process too. It is 0 when that
+// does not run.
 func (h *Host) DaemonGroup() int { return h.group(&h.daemon) }
 
 func (h *Host) group(s *service) int {
@@ -51,7 +58,12 @@ func (h *Host) group(s *service) int {
 	if s.process == nil {
 		return 0
 	}
-	return s.process.cmd.Process.Pid
+	select {
+	case <-s.process.done:
+		return 0
+	default:
+		return s.process.cmd.Process.Pid
+	}
 }
 
 func (h *Host) startService(s *service) error {
@@ -60,24 +72,21 @@ func (h *Host) startService(s *service) error {
 	if s.process != nil {
 		return fmt.Errorf("rig: %s was started already", s.command)
 	}
-	path := filepath.Join(h.Dir, s.log)
-	log, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
-	if err != nil {
+	if err := h.prepare(s); err != nil {
 		return err
 	}
-	defer log.Close()
-	cmd := exec.Command(h.options.Binary, s.command)
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = os.TempDir(), h.environ(0), log, log
-	p, err := spawn(cmd)
-	if err != nil {
-		return fmt.Errorf("rig: starting %s: %w", s.command, err)
+	if err := h.launch(s); err != nil {
+		return err
 	}
-	s.process = p
+	p, path := s.process, filepath.Join(h.Dir, s.log)
 	ctx, cancel := context.WithTimeout(h.ctx, servicePatience)
 	defer cancel()
 	for {
 		err := s.answers(ctx)
 		if err == nil {
+			if h.options.Supervise {
+				h.later.Go(func() { h.supervise(s, p) })
+			}
 			return nil
 		}
 		select {
@@ -94,6 +103,30 @@ func (h *Host) startService(s *service) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// launch starts the main process of s.
+func (h *Host) launch(s *service) error {
+	cmd, log, err := h.serviceCommand(context.Background(), s, s.command)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	if s.process, err = spawn(cmd); err != nil {
+		return fmt.Errorf("rig: starting %s: %w", s.command, err)
+	}
+	return nil
+}
+
+// serviceCommand is the binary with a subcommand, whose output goes to the log of s.
+func (h *Host) serviceCommand(ctx context.Context, s *service, name string) (*exec.Cmd, *os.File, error) {
+	log, err := os.OpenFile(filepath.Join(h.Dir, s.log), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return nil, nil, err
+	}
+	cmd := exec.CommandContext(ctx, h.options.Binary, name)
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = os.TempDir(), h.environ(0), log, log
+	return cmd, log, nil
 }
 
 // daemonAnswers finds somebody who listens at the daemon's control socket.

@@ -212,6 +212,9 @@ func (h *Host) environ(pid int) []string {
 			env = append(env, key+"="+value)
 		}
 	}
+	if h.options.DockerHost != "" {
+		env = append(env, "DOCKER_HOST="+h.options.DockerHost)
+	}
 	return append(env, h.options.Env...)
 }
 

@@ -61,10 +61,12 @@ func program(t testing.TB, build func() (string, error)) string {
 // have another one. What a user would see goes to the test's log.
 func New(t testing.TB, change ...func(*rig.Options)) *rig.Host {
 	t.Helper()
-	need.Docker(t)
 	opts := rig.Options{App: App(t), HAProxy: true, Out: t.Output()}
 	for _, c := range change {
 		c(&opts)
+	}
+	if opts.DockerHost == "" {
+		need.Docker(t)
 	}
 	if opts.Binary == "" {
 		opts.Binary = Plugin(t)

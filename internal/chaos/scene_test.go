@@ -1,0 +1,331 @@
+package chaos_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+
+	"dokku-expose/hooks"
+	"dokku-expose/internal/load"
+	"dokku-expose/internal/need"
+	"dokku-expose/internal/rig"
+	"dokku-expose/internal/rig/rigtest"
+)
+
+const (
+	// private is the port that the apps listen on.
+	private = 5025
+	// linger is how long an app goes on with its connections after SIGTERM.
+	linger = 500 * time.Millisecond
+	// patience bounds the wait for what must come. Connections are held for longer.
+	patience = 2 * time.Minute
+)
+
+// scene is a host with two apps, mail in three containers and chat in one, whose services a supervisor keeps running.
+type scene struct {
+	*rig.Host
+	t      *testing.T // the fault's
+	engine string
+	apps   []*app
+	docker *dockerd // nil where it is not the scene's own
+	out    *logBuffer
+}
+
+// app is one of a scene's, whose versions are named after it.
+type app struct {
+	name    string
+	port    uint16
+	version int
+	load    *load.Load
+}
+
+func (a *app) source(morePorts ...string) rig.Source {
+	ports := append([]string{fmt.Sprintf("%d:%d", a.port, private)}, morePorts...)
+	return rig.Source{
+		Version: fmt.Sprintf("%s-%d", a.name, a.version), Listen: []uint16{private},
+		Env:   map[string]string{"LINGER": linger.String()},
+		Files: map[string]string{"PORTS": strings.Join(ports, "\n") + "\n"},
+	}
+}
+
+// newScene makes a scene that lasts as long as t.
+func newScene(t *testing.T, engine string, dockerd bool) *scene {
+	t.Helper()
+	s := &scene{t: t, engine: engine, out: new(logBuffer)}
+	if engine == "haproxy" {
+		need.HAProxy(t)
+	}
+	if dockerd {
+		s.docker = newDockerd(t)
+	}
+	s.Host = rigtest.New(t, func(o *rig.Options) {
+		if dockerd {
+			o.DockerHost = s.docker.host()
+		}
+		o.Triggers, o.Subcommands = hooks.Triggers(), hooks.Subcommands()
+		o.Settings = map[string]string{"engine": engine, "hold": (2 * patience).String()}
+		o.Supervise, o.HAProxy = true, false
+		o.Out = s.out
+		o.Stopping = func(_, container string) {
+			for _, a := range s.apps {
+				if a.load != nil {
+					a.load.Retired(container, linger)
+				}
+			}
+		}
+	})
+	s.smallDisk(t)
+	s.boot()
+	s.must(s.CreateApp("mail"))
+	s.must(s.Scale("mail", "web", 3))
+	for _, name := range []string{"mail", "chat"} {
+		port, err := s.FreePort()
+		s.must(err)
+		a := &app{name: name, port: port}
+		s.apps = append(s.apps, a)
+		s.push(a)
+	}
+	s.await("the daemon watches Docker", func() bool { return strings.Contains(s.daemonLog(), "watching Docker") })
+	return s
+}
+
+func (s *scene) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatalf("%v\n%s", err, s.evidence())
+	}
+}
+
+// await waits until what must come is so.
+func (s *scene) await(what string, is func() bool) {
+	s.t.Helper()
+	over := time.After(patience)
+	for !is() {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-over:
+			s.t.Fatalf("%s: not after %s\n%s", what, patience, s.evidence())
+		}
+	}
+}
+
+func (s *scene) mail() *app { return s.apps[0] }
+func (s *scene) chat() *app { return s.apps[1] }
+
+// push deploys the next version of an app, and tells its load.
+func (s *scene) push(a *app, opts ...rig.Option) {
+	s.t.Helper()
+	a.version++
+	s.must(s.Push(a.name, a.source(), append(opts, switched(a))...))
+}
+
+// switched tells the load of an app that its version is current, when post-deploy has returned.
+func switched(a *app) rig.Option {
+	version := fmt.Sprintf("%s-%d", a.name, a.version)
+	return rig.After(func(c rig.Call, r rig.Result) {
+		if c.Name == "post-deploy" && r.Code == 0 && a.load != nil {
+			a.load.Mark(version)
+		}
+	})
+}
+
+// startLoad has clients connect to all apps until their loads are stopped, or the fault's test ends.
+func (s *scene) startLoad() {
+	s.t.Helper()
+	for _, a := range s.apps {
+		l, err := load.Start(s.t.Context(), load.Config{
+			Addr: loopback(a.port), Openers: 4, Pause: 5 * time.Millisecond, Holders: 6, Timeout: patience,
+		})
+		s.must(err)
+		s.t.Cleanup(func() { l.Stop() })
+		a.load = l
+	}
+	s.seen(settled)
+	for _, a := range s.apps {
+		a.load.Phase("fault")
+	}
+}
+
+// seen waits until clients of each app have had n more answers.
+func (s *scene) seen(n int) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	for _, a := range s.apps {
+		s.must(a.load.Await(ctx, n))
+	}
+}
+
+// current are the ids of an app's containers.
+func (s *scene) current(a *app) []string {
+	s.t.Helper()
+	current, err := s.Containers(a.name)
+	s.must(err)
+	var ids []string
+	for _, id := range current {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// healed is how long it takes until each current container has answered a connection that begins now or later.
+func (s *scene) healed() time.Duration {
+	s.t.Helper()
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	var apps sync.WaitGroup
+	errs := make([]error, len(s.apps))
+	for i, a := range s.apps {
+		apps.Go(func() { errs[i] = answered(ctx, a.port, s.current(a)) })
+	}
+	apps.Wait()
+	s.must(errors.Join(errs...))
+	return time.Since(began)
+}
+
+// answered connects again and again, without waiting for an answer, until all containers have answered. The connections
+// stay until then: each goes to the container with the fewest.
+func answered(ctx context.Context, port uint16, ids []string) error {
+	missing := make(map[string]bool)
+	for _, id := range ids {
+		missing[id[:12]] = true
+	}
+	var probes sync.WaitGroup
+	defer probes.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan string)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for len(missing) > 0 {
+		probes.Go(func() {
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", loopback(port).String())
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+			greeting, err := bufio.NewReader(conn).ReadString('\n')
+			if fields := strings.Fields(greeting); err == nil && len(fields) == 3 {
+				select {
+				case answers <- fields[1]:
+					<-ctx.Done()
+				case <-ctx.Done():
+				}
+			}
+		})
+		select {
+		case container := <-answers:
+			delete(missing, container)
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("public port %d: no answer of the containers %v: %w", port, missing, ctx.Err())
+		}
+	}
+	return nil
+}
+
+// healthy waits until expose:check finds nothing wrong.
+func (s *scene) healthy() {
+	s.t.Helper()
+	var result rig.Result
+	over := time.Now().Add(patience)
+	for {
+		var err error
+		result, err = s.Command("check")
+		s.must(err)
+		if result.Code == 0 {
+			return
+		}
+		if time.Now().After(over) {
+			s.t.Fatalf("expose:check still says: %s\n%s", result.Stderr, s.evidence())
+		}
+	}
+}
+
+// address is the container's in its network.
+func (s *scene) address(id string) netip.Addr {
+	s.t.Helper()
+	info := s.inspect(id)
+	for _, network := range info.NetworkSettings.Networks {
+		if ip, err := netip.ParseAddr(network.IPAddress); err == nil {
+			return ip
+		}
+	}
+	return netip.Addr{}
+}
+
+func (s *scene) inspect(id string) container.InspectResponse {
+	s.t.Helper()
+	info, err := s.Docker.ContainerInspect(s.t.Context(), id)
+	s.must(err)
+	return info
+}
+
+// dies tells the loads that containers are killed now; the function that it returns, that they are dead.
+func (s *scene) dies(ids ...string) (dead func()) {
+	var all []func()
+	for _, id := range ids {
+		for _, a := range s.apps {
+			all = append(all, a.load.Dies(id))
+		}
+	}
+	return func() {
+		for _, f := range all {
+			f()
+		}
+	}
+}
+
+func (s *scene) daemonLog() string {
+	text, _ := os.ReadFile(s.DaemonLog())
+	return string(text)
+}
+
+// evidence is the end of what Dokku and the services have said.
+func (s *scene) evidence() string {
+	haproxy, _ := os.ReadFile(s.HAProxyLog())
+	return fmt.Sprintf("--- Dokku:\n%s--- daemon:\n%s--- HAProxy:\n%s", end(s.out.String()), end(s.daemonLog()), end(string(haproxy)))
+}
+
+// end is the last lines of a text.
+func end(text string) string {
+	const most = 40
+	lines := slices.Collect(strings.Lines(text))
+	return strings.Join(lines[max(0, len(lines)-most):], "")
+}
+
+func loopback(port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
+}
+
+// logBuffer is written and read by several goroutines.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
