@@ -201,7 +201,7 @@ func (h *host) files() map[string]string {
 	for _, kind := range []string{"config", "data"} {
 		root := filepath.Join(h.Lib, kind, rig.Plugin)
 		h.must(filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || slices.Contains([]string{"lock", "stats-password", "events.log"}, d.Name()) {
+			if err != nil || !d.Type().IsRegular() || slices.Contains([]string{"lock", "stats-password", "events.log"}, d.Name()) {
 				return err
 			}
 			text, err := os.ReadFile(path)
