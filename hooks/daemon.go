@@ -73,7 +73,14 @@ func (h *Host) serve(ctx context.Context) error {
 			defer page.Wait()
 			ctx, cancel := context.WithCancel(ctx)
 			defer cancel()
-			page.Go(func() { h.servePage(ctx, counters, log) })
+			page.Go(func() {
+				h.servePage(ctx, counters, log, func() {
+					select {
+					case hup <- syscall.SIGHUP:
+					default:
+					}
+				})
+			})
 			return h.follow(ctx, log, counters, hup, ready)
 		},
 	}

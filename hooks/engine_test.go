@@ -33,6 +33,10 @@ func TestMoveFromOneEngineToTheOther(t *testing.T) {
 		hold()
 		h.expose(0, "check")
 		h.wants(h.expose(0, "list").Stdout, "serving")
+		await(t, "the statistics page is there", func() bool {
+			result, err := h.Command("stats")
+			return err == nil && result.Code == 0
+		})
 	}
 	l := h.load(first, 4, 4)
 	h.push("mail", source("v2", lead(first, private)), switched(l, "v2"))

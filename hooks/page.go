@@ -14,8 +14,8 @@ import (
 const pageInterval = time.Second
 
 // servePage serves the statistics page until ctx ends. It follows the settings by itself, which an operator may change at any
-// time.
-func (h *Host) servePage(ctx context.Context, counters *stats.Counters, log *slog.Logger) {
+// time. It calls left when it has given up an address, which HAProxy may wait for.
+func (h *Host) servePage(ctx context.Context, counters *stats.Counters, log *slog.Logger, left func()) {
 	// A client of Docker of its own: this runs beside the daemon's other work.
 	own := *h
 	own.dockerClient = nil
@@ -38,6 +38,9 @@ func (h *Host) servePage(ctx context.Context, counters *stats.Counters, log *slo
 			told = err.Error()
 		case err == nil && (want.Listen != now.Listen || want.Socket != now.Socket || want.Password != now.Password):
 			stop()
+			if now.Listen.IsValid() {
+				left()
+			}
 			now, told = want, ""
 			want.Facts, want.Counters, want.Log = own.facts, counters, log
 			stop = startPage(ctx, want)
