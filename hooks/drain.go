@@ -74,7 +74,7 @@ func (h *Host) upstreams(ctx context.Context, app string, places []deploy.Place)
 	if err != nil {
 		return nil, err
 	}
-	containers, err := client.Containers(ctx)
+	containers, err := client.ContainersOf(ctx, app)
 	if err != nil {
 		return nil, err
 	}

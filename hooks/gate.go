@@ -31,7 +31,7 @@ func checkDeploy(ctx context.Context, h *Host, args []string) error {
 	if err != nil {
 		return err
 	}
-	container, err := find(ctx, client, id)
+	container, err := find(ctx, client, app, id)
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func checkDeploy(ctx context.Context, h *Host, args []string) error {
 	if err != nil || values.CheckTimeout == 0 {
 		return err
 	}
-	return h.awaitAccepts(ctx, client, container.ID, values, claims)
+	return h.awaitAccepts(ctx, client, app, container.ID, values, claims)
 }
 
 // claimsOfContainer are the claims that a container is to serve: those of its image and the operator's, for its process
@@ -72,9 +72,9 @@ func (h *Host) claimsOfContainer(app, process string, c deploy.Container) ([]dep
 // errGone tells that Docker has no such container any more.
 var errGone = errors.New("is gone")
 
-// find returns the container with that id.
-func find(ctx context.Context, client *docker.Client, id string) (deploy.Container, error) {
-	containers, err := client.Containers(ctx)
+// find returns the container of the app with that id.
+func find(ctx context.Context, client *docker.Client, app, id string) (deploy.Container, error) {
+	containers, err := client.ContainersOf(ctx, app)
 	if err != nil {
 		return deploy.Container{}, err
 	}
@@ -96,11 +96,11 @@ const (
 
 // awaitAccepts waits until every claim's private port of the container accepts, for as long as the container runs and
 // check-timeout has not passed.
-func (h *Host) awaitAccepts(ctx context.Context, client *docker.Client, id string, values settings.Values, claims []deploy.Claim) error {
+func (h *Host) awaitAccepts(ctx context.Context, client *docker.Client, app, id string, values settings.Values, claims []deploy.Claim) error {
 	deadline := time.Now().Add(values.CheckTimeout)
 	var waiting map[uint16]error
 	for {
-		container, err := find(ctx, client, id)
+		container, err := find(ctx, client, app, id)
 		if err != nil {
 			return err
 		}

@@ -30,7 +30,7 @@ func retired(ctx context.Context, h *Host, args []string) error {
 	if err != nil {
 		return err
 	}
-	container, err := find(ctx, client, id)
+	container, err := find(ctx, client, app, id)
 	if errors.Is(err, errGone) {
 		return nil
 	}
@@ -137,16 +137,13 @@ func (h *Host) promoted(ctx context.Context, app string, remembered state.App) (
 	if err != nil {
 		return state.App{}, err
 	}
-	containers, err := client.Containers(ctx)
+	containers, err := client.ContainersOf(ctx, app)
 	if err != nil {
 		return state.App{}, err
 	}
 	after := state.App{Current: remembered.Current, Images: make(map[string]state.Ports)}
 	used := make(map[string]bool)
 	for _, c := range containers {
-		if c.App != app {
-			continue
-		}
 		used[c.Image] = true
 		deployed := slices.ContainsFunc(places, func(p deploy.Place) bool { return p.Container == c.ID })
 		if _, known := remembered.Images[c.Image]; known && deployed && c.Running {
@@ -179,7 +176,7 @@ func (h *Host) awaitUngated(ctx context.Context, app string) error {
 	deadline := time.Now().Add(values.CheckTimeout)
 	for _, p := range places {
 		for {
-			container, err := find(ctx, client, p.Container)
+			container, err := find(ctx, client, app, p.Container)
 			if err != nil || !container.Running {
 				break
 			}

@@ -349,6 +349,25 @@ func TestContainersAreOnlyApps(t *testing.T) {
 	}
 }
 
+func TestContainersOfOneApp(t *testing.T) {
+	dockertest.Client(t)
+	image := appImage(t)
+	c := newClient(t)
+	const app, other = "containers-of-one-app", "containers-of-one-app-2"
+	run := dockertest.Labels(app, "web", 1)
+	run["com.dokku.container-type"] = "run"
+	dockertest.Create(t, image, dockertest.Options{Labels: run})
+	dockertest.Create(t, image, dockertest.Options{Labels: dockertest.Labels(other, "web", 1)})
+	id := dockertest.Create(t, image, dockertest.Options{Labels: dockertest.Labels(app, "web", 1)})
+	got, err := c.ContainersOf(t.Context(), app)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 1 || got[0].ID != id || got[0].App != app {
+		t.Errorf("got %+v, want the container %s alone", got, id)
+	}
+}
+
 // Dokku's own image runs it in a container that uses the host's Docker and sits on its bridge beside the apps.
 func TestContainersSeenFromAContainer(t *testing.T) {
 	api := dockertest.Client(t)
