@@ -291,9 +291,11 @@ func testConnectionsThatEnd(t *testing.T, engine func(*rig.Options)) {
 		h.must(err)
 	}
 	h.push("mail", source("v2", lead(port, private)))
-	await(t, "the daemon has seen that three connections drain", func() bool {
-		return h.expose(0, "report", "mail", "--expose-draining-connections").Stdout == "3\n"
-	})
+	drain := fmt.Sprintf("msg=drain by=daemon app=mail container=web.1@%.12s connections=3", old)
+	await(t, drain, func() bool { return strings.Contains(h.expose(0, "logs", "mail").Stdout, drain) })
+	if got := h.expose(0, "report", "mail", "--expose-draining-connections").Stdout; got != "3\n" {
+		t.Errorf("%q connections drain, want 3", got)
+	}
 	// As Dokku does when wait-to-retire is over.
 	h.kill(old)
 	cut := fmt.Sprintf("msg=cut by=daemon app=mail container=web.1@%.12s connections=3", old)

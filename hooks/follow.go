@@ -78,10 +78,6 @@ func (d *healer) wait(ctx context.Context, pause time.Duration, hup <-chan os.Si
 	over := time.After(pause)
 	for {
 		d.lookAtOld(ctx)
-		look := idleLook
-		if len(d.old) > 0 {
-			look = drainLook
-		}
 		select {
 		case <-ctx.Done():
 			return false
@@ -91,7 +87,7 @@ func (d *healer) wait(ctx context.Context, pause time.Duration, hup <-chan os.Si
 			return true
 		case <-wake:
 			return true
-		case <-time.After(look):
+		case <-time.After(oldLook):
 		}
 	}
 }

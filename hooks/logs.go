@@ -26,7 +26,8 @@ A line an event, of all apps or of one:
   switch   a deploy or a command has changed where a port leads
   heal     the daemon has, since a container was gone, was back, or had another address
   hold     a port has no container; new connections wait (setting hold)
-  cut      connections that ended with their old container, which Dokku stopped
+  drain    a former container has connections still
+  cut      so many of them ended with the container, which Dokku stopped
   reload   HAProxy was reloaded, and why
   refuse   what was asked for and not granted
   engine   the ports were moved to another engine
