@@ -94,6 +94,29 @@ func (t Table) sort() {
 	})
 }
 
+// lacks tells whether something is served that the table does not have.
+func (t Table) lacks(serving map[Listen]Service) bool {
+	if len(serving) > len(t.Routes) {
+		return true
+	}
+	has := make(map[Listen]Route, len(t.Routes))
+	for _, r := range t.Routes {
+		has[r.Listen] = r
+	}
+	for listen, service := range serving {
+		r, ok := has[listen]
+		if !ok || r.App != service.App {
+			return true
+		}
+		for _, addr := range service.Servers {
+			if !slices.ContainsFunc(r.Servers, func(s Server) bool { return s.Addr == addr }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // RouteError is why one route could not be made real. Other routes are not touched by it.
 type RouteError struct {
 	App    string

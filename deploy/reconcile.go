@@ -54,9 +54,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 		return Outcome{}, errors.Join(err, r.listen(ctx, t))
 	}
 	outcome := Outcome{Containers: t.containers}
-	if len(t.serving) > 0 {
+	if confirmed := Confirmed(t.apps, t.containers, t.serving); confirmed.lacks(t.serving) {
 		// What is gone goes first. Its errors come again below, where they are reported.
-		outcome.Applied, _ = r.Engine.Apply(ctx, Confirmed(t.apps, t.containers, t.serving))
+		outcome.Applied, _ = r.Engine.Apply(ctx, confirmed)
 	}
 	table, problems, err := t.build(ctx)
 	if err != nil {

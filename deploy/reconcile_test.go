@@ -3,6 +3,7 @@ package deploy
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"testing"
 )
 
@@ -38,5 +39,29 @@ func TestSplitRouteErrors(t *testing.T) {
 				t.Error("what the rest wraps was lost")
 			}
 		})
+	}
+}
+
+// What is gone is taken out of service before anything else is asked; where nothing is, that would be work for nothing.
+func TestTableLacks(t *testing.T) {
+	mail, news := Listen{Port: 25}, Listen{Port: 119}
+	one, two := netip.MustParseAddrPort("172.17.0.2:5025"), netip.MustParseAddrPort("172.17.0.3:5025")
+	table := Table{Routes: []Route{{App: "mail", Listen: mail, Servers: []Server{{Addr: one}, {Addr: two}}}, {App: "news", Listen: news}}}
+	for _, test := range []struct {
+		name    string
+		serving map[Listen]Service
+		want    bool
+	}{
+		{"nothing is served", nil, false},
+		{"the same", map[Listen]Service{mail: {App: "mail", Servers: []netip.AddrPort{two, one}}, news: {App: "news"}}, false},
+		{"less", map[Listen]Service{mail: {App: "mail", Servers: []netip.AddrPort{one}}}, false},
+		{"a server more", map[Listen]Service{news: {App: "news", Servers: []netip.AddrPort{one}}}, true},
+		{"a port more", map[Listen]Service{{Port: 80}: {App: "mail"}}, true},
+		{"another app's", map[Listen]Service{mail: {App: "news"}}, true},
+		{"more ports", map[Listen]Service{mail: {App: "mail"}, news: {App: "news"}, {Port: 80}: {App: "mail"}}, true},
+	} {
+		if got := table.lacks(test.serving); got != test.want {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
 	}
 }

@@ -77,7 +77,10 @@ func (h *Host) follow(ctx context.Context, log *slog.Logger, counters *stats.Cou
 func (d *healer) wait(ctx context.Context, pause time.Duration, hup <-chan os.Signal, wake <-chan struct{}) bool {
 	over := time.After(pause)
 	for {
+		began := time.Now()
 		d.lookAtOld(ctx)
+		// With thousands of ports a look costs something.
+		look := max(oldLook, 50*time.Since(began))
 		select {
 		case <-ctx.Done():
 			return false
@@ -87,7 +90,7 @@ func (d *healer) wait(ctx context.Context, pause time.Duration, hup <-chan os.Si
 			return true
 		case <-wake:
 			return true
-		case <-time.After(oldLook):
+		case <-time.After(look):
 		}
 	}
 }
