@@ -60,11 +60,11 @@ type ServerTraffic struct {
 
 // Traffic asks the running HAProxy and its old workers. The error wraps deploy.ErrNotRunning when there is none.
 func (e *Engine) Traffic(ctx context.Context) (Traffic, error) {
-	p, err := e.processes(ctx)
+	now, err := e.worker(ctx, e.command)
 	if err != nil {
 		return Traffic{}, err
 	}
-	now, err := e.worker(ctx, e.command)
+	p, err := e.processes(ctx)
 	if err != nil {
 		return Traffic{}, err
 	}

@@ -77,16 +77,29 @@ func TestRealDokku(t *testing.T) {
 		d.wants(d.dokku("help"), "    expose ")
 		d.wants(d.dokku("expose:check"), app)
 	})
+	d.step("moved to the built-in engine, and a push there under load", func() {
+		d.wants(d.dokku("expose:set", "--global", "engine", "builtin"), "1 public ports are served by the engine builtin")
+		d.answers(public, "v2")
+		l := d.underLoad(app, public)
+		_, err := repository.tryPush(func() { l.Mark("v3") }, "v3", lead(public, private))
+		d.must(err)
+		d.seen(l, 10)
+		if r := d.judge(l); len(r.Versions) != 2 || r.Versions[1].Name != "v3" {
+			d.t.Errorf("the versions that answered are %v, want v2 and v3", r.Versions)
+		}
+		d.wants(d.dokku("expose:check"), app)
+		d.wants(d.dokku("expose:logs"), "msg=engine", "msg=switch")
+	})
 	d.step("stopped and started", func() {
 		d.dokku("ps:stop", app)
 		d.closed(public)
 		d.dokku("ps:start", app)
-		d.answers(public, "v2")
+		d.answers(public, "v3")
 	})
 	renamed := app + "-renamed"
 	d.step("renamed", func() {
 		d.dokku("apps:rename", app, renamed)
-		d.answers(public, "v2")
+		d.answers(public, "v3")
 		if list := d.dokku("expose:list"); !strings.Contains(list, renamed) || regexp.MustCompile(app+`\s`).MatchString(list) {
 			d.t.Errorf("the list does not have the new name alone:\n%s", list)
 		}
@@ -160,7 +173,7 @@ func (d *realHost) uninstall() {
 	d.dokkuAsRoot("plugin:uninstall", "expose")
 	for _, path := range []string{
 		realPlugin, "/var/lib/dokku/plugins/enabled/expose", "/var/lib/dokku/config/expose", "/var/lib/dokku/data/expose",
-		filepath.Dir(setup.Binary), setup.RunDir, "/usr/local/lib/systemd/system/dokku-expose.service",
+		filepath.Dir(setup.Binary), setup.RunDir, setup.DaemonRunDir, "/usr/local/lib/systemd/system/dokku-expose.service",
 		"/usr/local/lib/systemd/system/dokku-expose-haproxy.service",
 	} {
 		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
