@@ -1,14 +1,51 @@
 package proxy
 
-import "dokku-expose/proxy/tcp"
+import (
+	"net/netip"
+
+	"dokku-expose/proxy/tcp"
+)
 
 // session is a client's connection, from when it was accepted until it ends.
 type session struct {
 	listener *listener
-	client   *tcp.Conn
+	// client and ends are nil once it is linked. ends are also until somebody wants to know them.
+	client *tcp.Conn
+	ends   *ends
 	// upstream and relay are those that it was linked to, nil before; the route's mutex guards them until then.
 	upstream *upstream
 	relay    *tcp.Relay
+}
+
+// ends are where a connection comes from, and which public address it was made to.
+type ends struct{ source, destination netip.AddrPort }
+
+// locate finds out the ends of the connection. An error says that there is none any more.
+func (s *session) locate() error {
+	if s.ends != nil {
+		return nil
+	}
+	source, err := s.client.Remote()
+	if err != nil {
+		return err
+	}
+	destination, err := s.client.Local()
+	if err != nil {
+		return err
+	}
+	s.ends = &ends{source, destination}
+	return nil
+}
+
+// enter has a route serve the client, if that may connect to it.
+func (s *session) enter(r *route) {
+	if a := r.admission.Load(); a != nil && !a.admits(s) {
+		// A reset leaves nothing behind, where a flood would leave thousands of dying sockets.
+		s.client.Reset()
+		s.listener.limit.end(s.listener)
+		return
+	}
+	s.begin(r)
 }
 
 // begin has a route serve the client. It runs in a loop, and so does all that comes; only what has to wait for a server to come
@@ -22,7 +59,7 @@ func (s *session) begin(r *route) {
 		default:
 			if now := s.listener.route.Load(); now != r {
 				// The address has gone over to another app since the connection was accepted.
-				s.begin(now)
+				s.enter(now)
 				return
 			}
 			s.giveUp()
