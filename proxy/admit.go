@@ -9,6 +9,8 @@ import (
 
 // admission says whose connections a route serves.
 type admission struct {
+	// proxies are those whose header tells who connects.
+	proxies []netip.Prefix
 	// everybody may connect, or only those of the networks.
 	everybody bool
 	allow     []netip.Prefix
@@ -20,10 +22,10 @@ type admission struct {
 // newAdmission makes what options ask for, nil when they don't care where connections come from. It goes on with what the former
 // one knows.
 func newAdmission(o portsfile.Options, former *admission) *admission {
-	if o.Allow.IsZero() && o.Rate == 0 && !asksForAddress(o) {
+	if o.Allow.IsZero() && o.AcceptProxy.IsZero() && o.Rate == 0 && !asksForAddress(o) {
 		return nil
 	}
-	a := &admission{everybody: o.Allow.IsZero(), allow: o.Allow.Prefixes(), rate: o.Rate}
+	a := &admission{proxies: o.AcceptProxy.Prefixes(), everybody: o.Allow.IsZero(), allow: o.Allow.Prefixes(), rate: o.Rate}
 	switch {
 	case o.Rate == 0:
 	case former != nil && former.rates != nil:
@@ -35,14 +37,12 @@ func newAdmission(o portsfile.Options, former *admission) *admission {
 }
 
 // asksForAddress tells whether the options need a client's address to serve it.
-func asksForAddress(o portsfile.Options) bool { return o.Balance == portsfile.BySource }
+func asksForAddress(o portsfile.Options) bool {
+	return o.Balance == portsfile.BySource || o.ProxyProtocol != ""
+}
 
-// admits tells whether the client is let in now.
-func (a *admission) admits(s *session) bool {
-	if s.locate() != nil {
-		return false // it has gone already
-	}
-	source := s.ends.source.Addr()
+// admits tells whether a client from there is let in now.
+func (a *admission) admits(source netip.Addr) bool {
 	return (a.everybody || contain(a.allow, source)) && (a.rates == nil || a.rates.take(source, a.rate))
 }
 

@@ -256,8 +256,17 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 		server.Reset()
 		return nil
 	}
+	var terms tcp.Terms
+	if form := r.spec.Options.ProxyProtocol; form != "" {
+		if err := s.locate(); err != nil {
+			server.Reset()
+			r.tidy(u)
+			return err
+		}
+		terms.Opening = s.ends.header(form)
+	}
 	s.upstream = u
-	s.relay = tcp.NewRelay(s.client, server, &u.counters, func(error) {
+	s.relay = tcp.NewRelay(s.client, server, terms, &u.counters, func(error) {
 		// How it ended is between client and server; what the engine has to say is in the counters.
 		r.end(s)
 	})

@@ -9,9 +9,11 @@ import (
 // session is a client's connection, from when it was accepted until it ends.
 type session struct {
 	listener *listener
-	// client and ends are nil once it is linked. ends are also until somebody wants to know them.
+	// client and ends are nil once it is linked, ends also until somebody wants to know them.
 	client *tcp.Conn
 	ends   *ends
+	// announced tells that a proxy has said whose connection it is.
+	announced bool
 	// upstream and relay are those that it was linked to, nil before; the route's mutex guards them until then.
 	upstream *upstream
 	relay    *tcp.Relay
@@ -39,13 +41,45 @@ func (s *session) locate() error {
 
 // enter has a route serve the client, if that may connect to it.
 func (s *session) enter(r *route) {
-	if a := r.admission.Load(); a != nil && !a.admits(s) {
-		// A reset leaves nothing behind, where a flood would leave thousands of dying sockets.
-		s.client.Reset()
-		s.listener.limit.end(s.listener)
-		return
+	a := r.admission.Load()
+	switch {
+	case a == nil:
+		s.begin(r)
+	case s.locate() != nil:
+		s.turnAway() // it has gone already
+	case !s.announced && contain(a.proxies, s.ends.source.Addr()):
+		s.awaitHeader(r)
+	case a.admits(s.ends.source.Addr()):
+		s.begin(r)
+	default:
+		s.turnAway()
 	}
-	s.begin(r)
+}
+
+// awaitHeader has a proxy say whose connection it is.
+func (s *session) awaitHeader(r *route) {
+	s.client.ReadHead(headerTimeout, func(b []byte) (int, error) {
+		n, told, err := parseHeader(b)
+		if told != nil {
+			s.ends = told
+		}
+		return n, err
+	}, func(err error) {
+		s.announced = true
+		// Who has the address now may not believe that proxy.
+		if err != nil || s.listener.route.Load() != r {
+			s.turnAway()
+			return
+		}
+		s.enter(r)
+	})
+}
+
+// turnAway closes a connection that is not let in. A reset leaves nothing behind, where a flood would leave thousands of dying
+// sockets.
+func (s *session) turnAway() {
+	s.client.Reset()
+	s.listener.limit.end(s.listener)
 }
 
 // begin has a route serve the client. It runs in a loop, and so does all that comes; only what has to wait for a server to come
@@ -57,7 +91,7 @@ func (s *session) begin(r *route) {
 		case changed != nil:
 			go r.hold(s, changed)
 		default:
-			if now := s.listener.route.Load(); now != r {
+			if now := s.listener.route.Load(); now != r && !s.announced {
 				// The address has gone over to another app since the connection was accepted.
 				s.enter(now)
 				return

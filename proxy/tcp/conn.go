@@ -31,6 +31,12 @@ func (c *Conn) Local() (netip.AddrPort, error) {
 	return addrPortOf(addr), os.NewSyscallError("getsockname", err)
 }
 
+// Write sends bytes, without waiting for room: it may send fewer.
+func (c *Conn) Write(b []byte) (int, error) {
+	n, err := unix.Write(c.fd, b)
+	return max(n, 0), os.NewSyscallError("write", err)
+}
+
 // Close ends the connection in order: what was written still arrives. It may be called again.
 func (c *Conn) Close() { c.close(false) }
 

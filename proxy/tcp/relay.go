@@ -70,15 +70,21 @@ type flow struct {
 	queued bool
 }
 
+// Terms say how a relay treats its connections. The zero value asks for nothing.
+type Terms struct {
+	// Opening goes to the server before anything else, and counts as coming from the client. It is at most 32 KiB.
+	Opening []byte
+}
+
 // NewRelay begins to move bytes, and takes over both connections. done is called in the client's loop when it is over, and must not
 // block. Its error is nil when both sides have ended, [os.ErrClosed] after Reset, or what broke.
-func NewRelay(client, server *Conn, counters *Counters, done func(error)) *Relay {
+func NewRelay(client, server *Conn, terms Terms, counters *Counters, done func(error)) *Relay {
 	r := &Relay{loop: client.loop, done: done}
 	r.client = end{relay: r, in: &r.up, out: &r.down, fd: client.take(), place: -1}
 	r.server = end{relay: r, in: &r.down, out: &r.up, fd: server.take(), place: -1}
 	r.up = flow{relay: r, from: &r.client, to: &r.server, moved: &counters.In}
 	r.down = flow{relay: r, from: &r.server, to: &r.client, moved: &counters.Out}
-	r.loop.post(r.begin)
+	r.loop.post(func() { r.begin(terms) })
 	return r
 }
 
@@ -88,13 +94,18 @@ func (r *Relay) Reset() {
 	r.loop.post(func() { r.end(os.ErrClosed) })
 }
 
-func (r *Relay) begin() {
+func (r *Relay) begin(terms Terms) {
 	for _, e := range [...]*end{&r.client, &r.server} {
 		var err error
 		if e.place, err = r.loop.watch(e.fd, incoming, e); err != nil {
 			r.end(err)
 			return
 		}
+	}
+	if len(terms.Opening) > 0 {
+		r.up.buffer = r.loop.buffer
+		r.up.held = int32(copy(r.up.buffer[:], terms.Opening))
+		r.up.run()
 	}
 }
 
