@@ -256,7 +256,7 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 		server.Reset()
 		return nil
 	}
-	var terms tcp.Terms
+	terms := tcp.Terms{IdleTimeout: r.spec.Options.IdleTimeout}
 	if form := r.spec.Options.ProxyProtocol; form != "" {
 		if err := s.locate(); err != nil {
 			server.Reset()

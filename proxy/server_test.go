@@ -19,10 +19,12 @@ func TestEngine(t *testing.T) {
 	t.Run("server", func(t *testing.T) {
 		start := func(t *testing.T) deploy.Engine { return newServer(t) }
 		enginetest.Run(t, start)
+		enginetest.RunOptions(t, start)
 	})
 	t.Run("client", func(t *testing.T) {
 		start := func(t *testing.T) deploy.Engine { return runDaemon(t, Options{Control: controlPath(t)}) }
 		enginetest.Run(t, start)
+		enginetest.RunOptions(t, start)
 	})
 }
 

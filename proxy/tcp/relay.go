@@ -3,6 +3,7 @@ package tcp
 import (
 	"os"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,7 +33,12 @@ type Relay struct {
 	client, server end
 	up, down       flow
 	done           func(error)
-	over           bool
+	// sweep ends it when it is idle for too long, nil for none, which has it at place. looks is how many times in a row that has found
+	// it idle, moved tells that something has moved since the last time.
+	sweep       *sweep
+	place       int32
+	looks       int8
+	moved, over bool
 }
 
 // end is one side's socket.
@@ -74,10 +80,13 @@ type flow struct {
 type Terms struct {
 	// Opening goes to the server before anything else, and counts as coming from the client. It is at most 32 KiB.
 	Opening []byte
+	// IdleTimeout is how long the relay may go without a byte in either direction, 0 for as long as it likes. It then ends, an eighth
+	// of that time later at the most.
+	IdleTimeout time.Duration
 }
 
 // NewRelay begins to move bytes, and takes over both connections. done is called in the client's loop when it is over, and must not
-// block. Its error is nil when both sides have ended, [os.ErrClosed] after Reset, or what broke.
+// block. Its error is nil when both sides have ended, or were idle for too long, [os.ErrClosed] after Reset, or what broke.
 func NewRelay(client, server *Conn, terms Terms, counters *Counters, done func(error)) *Relay {
 	r := &Relay{loop: client.loop, done: done}
 	r.client = end{relay: r, in: &r.up, out: &r.down, fd: client.take(), place: -1}
@@ -102,6 +111,9 @@ func (r *Relay) begin(terms Terms) {
 			return
 		}
 	}
+	if terms.IdleTimeout > 0 {
+		r.loop.sweepFor(r, terms.IdleTimeout)
+	}
 	if len(terms.Opening) > 0 {
 		r.up.buffer = r.loop.buffer
 		r.up.held = int32(copy(r.up.buffer[:], terms.Opening))
@@ -121,6 +133,9 @@ func (r *Relay) end(err error) {
 			r.loop.forget(e.place)
 		}
 		closeSocket(e.fd, err != nil)
+	}
+	if r.sweep != nil {
+		r.sweep.forget(r)
 	}
 	r.loop.load.Add(-1)
 	r.done(err)
@@ -213,6 +228,7 @@ func (f *flow) fill() {
 		f.end()
 	default:
 		f.start, f.held = 0, int32(n)
+		f.relay.moved = true
 		f.bulk = n >= bufferSize
 	}
 }
@@ -241,6 +257,7 @@ func (f *flow) drain() bool {
 			f.start += int32(n)
 			f.held -= int32(n)
 			f.moved.Add(uint64(n))
+			f.relay.moved = true
 		}
 	}
 	return true
