@@ -16,7 +16,7 @@ func serveBuiltin(ctx context.Context, args []string, _ io.Reader, _ io.Writer) 
 	if err != nil {
 		return err
 	}
-	server, err := proxy.NewServer(0, slog.New(slog.DiscardHandler))
+	server, err := proxy.NewServer(slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

@@ -80,12 +80,15 @@ type Route struct {
 	CutOld time.Duration
 	// Options say how the connections are treated. The zero value of each asks for nothing in particular; Allow can ask for
 	// nobody to be let in.
-	Options portsfile.Options
+	Options portsfile.Options `json:",omitzero"`
 }
 
 // Table is all routes of the host, sorted by app and listen address, no two of which overlap.
 type Table struct {
 	Routes []Route
+	// TotalConnections is how many connections all routes together may have at once, the next ones wait to be accepted; 0 is as
+	// many as can be had. It is for engines that have no other configuration than the table.
+	TotalConnections int `json:",omitzero"`
 }
 
 func (t Table) sort() {

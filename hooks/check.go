@@ -137,7 +137,11 @@ func (h *Host) check(ctx context.Context) []finding {
 
 // checkDaemon looks at the daemon where it is not the engine.
 func (h *Host) checkDaemon(ctx context.Context) error {
-	running, wrong, err := builtinEngine{client: h.daemonClient()}.Health(ctx)
+	e, err := h.builtin(false)
+	if err != nil {
+		return err
+	}
+	running, wrong, err := e.Health(ctx)
 	if err == nil && !running {
 		return errors.New("the daemon of dokku-expose does not run, so ports do not follow containers that restart; start it: systemctl start dokku-expose (runit: sv start dokku-expose)")
 	}

@@ -64,6 +64,13 @@ type builtinEngine struct {
 	client *proxy.Client
 	// page is where its statistics page is to be, the zero value when nowhere.
 	page netip.AddrPort
+	// total is how many connections there may be at once, 0 for as many as can be had.
+	total int
+}
+
+func (e builtinEngine) Apply(ctx context.Context, t deploy.Table) (deploy.Applied, error) {
+	t.TotalConnections = e.total
+	return e.Engine.Apply(ctx, t)
 }
 
 func (e builtinEngine) Refuses(l deploy.Listen) error {
@@ -93,7 +100,11 @@ func (e builtinEngine) Health(ctx context.Context) (running bool, wrong []error,
 	if status.Version != version() {
 		wrong = append(wrong, fmt.Errorf("the daemon that runs is version %s, not %s; let the new one take over, no connection ends: %s", status.Version, version(), restartDaemon))
 	}
-	if status.MaxConnections < fewConnections {
+	few := fewConnections
+	if e.total > 0 {
+		few = min(few, e.total)
+	}
+	if status.MaxConnections < few {
 		wrong = append(wrong, fmt.Errorf("the daemon can have %d connections at a time; let its service have more open files (LimitNOFILE), then: %s", status.MaxConnections, restartDaemon))
 	}
 	return true, wrong, nil
@@ -130,7 +141,7 @@ func (h *Host) builtin(page bool) (builtinEngine, error) {
 	if err != nil {
 		return builtinEngine{}, err
 	}
-	e := builtinEngine{client: h.daemonClient()}
+	e := builtinEngine{client: h.daemonClient(), total: global.TotalConnections}
 	if page {
 		e.page = global.StatsListen
 	}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"dokku-expose/internal/rig"
 )
@@ -120,4 +121,30 @@ func TestDaemonThatDiesOrRestarts(t *testing.T) {
 		return err == nil && c.version == "v3" // Dokku has written the new container down
 	})
 	h.expose(0, "check")
+}
+
+// A limit for all ports together is in force at once, and so is its end.
+func TestTotalConnectionsOfTheBuiltInEngine(t *testing.T) {
+	t.Parallel()
+	h := start(t, builtin)
+	public := h.port()
+	h.push("mail", source("v1", lead(public, private)))
+	c, err := h.dial(public)
+	h.must(err)
+	h.expose(0, "set", "--global", "total-connections", "1")
+	h.expose(0, "check")
+	served := make(chan error, 1)
+	go func() {
+		_, err := h.dial(public)
+		served <- err
+	}()
+	const moment = 300 * time.Millisecond
+	select {
+	case err := <-served:
+		t.Errorf("a connection too many is not left to wait: %v", err)
+	case <-time.After(moment):
+	}
+	h.expose(0, "set", "--global", "total-connections", "0")
+	h.must(<-served)
+	h.must(c.echo())
 }

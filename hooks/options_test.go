@@ -11,8 +11,12 @@ import (
 
 // An operator says who may connect, at once and without a reload; no push opens what he has closed, nor does an error of his.
 func TestOptionsOfOperatorsAndPushes(t *testing.T) {
+	forEachEngine(t, optionsOfOperatorsAndPushes)
+}
+
+func optionsOfOperatorsAndPushes(t *testing.T, engine func(*rig.Options)) {
 	t.Parallel()
-	h := start(t)
+	h := start(t, engine)
 	port, added := h.port(), h.port()
 	h.push("mail", source("v1", lead(port, private)+" allow=127.0.0.0/8 idle-timeout=10m"))
 	h.answers(port, "v1")

@@ -10,23 +10,24 @@ import (
 	"time"
 )
 
-// Options say how the connections of a mapping are treated. What is the zero value is not said.
+// Options say how the connections of a mapping are treated. What is the zero value is not said, in JSON neither: who does not
+// know an option is not asked for it in vain.
 type Options struct {
 	// Allow are the networks whose clients may connect; others are closed at accept.
-	Allow Networks
+	Allow Networks `json:",omitzero"`
 	// ProxyProtocol is the header that tells the app each client's address.
-	ProxyProtocol ProxyProtocol
+	ProxyProtocol ProxyProtocol `json:",omitzero"`
 	// AcceptProxy are the upstream proxies whose PROXY header is read, and required. Its address is the client's from then on.
-	AcceptProxy Networks
+	AcceptProxy Networks `json:",omitzero"`
 	// MaxConnections is how many connections there may be at once; the next ones wait to be accepted.
-	MaxConnections int
+	MaxConnections int `json:",omitzero"`
 	// Rate is how many new connections one source may make in [RatePeriod]; others are closed at accept. A source is an IPv4
 	// address, or a /64 network of IPv6.
-	Rate int
+	Rate int `json:",omitzero"`
 	// IdleTimeout is how long a connection may be without any data in either direction, in whole milliseconds.
-	IdleTimeout time.Duration
+	IdleTimeout time.Duration `json:",omitzero"`
 	// Balance is how a container is chosen.
-	Balance Balance
+	Balance Balance `json:",omitzero"`
 }
 
 // String returns the options that are said in canonical form, as a line of a PORTS file has them behind its ports.

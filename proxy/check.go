@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"dokku-expose/portsfile"
 	"dokku-expose/proxy/tcp"
 )
 
@@ -42,6 +43,7 @@ func (r *route) check(ctx context.Context, interval time.Duration) {
 // checkAll checks the servers for which which is true, and returns when it is known of each whether it is up.
 func (r *route) checkAll(ctx context.Context, which func(*upstream) bool) {
 	r.mu.Lock()
+	form := r.spec.Options.ProxyProtocol
 	var list []attempt
 	for _, u := range r.current {
 		if which(u) {
@@ -60,9 +62,13 @@ func (r *route) checkAll(ctx context.Context, which func(*upstream) bool) {
 		dial(a.ctx, a.addr, true, func(conn *tcp.Conn, err error) {
 			defer wg.Done()
 			<-r.checks
-			if err == nil {
+			switch {
+			case err != nil:
+			case form == "":
 				// A reset leaves nothing behind, where thousands of checks a minute would leave as many dying sockets.
 				conn.Reset()
+			default:
+				err = announce(conn, form)
 			}
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -72,4 +78,19 @@ func (r *route) checkAll(ctx context.Context, which func(*upstream) bool) {
 		})
 	}
 	wg.Wait()
+}
+
+// announce says whose connection a check is, for apps that take one without a header for a mistake, and closes it.
+func announce(conn *tcp.Conn, form portsfile.ProxyProtocol) error {
+	defer conn.Close()
+	source, err := conn.Local()
+	if err != nil {
+		return err
+	}
+	destination, err := conn.Remote()
+	if err != nil {
+		return err
+	}
+	_, err = conn.Write(ends{source, destination}.headerOfCheck(form))
+	return err
 }

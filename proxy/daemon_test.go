@@ -383,7 +383,7 @@ func TestOlderDaemon(t *testing.T) {
 func TestReconcileThatFailsEndsTheDaemon(t *testing.T) {
 	mine := errors.New("mine")
 	err := Run(t.Context(), Options{
-		Control: controlPath(t), Log: newServer(t, 0).log,
+		Control: controlPath(t), Log: newServer(t).log,
 		Reconcile: func(context.Context, deploy.Engine) error { return mine },
 	})
 	if !errors.Is(err, mine) {

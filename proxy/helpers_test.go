@@ -23,9 +23,9 @@ const patience = 60 * time.Second
 var commands = Commands{Start: "START", Restart: "RESTART"}
 
 // newServer is a server that ends with the test, and its connections with it.
-func newServer(t testing.TB, maxConnections int) *Server {
+func newServer(t testing.TB) *Server {
 	t.Helper()
-	s, err := NewServer(maxConnections, slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})))
+	s, err := NewServer(slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,22 +15,26 @@ const greed = 4
 
 // limiter bounds the connections of all listeners together.
 type limiter struct {
-	// files is how many the process can have open, ceiling the most connections that are wanted, 0 for as many as possible.
-	files, ceiling int
+	// files is how many the process can have open.
+	files int
 
 	mu         sync.Mutex
 	max, total int
-	// waiting are listeners that may have no more for now.
+	// waiting are listeners that may have no more for now, because of the others.
 	waiting []*listener
 	// ended is closed when a connection ends, if somebody waits for that; else it is nil.
 	ended chan struct{}
 }
 
 // begin counts one more connection of a listener. It returns false when that may have no more for now: it is told to resume when
-// a connection ends.
+// a connection ends, of its own where it is full.
 func (l *limiter) begin(of *listener) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if of.most > 0 && of.count >= of.most {
+		of.full = true
+		return false
+	}
 	if of.count >= greed*(l.max-l.total) {
 		if !of.waits {
 			of.waits = true
@@ -51,14 +55,41 @@ func (l *limiter) end(of *listener) {
 		close(l.ended)
 		l.ended = nil
 	}
+	waiting := l.takeWaiting()
+	full := of.full
+	of.full = false
+	l.mu.Unlock()
+	if full {
+		of.tcp.Resume()
+	}
+	resume(waiting)
+}
+
+// takeWaiting returns those that are to be told to resume. mu is held.
+func (l *limiter) takeWaiting() []*listener {
 	waiting := l.waiting
 	l.waiting = nil
 	for _, w := range waiting {
 		w.waits = false
 	}
-	l.mu.Unlock()
+	return waiting
+}
+
+func resume(waiting []*listener) {
 	for _, w := range waiting {
 		w.tcp.Resume()
+	}
+}
+
+// bound sets how many connections a listener may have at once, 0 for as many as there can be.
+func (l *limiter) bound(of *listener, most int) {
+	l.mu.Lock()
+	of.most = most
+	full := of.full
+	of.full = false
+	l.mu.Unlock()
+	if full {
+		of.tcp.Resume()
 	}
 }
 
@@ -91,9 +122,9 @@ const (
 	minConnections = 16
 )
 
-// newLimiter allows ceiling connections, 0 for as many as the limit of open files does. The runtime has raised that one to the
-// hard limit already, as it does for every program that opens files. An error says that it is too low to work with.
-func newLimiter(ceiling int) (*limiter, error) {
+// newLimiter allows as many connections as the limit of open files does. The runtime has raised that one to the hard limit
+// already, as it does for every program that opens files. An error says that it is too low to work with.
+func newLimiter() (*limiter, error) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return nil, fmt.Errorf("the limit of open files: %w", err)
@@ -102,18 +133,21 @@ func newLimiter(ceiling int) (*limiter, error) {
 		return nil, fmt.Errorf("the limit of open files is %d, at least %d are needed: "+
 			"raise it where the daemon is started (LimitNOFILE of a systemd unit, ulimit -n)", limit.Cur, minFiles)
 	}
-	l := &limiter{files: int(min(limit.Cur, 4<<20)), ceiling: ceiling}
-	l.resize(0)
+	l := &limiter{files: int(min(limit.Cur, 4<<20))}
+	l.resize(0, 0)
 	return l, nil
 }
 
-// resize sets the most connections that there may be beside so many listeners: each takes two files.
-func (l *limiter) resize(listeners int) {
+// resize sets the most connections that there may be: total, or where that is 0 or too many, as many as there are files for beside
+// so many listeners. Each takes two.
+func (l *limiter) resize(listeners, total int) {
 	most := max(minConnections, (l.files-reservedFiles-tcp.MaxPipeFiles-listeners)/2)
-	if l.ceiling > 0 {
-		most = min(most, l.ceiling)
+	if total > 0 {
+		most = min(most, total)
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.max = most
+	waiting := l.takeWaiting()
+	l.mu.Unlock()
+	resume(waiting)
 }

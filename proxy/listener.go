@@ -28,9 +28,10 @@ type listener struct {
 	route  atomic.Pointer[route]
 	limit  *limiter
 	log    *slog.Logger
-	// count and waits are the limiter's.
-	count int
-	waits bool
+	// What follows is the limiter's: how many connections it has, and may have at the most, 0 for no limit of its own; whether it
+	// waits for one of them to end, or for any.
+	count, most int
+	full, waits bool
 	// resting tells that it does not accept for a while.
 	resting atomic.Bool
 	// backoff is how long it rests the next time; it is the loop's.
@@ -49,7 +50,7 @@ func (l *listener) Admit() bool {
 // Accepted implements [tcp.Acceptor].
 func (l *listener) Accepted(client *tcp.Conn) {
 	s := &session{listener: l, client: client}
-	s.begin(l.route.Load())
+	s.enter(l.route.Load())
 }
 
 // Missed implements [tcp.Acceptor].

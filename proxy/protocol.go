@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	"dokku-expose/deploy"
+	"dokku-expose/portsfile"
 )
 
 // protocol is the version of the control protocol. It grows with each change that an older side would misunderstand.
@@ -59,6 +60,8 @@ type service struct {
 	Listen  deploy.Listen    `json:"listen"`
 	App     string           `json:"app"`
 	Servers []netip.AddrPort `json:"servers,omitempty"`
+	// Options are left out by a daemon that knows none, and has none in force.
+	Options portsfile.Options `json:"options,omitzero"`
 }
 
 // handover says what the files of the message are: the sockets of the table's routes in their order, the control socket, and the

@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 
 	"dokku-expose/deploy"
+	"dokku-expose/portsfile"
 )
 
 // What the decoder accepts can be applied as it is, and reads the same again.
@@ -16,6 +18,7 @@ func FuzzDecodeRequest(f *testing.F) {
 		`{"protocol":1,"call":"apply","table":{"Routes":null}}`,
 		`{"protocol":1,"call":"apply","table":{"Routes":[{"App":"mail","Process":"web","Listen":{"IP":"","Port":25},"Servers":[{"Container":"c","Dyno":"web.1","Addr":"172.17.0.2:5025","Proven":true}],"Hold":10000000000,"HealthCheck":2000000000,"CutOld":0}]}}`,
 		`{"protocol":1,"call":"apply","table":{"Routes":[{"App":"mail","Listen":{"IP":"::1","Port":25}},{"App":"news","Listen":{"IP":"::","Port":25}}]}}`,
+		`{"protocol":1,"call":"apply","table":{"Routes":[{"App":"mail","Listen":{"Port":25},"Options":{"Allow":"10.0.0.0/8","Rate":20,"Balance":"source"}}],"TotalConnections":9}}`,
 		`{"protocol":2}`, `{"protocol":1,"call":"apply"}`, `[]`, ``,
 	} {
 		f.Add([]byte(seed))
@@ -60,6 +63,9 @@ func TestCheckRefuses(t *testing.T) {
 			r.Servers = []deploy.Server{{Container: "c"}}
 			return []deploy.Route{r}
 		}},
+		{"a negative limit", func() []deploy.Route { r := good(); r.Options.MaxConnections = -1; return []deploy.Route{r} }},
+		{"a rate that can't be", func() []deploy.Route { r := good(); r.Options.Rate = portsfile.MaxRate + 1; return []deploy.Route{r} }},
+		{"a balance that nobody knows", func() []deploy.Route { r := good(); r.Options.Balance = "random"; return []deploy.Route{r} }},
 		{"the same address twice", func() []deploy.Route { return []deploy.Route{good(), good()} }},
 		{"every address beside one", func() []deploy.Route {
 			r := good()
@@ -75,6 +81,21 @@ func TestCheckRefuses(t *testing.T) {
 	}
 	if err := check(deploy.Table{Routes: []deploy.Route{good()}}); err != nil {
 		t.Error(err)
+	}
+}
+
+// A daemon that knows no options refuses what it does not know. Of a table without options it must not have to.
+func TestWhatIsNotAskedForIsNotSaid(t *testing.T) {
+	text, err := json.Marshal(request{Call: callApply, Table: &deploy.Table{Routes: []deploy.Route{routeTo("mail", 25)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(text), "Options") || strings.Contains(string(text), "Total") {
+		t.Errorf("got %s", text)
+	}
+	text, err = json.Marshal(portsfile.Options{Rate: 20})
+	if err != nil || string(text) != `{"Rate":20}` {
+		t.Errorf("got %s, %v", text, err)
 	}
 }
 

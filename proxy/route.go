@@ -24,8 +24,10 @@ type route struct {
 	// kick has servers checked at once that are not up.
 	kick chan struct{}
 
-	held     atomic.Int64
-	unserved atomic.Uint64
+	// admission says who is let in, nil for everybody.
+	admission atomic.Pointer[admission]
+	held      atomic.Int64
+	unserved  atomic.Uint64
 
 	mu     sync.Mutex
 	spec   deploy.Route
@@ -70,6 +72,9 @@ func (r *route) update(spec deploy.Route) (gone []*upstream, switched bool) {
 	if !r.active || r.spec.HealthCheck != spec.HealthCheck {
 		r.restartChecks(spec.HealthCheck)
 	}
+	if !r.active || r.spec.Options != spec.Options {
+		r.admission.Store(newAdmission(spec.Options, r.admission.Load()))
+	}
 	r.spec, r.active = spec, true
 	if kick {
 		select {
@@ -87,7 +92,7 @@ func (r *route) update(spec deploy.Route) (gone []*upstream, switched bool) {
 
 func same(a, b deploy.Route) bool {
 	return a.Process == b.Process && a.Hold == b.Hold && a.HealthCheck == b.HealthCheck && a.CutOld == b.CutOld &&
-		slices.Equal(a.Servers, b.Servers)
+		a.Options == b.Options && slices.Equal(a.Servers, b.Servers)
 }
 
 // upstream takes the server out of old, or makes it when it is not there.
@@ -185,11 +190,11 @@ func (r *route) unused() bool {
 	return !r.active && len(r.retired) == 0
 }
 
-// try connects a client to the server with the fewest connections of those that are up, or when that fails, to the next. It does
-// not block: then is called when the client is linked, or with what is closed at the next change when there is no server; nil
-// when the route is out of the table.
+// try connects a client to the server that it is to have of those that are up, or when that fails, to the next. It does not block:
+// then is called when the client is linked, or with what is closed at the next change when there is no server; nil when the route
+// is out of the table, or the client gone.
 func (r *route) try(s *session, then func(linked bool, changed <-chan struct{})) {
-	a, changed := r.pick()
+	a, changed := r.pick(s)
 	if a.upstream == nil {
 		then(false, changed)
 		return
@@ -207,26 +212,18 @@ func (r *route) try(s *session, then func(linked bool, changed <-chan struct{}))
 }
 
 // pick chooses a server. The attempt to connect to it counts from now on.
-func (r *route) pick() (attempt, <-chan struct{}) {
+func (r *route) pick(s *session) (attempt, <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.active {
+	// Options may ask for the address since somebody waits of whom nobody wanted to know it.
+	if !r.active || asksForAddress(r.spec.Options) && s.locate() != nil {
 		return attempt{}, nil
 	}
-	var best *upstream
-	checked := r.spec.HealthCheck > 0
-	// Beginning at another one each time, equals get equal shares.
-	r.next++
-	for i := range r.current {
-		u := r.current[(i+r.next)%len(r.current)]
-		if u.mayServe(checked) && (best == nil || u.load() < best.load()) {
-			best = u
-		}
-	}
-	if best == nil {
+	u := r.choose(s)
+	if u == nil {
 		return attempt{}, r.changed
 	}
-	return best.begin(), r.changed
+	return u.begin(), r.changed
 }
 
 // connect makes an attempt to link a client to a server, and calls then. ctx ends with the attempt's own, or before.
@@ -259,11 +256,21 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 		server.Reset()
 		return nil
 	}
+	terms := tcp.Terms{IdleTimeout: r.spec.Options.IdleTimeout}
+	if form := r.spec.Options.ProxyProtocol; form != "" {
+		if err := s.locate(); err != nil {
+			server.Reset()
+			r.tidy(u)
+			return err
+		}
+		terms.Opening = s.ends.header(form)
+	}
 	s.upstream = u
-	s.relay = tcp.NewRelay(s.client, server, &u.counters, func(error) {
+	s.relay = tcp.NewRelay(s.client, server, terms, &u.counters, func(error) {
 		// How it ended is between client and server; what the engine has to say is in the counters.
 		r.end(s)
 	})
+	s.client, s.ends = nil, nil
 	u.sessions[s] = struct{}{}
 	u.total.Add(1)
 	return nil

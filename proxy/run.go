@@ -34,9 +34,7 @@ type Options struct {
 	Drain time.Duration
 	// Deadline is how long connections may go on when another daemon has taken over; 0 is for ever.
 	Deadline time.Duration
-	// MaxConnections bounds the connections of clients; 0 is as many as the limit of open files allows.
-	MaxConnections int
-	Log            *slog.Logger
+	Log      *slog.Logger
 }
 
 // Run is a daemon's life. It ends when ctx does, or when another daemon has taken over and the connections of this one have
@@ -44,7 +42,7 @@ type Options struct {
 func Run(ctx context.Context, o Options) error {
 	// Whoever reads the log may have gone before this process: that must not end it, and its connections.
 	signal.Ignore(syscall.SIGPIPE)
-	server, err := NewServer(o.MaxConnections, o.Log)
+	server, err := NewServer(o.Log)
 	if err != nil {
 		return err
 	}

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
 	"dokku-expose/deploy"
+	"dokku-expose/portsfile"
 	"dokku-expose/proxy/tcp"
 )
 
@@ -51,10 +51,10 @@ type routeKey struct {
 
 var _ deploy.Engine = (*Server)(nil)
 
-// NewServer makes a server that listens nowhere yet. maxConnections are the most that it has at a time, 0 for as many as the
-// limit of open files allows; clients beyond that wait. The error says that this limit is too low.
-func NewServer(maxConnections int, log *slog.Logger) (*Server, error) {
-	limit, err := newLimiter(maxConnections)
+// NewServer makes a server that listens nowhere yet. It has as many connections at a time as its table and the limit of open files
+// allow; clients beyond that wait. The error says that this limit is too low.
+func NewServer(log *slog.Logger) (*Server, error) {
+	limit, err := newLimiter()
 	if err != nil {
 		return nil, err
 	}
@@ -77,21 +77,21 @@ func (s *Server) Serving(context.Context) (map[deploy.Listen]deploy.Service, err
 	serving := make(map[deploy.Listen]deploy.Service, len(s.listeners))
 	for listen, l := range s.listeners {
 		r := l.route.Load()
-		serving[listen] = deploy.Service{App: r.app, Servers: r.serving()}
+		serving[listen] = r.service()
 	}
 	return serving, nil
 }
 
-func (r *route) serving() []netip.AddrPort {
+func (r *route) service() deploy.Service {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var addrs []netip.AddrPort
+	s := deploy.Service{App: r.app, Options: r.spec.Options}
 	for _, u := range r.current {
 		if u.proven {
-			addrs = append(addrs, u.addr)
+			s.Servers = append(s.Servers, u.addr)
 		}
 	}
-	return addrs
+	return s
 }
 
 // Apply implements [deploy.Engine].
@@ -128,7 +128,7 @@ func (s *Server) apply(t deploy.Table) (applied deploy.Applied, err error) {
 			s.log.Info("closed", "port", listen.String(), "app", l.route.Load().app)
 		}
 	}
-	s.table = deploy.Table{}
+	s.table = deploy.Table{TotalConnections: t.TotalConnections}
 	for _, spec := range t.Routes {
 		old, switched, routeErr := s.applyRoute(spec)
 		gone = append(gone, old...)
@@ -147,7 +147,7 @@ func (s *Server) apply(t deploy.Table) (applied deploy.Applied, err error) {
 		u.dials.Wait()
 	}
 	maps.DeleteFunc(s.routes, func(_ routeKey, r *route) bool { return r.unused() })
-	s.limit.resize(len(s.listeners))
+	s.limit.resize(len(s.listeners), t.TotalConnections)
 	return applied, err
 }
 
@@ -173,6 +173,7 @@ func (s *Server) applyRoute(spec deploy.Route) (gone []*upstream, switched bool,
 func (s *Server) lead(l *listener, spec deploy.Route) (gone []*upstream, switched bool) {
 	r := s.route(spec)
 	gone, switched = r.update(spec)
+	s.limit.bound(l, spec.Options.MaxConnections)
 	if before := l.route.Swap(r); before != nil && before != r {
 		gone = append(gone, before.deactivate()...)
 		switched = true
@@ -206,16 +207,17 @@ func (s *Server) adopt(t deploy.Table, sockets []*tcp.Listener) {
 		s.accept(l)
 	}
 	s.table = t
-	s.limit.resize(len(s.listeners))
+	s.limit.resize(len(s.listeners), t.TotalConnections)
 }
 
 // provenTable is the table in force, with what has been learned of its servers since. mu is held.
 func (s *Server) provenTable() deploy.Table {
-	t := deploy.Table{Routes: slices.Clone(s.table.Routes)}
+	t := s.table
+	t.Routes = slices.Clone(t.Routes)
 	for i := range t.Routes {
 		spec := &t.Routes[i]
 		spec.Servers = slices.Clone(spec.Servers)
-		proven := s.route(*spec).serving()
+		proven := s.route(*spec).service().Servers
 		for j := range spec.Servers {
 			spec.Servers[j].Proven = slices.Contains(proven, spec.Servers[j].Addr)
 		}
@@ -326,8 +328,11 @@ func (s *Server) cut() {
 // check refuses tables that can't be meant.
 func check(t deploy.Table) error {
 	byPort := make(map[uint16][]deploy.Route, len(t.Routes))
+	if t.TotalConnections < 0 {
+		return fmt.Errorf("invalid limit of %d connections", t.TotalConnections)
+	}
 	for _, r := range t.Routes {
-		if r.App == "" || r.Listen.Port == 0 || r.Hold < 0 || r.HealthCheck < 0 || r.CutOld < 0 {
+		if r.App == "" || r.Listen.Port == 0 || r.Hold < 0 || r.HealthCheck < 0 || r.CutOld < 0 || !known(r.Options) {
 			return fmt.Errorf("invalid route to %q at public port %s", r.App, r.Listen)
 		}
 		for _, s := range r.Servers {
@@ -343,4 +348,14 @@ func check(t deploy.Table) error {
 		byPort[r.Listen.Port] = append(byPort[r.Listen.Port], r)
 	}
 	return nil
+}
+
+// known tells whether the options are such as a PORTS file can have. Networks always are, there may only be more of them.
+func known(o portsfile.Options) bool {
+	o.Allow, o.AcceptProxy = portsfile.Networks{}, portsfile.Networks{}
+	if o == (portsfile.Options{}) {
+		return true
+	}
+	read, err := portsfile.ParseOptions(o.String())
+	return err == nil && read == o
 }

@@ -12,20 +12,25 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
+	"dokku-expose/portsfile"
 )
 
 func TestEngine(t *testing.T) {
 	t.Run("server", func(t *testing.T) {
-		enginetest.Run(t, func(t *testing.T) deploy.Engine { return newServer(t, 0) })
+		start := func(t *testing.T) deploy.Engine { return newServer(t) }
+		enginetest.Run(t, start)
+		enginetest.RunOptions(t, start)
 	})
 	t.Run("client", func(t *testing.T) {
-		enginetest.Run(t, func(t *testing.T) deploy.Engine { return runDaemon(t, Options{Control: controlPath(t)}) })
+		start := func(t *testing.T) deploy.Engine { return runDaemon(t, Options{Control: controlPath(t)}) }
+		enginetest.Run(t, start)
+		enginetest.RunOptions(t, start)
 	})
 }
 
 func TestPortTakenNamesItsHolder(t *testing.T) {
 	v1 := enginetest.NewServer(t, "v1")
-	_, err := newServer(t, 0).Apply(t.Context(), deploy.Table{Routes: []deploy.Route{routeTo("mail", v1.Addr.Port(), v1)}})
+	_, err := newServer(t).Apply(t.Context(), deploy.Table{Routes: []deploy.Route{routeTo("mail", v1.Addr.Port(), v1)}})
 	var routeErr *deploy.RouteError
 	if !errors.As(err, &routeErr) || !errors.Is(err, unix.EADDRINUSE) || !strings.Contains(err.Error(), "(pid ") {
 		t.Errorf("got %v", err)
@@ -34,7 +39,7 @@ func TestPortTakenNamesItsHolder(t *testing.T) {
 
 func TestThousandRoutesAppliedAThousandTimes(t *testing.T) {
 	const routes, times, every = 1000, 1000, 50
-	s := newServer(t, 0)
+	s := newServer(t)
 	v1, v2 := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2")
 	var table []deploy.Route
 	var ports []uint16
@@ -72,7 +77,7 @@ func TestThousandRoutesAppliedAThousandTimes(t *testing.T) {
 // Connections on what is no longer current are counted, kept, and cut when the route says so.
 func TestOldConnections(t *testing.T) {
 	v1, v2 := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2")
-	s, port := newServer(t, 0), enginetest.FreePort(t)
+	s, port := newServer(t), enginetest.FreePort(t)
 	draining := func() int { return s.Status().Draining("mail") }
 
 	apply(t, s, routeTo("mail", port, v1))
@@ -120,10 +125,13 @@ func TestOldConnections(t *testing.T) {
 // A flood on one port, which fills all that it may have, leaves others usable.
 func TestFloodLeavesOthersUsable(t *testing.T) {
 	const most = 50
-	s := newServer(t, most)
+	s := newServer(t)
 	v1 := enginetest.NewServer(t, "v1")
 	flooded, calm := enginetest.FreePort(t), enginetest.FreePort(t)
-	apply(t, s, routeTo("calm", calm, v1), routeTo("flooded", flooded, v1))
+	table := deploy.Table{Routes: []deploy.Route{routeTo("calm", calm, v1), routeTo("flooded", flooded, v1)}, TotalConnections: most}
+	if _, err := s.Apply(t.Context(), table); err != nil {
+		t.Fatal(err)
+	}
 	var flood []*client
 	for range 3 * most {
 		flood = append(flood, dialPort(t, flooded))
@@ -144,12 +152,20 @@ func TestFloodLeavesOthersUsable(t *testing.T) {
 	for _, c := range flood[share : 2*share] {
 		c.greeting()
 	}
+	// And when more may come.
+	table.TotalConnections = 0
+	if _, err := s.Apply(t.Context(), table); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range flood[2*share:] {
+		c.greeting()
+	}
 }
 
 // Least connections: who has less gets more, and equals get equal shares.
 func TestLeastConnections(t *testing.T) {
 	one, two, three := enginetest.NewServer(t, "one"), enginetest.NewServer(t, "two"), enginetest.NewServer(t, "three")
-	s, port := newServer(t, 0), enginetest.FreePort(t)
+	s, port := newServer(t), enginetest.FreePort(t)
 	apply(t, s, routeTo("mail", port, one))
 	count := make(map[string]int)
 	open := func(n int) {
@@ -163,4 +179,30 @@ func TestLeastConnections(t *testing.T) {
 	if count["one"] != 6 || count["two"] != 6 || count["three"] != 6 {
 		t.Errorf("got %v, want 6 each", count)
 	}
+}
+
+// What a table says of options reaches who is asked for them, and goes along when another daemon takes over.
+func TestOptionsAreHandedOver(t *testing.T) {
+	control, v1 := controlPath(t), enginetest.NewServer(t, "v1")
+	first := runDaemon(t, Options{Control: control})
+	r := routeTo("mail", enginetest.FreePort(t), v1)
+	options, err := portsfile.ParseOptions("allow=127.0.0.1 accept-proxy=10.0.0.1 max-connections=1 rate=7/10s idle-timeout=1h balance=source")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Options = options
+	apply(t, first, r)
+	old := dialPort(t, r.Listen.Port)
+	old.greeting()
+	second := runDaemon(t, Options{Control: control})
+	serving, err := second.Serving(t.Context())
+	if err != nil || serving[r.Listen].Options != options {
+		t.Errorf("serving %v, %v, want %s", serving, err, options)
+	}
+	// What the former daemon has does not count here.
+	one, two := dialPort(t, r.Listen.Port), dialPort(t, r.Listen.Port)
+	one.greeting()
+	old.echo()
+	one.conn.Close()
+	two.greeting()
 }

@@ -1,14 +1,85 @@
 package proxy
 
-import "dokku-expose/proxy/tcp"
+import (
+	"net/netip"
+
+	"dokku-expose/proxy/tcp"
+)
 
 // session is a client's connection, from when it was accepted until it ends.
 type session struct {
 	listener *listener
-	client   *tcp.Conn
+	// client and ends are nil once it is linked, ends also until somebody wants to know them.
+	client *tcp.Conn
+	ends   *ends
+	// announced tells that a proxy has said whose connection it is.
+	announced bool
 	// upstream and relay are those that it was linked to, nil before; the route's mutex guards them until then.
 	upstream *upstream
 	relay    *tcp.Relay
+}
+
+// ends are where a connection comes from, and which public address it was made to.
+type ends struct{ source, destination netip.AddrPort }
+
+// locate finds out the ends of the connection. An error says that there is none any more.
+func (s *session) locate() error {
+	if s.ends != nil {
+		return nil
+	}
+	source, err := s.client.Remote()
+	if err != nil {
+		return err
+	}
+	destination, err := s.client.Local()
+	if err != nil {
+		return err
+	}
+	s.ends = &ends{source, destination}
+	return nil
+}
+
+// enter has a route serve the client, if that may connect to it.
+func (s *session) enter(r *route) {
+	a := r.admission.Load()
+	switch {
+	case a == nil:
+		s.begin(r)
+	case s.locate() != nil:
+		s.turnAway() // it has gone already
+	case !s.announced && contain(a.proxies, s.ends.source.Addr()):
+		s.awaitHeader(r)
+	case a.admits(s.ends.source.Addr()):
+		s.begin(r)
+	default:
+		s.turnAway()
+	}
+}
+
+// awaitHeader has a proxy say whose connection it is.
+func (s *session) awaitHeader(r *route) {
+	s.client.ReadHead(headerTimeout, func(b []byte) (int, error) {
+		n, told, err := parseHeader(b)
+		if told != nil {
+			s.ends = told
+		}
+		return n, err
+	}, func(err error) {
+		s.announced = true
+		// Who has the address now may not believe that proxy.
+		if err != nil || s.listener.route.Load() != r {
+			s.turnAway()
+			return
+		}
+		s.enter(r)
+	})
+}
+
+// turnAway closes a connection that is not let in. A reset leaves nothing behind, where a flood would leave thousands of dying
+// sockets.
+func (s *session) turnAway() {
+	s.client.Reset()
+	s.listener.limit.end(s.listener)
 }
 
 // begin has a route serve the client. It runs in a loop, and so does all that comes; only what has to wait for a server to come
@@ -20,9 +91,9 @@ func (s *session) begin(r *route) {
 		case changed != nil:
 			go r.hold(s, changed)
 		default:
-			if now := s.listener.route.Load(); now != r {
+			if now := s.listener.route.Load(); now != r && !s.announced {
 				// The address has gone over to another app since the connection was accepted.
-				s.begin(now)
+				s.enter(now)
 				return
 			}
 			s.giveUp()

@@ -11,7 +11,7 @@ import (
 // What a route has counted does not get less when a server leaves it.
 func TestCountersOutliveTheirServers(t *testing.T) {
 	v1, v2 := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2")
-	s, port := newServer(t, 0), enginetest.FreePort(t)
+	s, port := newServer(t), enginetest.FreePort(t)
 	status := func() RouteStatus { return s.Status().Routes[0] }
 	apply(t, s, routeTo("mail", port, v1))
 	var clients []*client

@@ -19,6 +19,24 @@ type Conn struct {
 	loop *loop
 }
 
+// Remote is the address of the peer, IPv4 where it comes in IPv6 form. It is an error where the connection is no more.
+func (c *Conn) Remote() (netip.AddrPort, error) {
+	addr, err := unix.Getpeername(c.fd)
+	return addrPortOf(addr), os.NewSyscallError("getpeername", err)
+}
+
+// Local is the address of this side, in the same form.
+func (c *Conn) Local() (netip.AddrPort, error) {
+	addr, err := unix.Getsockname(c.fd)
+	return addrPortOf(addr), os.NewSyscallError("getsockname", err)
+}
+
+// Write sends bytes, without waiting for room: it may send fewer.
+func (c *Conn) Write(b []byte) (int, error) {
+	n, err := unix.Write(c.fd, b)
+	return max(n, 0), os.NewSyscallError("write", err)
+}
+
 // Close ends the connection in order: what was written still arrives. It may be called again.
 func (c *Conn) Close() { c.close(false) }
 
@@ -225,4 +243,15 @@ func sockaddrOf(addr netip.AddrPort) (family int, to unix.Sockaddr) {
 		return unix.AF_INET, &unix.SockaddrInet4{Addr: ip.As4(), Port: int(addr.Port())}
 	}
 	return unix.AF_INET6, &unix.SockaddrInet6{Addr: ip.As16(), Port: int(addr.Port())}
+}
+
+// addrPortOf is the zero value where there is no address.
+func addrPortOf(from unix.Sockaddr) netip.AddrPort {
+	switch a := from.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
+	}
+	return netip.AddrPort{}
 }

@@ -183,18 +183,13 @@ func (l *Listener) accept() (int, error) {
 
 // Port is the port that the listener is bound to.
 func (l *Listener) Port() (uint16, error) {
-	var port int
+	var port uint16
 	err := control(rawListener{l}, func(fd int) error {
 		addr, err := unix.Getsockname(fd)
-		switch a := addr.(type) {
-		case *unix.SockaddrInet4:
-			port = a.Port
-		case *unix.SockaddrInet6:
-			port = a.Port
-		}
+		port = addrPortOf(addr).Port()
 		return os.NewSyscallError("getsockname", err)
 	})
-	return uint16(port), err
+	return port, err
 }
 
 // Close stops listening in this process; when it returns, another socket may have the address. Where another process has this

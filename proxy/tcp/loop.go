@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,6 +40,8 @@ type loop struct {
 	// What follows is the loop's own.
 	slots []slot
 	free  []int32
+	// sweeps look after relays that may not be idle for ever, by how long they may.
+	sweeps map[time.Duration]*sweep
 	// again are flows that have had their turn, and have more to move.
 	again []*flow
 	// buffer is what a loop copies with.

@@ -3,6 +3,7 @@ package tcp
 import (
 	"os"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,7 +33,12 @@ type Relay struct {
 	client, server end
 	up, down       flow
 	done           func(error)
-	over           bool
+	// sweep ends it when it is idle for too long, nil for none, which has it at place. looks is how many times in a row that has found
+	// it idle, moved tells that something has moved since the last time.
+	sweep       *sweep
+	place       int32
+	looks       int8
+	moved, over bool
 }
 
 // end is one side's socket.
@@ -70,15 +76,24 @@ type flow struct {
 	queued bool
 }
 
+// Terms say how a relay treats its connections. The zero value asks for nothing.
+type Terms struct {
+	// Opening goes to the server before anything else, and counts as coming from the client. It is at most 32 KiB.
+	Opening []byte
+	// IdleTimeout is how long the relay may go without a byte in either direction, 0 for as long as it likes. It then ends, an eighth
+	// of that time later at the most.
+	IdleTimeout time.Duration
+}
+
 // NewRelay begins to move bytes, and takes over both connections. done is called in the client's loop when it is over, and must not
-// block. Its error is nil when both sides have ended, [os.ErrClosed] after Reset, or what broke.
-func NewRelay(client, server *Conn, counters *Counters, done func(error)) *Relay {
+// block. Its error is nil when both sides have ended, or were idle for too long, [os.ErrClosed] after Reset, or what broke.
+func NewRelay(client, server *Conn, terms Terms, counters *Counters, done func(error)) *Relay {
 	r := &Relay{loop: client.loop, done: done}
 	r.client = end{relay: r, in: &r.up, out: &r.down, fd: client.take(), place: -1}
 	r.server = end{relay: r, in: &r.down, out: &r.up, fd: server.take(), place: -1}
 	r.up = flow{relay: r, from: &r.client, to: &r.server, moved: &counters.In}
 	r.down = flow{relay: r, from: &r.server, to: &r.client, moved: &counters.Out}
-	r.loop.post(r.begin)
+	r.loop.post(func() { r.begin(terms) })
 	return r
 }
 
@@ -88,13 +103,21 @@ func (r *Relay) Reset() {
 	r.loop.post(func() { r.end(os.ErrClosed) })
 }
 
-func (r *Relay) begin() {
+func (r *Relay) begin(terms Terms) {
 	for _, e := range [...]*end{&r.client, &r.server} {
 		var err error
 		if e.place, err = r.loop.watch(e.fd, incoming, e); err != nil {
 			r.end(err)
 			return
 		}
+	}
+	if terms.IdleTimeout > 0 {
+		r.loop.sweepFor(r, terms.IdleTimeout)
+	}
+	if len(terms.Opening) > 0 {
+		r.up.buffer = r.loop.buffer
+		r.up.held = int32(copy(r.up.buffer[:], terms.Opening))
+		r.up.run()
 	}
 }
 
@@ -110,6 +133,9 @@ func (r *Relay) end(err error) {
 			r.loop.forget(e.place)
 		}
 		closeSocket(e.fd, err != nil)
+	}
+	if r.sweep != nil {
+		r.sweep.forget(r)
 	}
 	r.loop.load.Add(-1)
 	r.done(err)
@@ -202,6 +228,7 @@ func (f *flow) fill() {
 		f.end()
 	default:
 		f.start, f.held = 0, int32(n)
+		f.relay.moved = true
 		f.bulk = n >= bufferSize
 	}
 }
@@ -230,6 +257,7 @@ func (f *flow) drain() bool {
 			f.start += int32(n)
 			f.held -= int32(n)
 			f.moved.Add(uint64(n))
+			f.relay.moved = true
 		}
 	}
 	return true

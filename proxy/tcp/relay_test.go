@@ -27,6 +27,12 @@ type pair struct {
 
 func relayed(t *testing.T) *pair {
 	t.Helper()
+	return relayedOn(t, Terms{}, func(*Conn) {})
+}
+
+// relayedOn prepares the connection to the server first.
+func relayedOn(t *testing.T, terms Terms, prepare func(server *Conn)) *pair {
+	t.Helper()
 	back, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
@@ -48,8 +54,9 @@ func relayed(t *testing.T) *pair {
 	if p.server, err = back.AcceptTCP(); err != nil {
 		t.Fatal(err)
 	}
+	prepare(server)
 	over := make(chan struct{})
-	p.relay = NewRelay(client, server, &p.counters, func(err error) {
+	p.relay = NewRelay(client, server, terms, &p.counters, func(err error) {
 		p.ended <- err
 		close(over)
 	})
@@ -105,6 +112,26 @@ func noise(w io.Writer, seed uint64, n int) ([]byte, error) {
 		n -= len(piece)
 	}
 	return sum.Sum(nil), nil
+}
+
+// What goes before arrives first and whole, also where the server takes it in small pieces only.
+func TestOpeningArrivesFirst(t *testing.T) {
+	opening := bytes.Repeat([]byte("opening "), bufferSize/8)
+	p := relayedOn(t, Terms{Opening: opening}, func(server *Conn) {
+		if err := unix.SetsockoptInt(server.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if _, err := p.client.Write([]byte("and more")); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.client.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(p.server)
+	if err != nil || string(got) != string(opening)+"and more" {
+		t.Errorf("%d bytes arrived, %v", len(got), err)
+	}
 }
 
 func TestEveryByteArrives(t *testing.T) {
