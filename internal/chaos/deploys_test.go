@@ -19,7 +19,7 @@ import (
 
 var deployFaults = []fault{
 	{name: "port taken in the middle of its deploy", promise: loseOwn, inject: (*scene).bindConflict},
-	{name: "two deploys and ten expose:sync at once", promise: loseOwn, short: true, inject: (*scene).allAtOnce},
+	{name: "two deploys and ten expose:sync at once", promise: loseOwn, inject: (*scene).allAtOnce},
 	{name: "post-deploy killed, the lock's holder stopped", promise: loseOwn, inject: (*scene).killedDeploy},
 }
 
@@ -103,7 +103,7 @@ func (s *scene) killedDeploy() {
 	err = s.Push(a.name, a.source(), rig.Before(func(c rig.Call) bool {
 		if c.Name == "post-deploy" {
 			if killing = hold(); killing == nil {
-				killer.Go(func() { killing = killHook(c.Name) })
+				killer.Go(func() { killing = s.killTrigger(c.Name) })
 			}
 		}
 		return true
@@ -118,8 +118,8 @@ func (s *scene) killedDeploy() {
 	_ = holder.Wait() // it was killed
 }
 
-// killHook kills the process of a trigger that this process calls, when it is there.
-func killHook(trigger string) error {
+// killTrigger kills the process of a trigger of this host's, when it is there.
+func (s *scene) killTrigger(name string) error {
 	for over := time.Now().Add(patience); time.Now().Before(over); {
 		pids, err := children(os.Getpid())
 		if err != nil {
@@ -127,10 +127,11 @@ func killHook(trigger string) error {
 		}
 		for _, pid := range pids {
 			command, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
-			if program, _, _ := strings.Cut(string(command), "\x00"); err == nil && filepath.Base(program) == trigger {
+			program, _, _ := strings.Cut(string(command), "\x00")
+			if err == nil && strings.HasPrefix(program, s.Lib) && filepath.Base(program) == name {
 				return syscall.Kill(pid, syscall.SIGKILL)
 			}
 		}
 	}
-	return fmt.Errorf("no process of the trigger %s", trigger)
+	return fmt.Errorf("no process of the trigger %s", name)
 }

@@ -99,12 +99,12 @@ func (s *scene) make(f fault) row {
 	f.inject(s)
 	r := row{fault: f.name, engine: s.engine, promise: f.promise.text, healed: s.healed()}
 	for _, a := range s.apps {
-		a.load.Phase(after)
+		a.load().Phase(after)
 	}
 	s.seen(settled)
 	s.healthy()
 	for _, a := range s.apps {
-		report := a.load.Stop()
+		report := a.load().Stop()
 		r.count(a.name, report)
 		r.wrong = append(r.wrong, f.promise.broken(a.name, report)...)
 	}

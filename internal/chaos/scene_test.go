@@ -1,17 +1,15 @@
 package chaos_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -48,8 +46,12 @@ type app struct {
 	name    string
 	port    uint16
 	version int
-	load    *load.Load
+	// clients are those of the fault that is being made.
+	clients atomic.Pointer[load.Load]
 }
+
+// load is nil before the first fault.
+func (a *app) load() *load.Load { return a.clients.Load() }
 
 func (a *app) source(morePorts ...string) rig.Source {
 	ports := append([]string{fmt.Sprintf("%d:%d", a.port, private)}, morePorts...)
@@ -80,8 +82,8 @@ func newScene(t *testing.T, engine string, dockerd bool) *scene {
 		o.Out = s.out
 		o.Stopping = func(_, container string) {
 			for _, a := range s.apps {
-				if a.load != nil {
-					a.load.Retired(container, linger)
+				if l := a.load(); l != nil {
+					l.Retired(container, linger)
 				}
 			}
 		}
@@ -135,8 +137,8 @@ func (s *scene) push(a *app, opts ...rig.Option) {
 func switched(a *app) rig.Option {
 	version := fmt.Sprintf("%s-%d", a.name, a.version)
 	return rig.After(func(c rig.Call, r rig.Result) {
-		if c.Name == "post-deploy" && r.Code == 0 && a.load != nil {
-			a.load.Mark(version)
+		if l := a.load(); l != nil && c.Name == "post-deploy" && r.Code == 0 {
+			l.Mark(version)
 		}
 	})
 }
@@ -150,11 +152,11 @@ func (s *scene) startLoad() {
 		})
 		s.must(err)
 		s.t.Cleanup(func() { l.Stop() })
-		a.load = l
+		a.clients.Store(l)
 	}
 	s.seen(settled)
 	for _, a := range s.apps {
-		a.load.Phase("fault")
+		a.load().Phase("fault")
 	}
 }
 
@@ -164,7 +166,7 @@ func (s *scene) seen(n int) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
 	for _, a := range s.apps {
-		s.must(a.load.Await(ctx, n))
+		s.must(a.load().Await(ctx, n))
 	}
 }
 
@@ -178,82 +180,6 @@ func (s *scene) current(a *app) []string {
 		ids = append(ids, id)
 	}
 	return ids
-}
-
-// healed is how long it takes until each current container has answered a connection that begins now or later.
-func (s *scene) healed() time.Duration {
-	s.t.Helper()
-	began := time.Now()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
-	defer cancel()
-	var apps sync.WaitGroup
-	errs := make([]error, len(s.apps))
-	for i, a := range s.apps {
-		apps.Go(func() { errs[i] = answered(ctx, a.port, s.current(a)) })
-	}
-	apps.Wait()
-	s.must(errors.Join(errs...))
-	return time.Since(began)
-}
-
-// answered connects again and again, without waiting for an answer, until all containers have answered. The connections
-// stay until then: each goes to the container with the fewest.
-func answered(ctx context.Context, port uint16, ids []string) error {
-	missing := make(map[string]bool)
-	for _, id := range ids {
-		missing[id[:12]] = true
-	}
-	var probes sync.WaitGroup
-	defer probes.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	answers := make(chan string)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for len(missing) > 0 {
-		probes.Go(func() {
-			conn, err := new(net.Dialer).DialContext(ctx, "tcp", loopback(port).String())
-			if err != nil {
-				return
-			}
-			defer conn.Close()
-			defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-			greeting, err := bufio.NewReader(conn).ReadString('\n')
-			if fields := strings.Fields(greeting); err == nil && len(fields) == 3 {
-				select {
-				case answers <- fields[1]:
-					<-ctx.Done()
-				case <-ctx.Done():
-				}
-			}
-		})
-		select {
-		case container := <-answers:
-			delete(missing, container)
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("public port %d: no answer of the containers %v: %w", port, missing, ctx.Err())
-		}
-	}
-	return nil
-}
-
-// healthy waits until expose:check finds nothing wrong.
-func (s *scene) healthy() {
-	s.t.Helper()
-	var result rig.Result
-	over := time.Now().Add(patience)
-	for {
-		var err error
-		result, err = s.Command("check")
-		s.must(err)
-		if result.Code == 0 {
-			return
-		}
-		if time.Now().After(over) {
-			s.t.Fatalf("expose:check still says: %s\n%s", result.Stderr, s.evidence())
-		}
-	}
 }
 
 // address is the container's in its network.
@@ -280,7 +206,7 @@ func (s *scene) dies(ids ...string) (dead func()) {
 	var all []func()
 	for _, id := range ids {
 		for _, a := range s.apps {
-			all = append(all, a.load.Dies(id))
+			all = append(all, a.load().Dies(id))
 		}
 	}
 	return func() {
