@@ -93,7 +93,6 @@ func (e *Engine) Serving(ctx context.Context) (map[deploy.Listen]deploy.Service,
 // options tells the options that the running HAProxy was started with. They are read from its configuration file; where that is
 // another one by now, nobody is said to be let in.
 func (e *Engine) options(live *snapshot) (func(name string) portsfile.Options, error) {
-	unknown := portsfile.Options{Allow: portsfile.NetworksOf()}
 	text, err := e.file()
 	if errors.Is(err, fs.ErrNotExist) {
 		text, err = nil, nil
@@ -102,8 +101,8 @@ func (e *Engine) options(live *snapshot) (func(name string) portsfile.Options, e
 		return nil, err
 	}
 	if structureOf(text) != live.structure {
-		return func(string) portsfile.Options { return unknown }, nil
+		return func(string) portsfile.Options { return unknownOptions }, nil
 	}
-	options, err := filedOptions(text)
-	return func(name string) portsfile.Options { return options[name] }, err
+	options := filedOptions(text)
+	return func(name string) portsfile.Options { return options[name] }, nil
 }

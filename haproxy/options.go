@@ -134,8 +134,9 @@ var (
 	allowLine = regexp.MustCompile(`(?m)^    acl (from[46]) src -u (\d+) (.*)$`)
 )
 
-// filedOptions are the options of each proxy of a configuration.
-func filedOptions(text []byte) (map[string]portsfile.Options, error) {
+// filedOptions are the options of each proxy of a configuration. Where they can't be read back, for two options may have more
+// networks in common than one may name, nobody is said to be let in: that must not keep all other proxies from being known.
+func filedOptions(text []byte) map[string]portsfile.Options {
 	options := make(map[string]portsfile.Options)
 	var name string
 	for line := range strings.Lines(string(text)) {
@@ -146,13 +147,16 @@ func filedOptions(text []byte) (map[string]portsfile.Options, error) {
 		} else if said := saidLine.FindStringSubmatch(line); said != nil {
 			o, err := portsfile.ParseOptions(said[1])
 			if err != nil {
-				return nil, fmt.Errorf("options of %s in HAProxy's configuration: %w", name, err)
+				o = unknownOptions
 			}
 			options[name] = o
 		}
 	}
-	return options, nil
+	return options
 }
+
+// unknownOptions let nobody in.
+var unknownOptions = portsfile.Options{Allow: portsfile.NetworksOf()}
 
 // filedACLs are the numbered ones of a configuration.
 func filedACLs(text []byte) []acl {

@@ -3,6 +3,7 @@ package haproxy_test
 import (
 	"bufio"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -145,4 +146,40 @@ func TestMoreTotalConnectionsThanFiles(t *testing.T) {
 	mail := port(t)
 	apply(t, h, route("mail", mail, enginetest.NewServer(t, "v1")))
 	answers(t, mail, "v1")
+}
+
+// A setting and a PORTS file can have more networks in common than one option may name. They are obeyed, and other routes see
+// nothing of it.
+func TestMoreNetworksThanOneOptionMayName(t *testing.T) {
+	h := haproxytest.Start(t)
+	v1 := enginetest.NewServer(t, "v1")
+	var networks []netip.Prefix
+	for i := range 2 * portsfile.MaxNetworks {
+		networks = append(networks, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i), 0}), 24))
+	}
+	many := route("many", port(t), v1)
+	many.Options.Allow = portsfile.NetworksOf(networks...)
+	mail := route("mail", port(t), v1)
+	apply(t, h, many, mail)
+	closed(t, many.Listen)
+	serving, err := h.Engine.Serving(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := serving[mail.Listen]; got.App != "mail" || len(got.Servers) != 1 {
+		t.Errorf("mail is served as %+v", got)
+	}
+	if allow := serving[many.Listen].Options.Allow; allow.IsZero() {
+		t.Error("everybody is said to be let in")
+	}
+	many.Options.Allow = portsfile.NetworksOf(append(networks, netip.MustParsePrefix("127.0.0.0/8"))...)
+	apply(t, h, many, mail)
+	conn, err := net.Dial("tcp", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), many.Listen.Port).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.HasPrefix(line, "v1 ") {
+		t.Errorf("got %q, %v", line, err)
+	}
 }
