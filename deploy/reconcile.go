@@ -91,6 +91,33 @@ func (r *Reconciler) listen(ctx context.Context, t truth) error {
 	return err
 }
 
+// Drop takes the servers of containers out of service that have died, without asking anybody for more: their addresses may be
+// another app's in a moment. known are the containers as Docker told of them last. Where something is served that is none of
+// theirs they are out of date, and nothing is done: a reconcile has to find out.
+func (r *Reconciler) Drop(ctx context.Context, lock *Lock, known []Container, died []string) (Outcome, error) {
+	if !lock.held() {
+		return Outcome{}, errors.New("reconcile without the host-wide lock")
+	}
+	serving, err := r.Engine.Serving(ctx)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("engine %s: %w", r.Engine.Name(), err)
+	}
+	apps, err := r.Host.Apps(ctx)
+	if err != nil || Confirmed(apps, known, serving).lacks(serving) {
+		return Outcome{}, err
+	}
+	alive := slices.DeleteFunc(slices.Clone(known), func(c Container) bool { return slices.Contains(died, c.ID) })
+	table := Confirmed(apps, alive, serving)
+	if !table.lacks(serving) {
+		return Outcome{}, nil
+	}
+	applied, err := r.Engine.Apply(ctx, table)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("engine %s: %w", r.Engine.Name(), err)
+	}
+	return Outcome{Table: table, Applied: applied}, nil
+}
+
 // Withdraw takes servers out of service that do not accept connections any more, while Docker can't be asked whose addresses
 // theirs are. known are the containers as they were told of last: a server that is none of them is taken out too. Where all
 // servers accept, nothing is changed.

@@ -154,7 +154,7 @@ func TestMoreNetworksThanOneOptionMayName(t *testing.T) {
 	h := haproxytest.Start(t)
 	v1 := enginetest.NewServer(t, "v1")
 	var networks []netip.Prefix
-	for i := range 2 * portsfile.MaxNetworks {
+	for i := range 2*portsfile.MaxNetworks - 2 {
 		networks = append(networks, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i), 0}), 24))
 	}
 	many := route("many", port(t), v1)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,7 +36,9 @@ func (h *Host) follow(ctx context.Context, log *slog.Logger, counters *stats.Cou
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	wake := make(chan struct{}, 1)
-	poke := func() {
+	d := healer{host: h, log: log, counters: counters}
+	poke := func(died string) {
+		d.noteDied(died)
 		select {
 		case wake <- struct{}{}:
 		default:
@@ -55,7 +58,6 @@ func (h *Host) follow(ctx context.Context, log *slog.Logger, counters *stats.Cou
 	}()
 	defer func() { cancel(); <-watcher }()
 
-	d := healer{host: h, log: log, counters: counters}
 	retry := firstRetry
 	for {
 		pause := doubt
@@ -67,7 +69,11 @@ func (h *Host) follow(ctx context.Context, log *slog.Logger, counters *stats.Cou
 			retry = firstRetry
 		}
 		ready()
-		if !d.wait(ctx, pause, hup, wake) || !away.Load() && !sleep(ctx, settle) {
+		if !d.wait(ctx, pause, hup, wake) {
+			return nil
+		}
+		d.drop(ctx)
+		if !away.Load() && !sleep(ctx, settle) {
 			return nil
 		}
 	}
@@ -96,19 +102,19 @@ func (d *healer) wait(ctx context.Context, pause time.Duration, hup <-chan os.Si
 }
 
 // watch pokes for each event of Docker's, and whenever the connection to Docker is lost or there again.
-func watch(ctx context.Context, client *docker.Client, log *slog.Logger, away *atomic.Bool, poke func()) {
+func watch(ctx context.Context, client *docker.Client, log *slog.Logger, away *atomic.Bool, poke func(died string)) {
 	for ctx.Err() == nil {
 		err := client.Watch(ctx, func() {
 			log.Info("watching Docker")
 			away.Store(false)
-			poke()
+			poke("")
 		}, poke)
 		if ctx.Err() != nil {
 			return
 		}
 		if !away.Swap(true) {
 			log.Error("docker", "error", err)
-			poke()
+			poke("")
 		}
 		sleep(ctx, doubt)
 	}
@@ -135,6 +141,43 @@ type healer struct {
 	known []deploy.Container
 	// old are the connections on old containers at the last look.
 	old []draining
+
+	mu sync.Mutex
+	// died are containers that Docker has told of since the last look.
+	died []string
+}
+
+// noteDied keeps the id of a container that has died.
+func (d *healer) noteDied(id string) {
+	if id == "" {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.died = append(d.died, id)
+}
+
+// drop takes containers out of service at once that have died.
+func (d *healer) drop(ctx context.Context) {
+	d.mu.Lock()
+	died := d.died
+	d.died = nil
+	d.mu.Unlock()
+	if !slices.ContainsFunc(d.known, func(c deploy.Container) bool { return slices.Contains(died, c.ID) }) {
+		return
+	}
+	err := d.host.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
+		r, err := d.host.reconciler()
+		if err != nil {
+			return err
+		}
+		outcome, err := r.Drop(ctx, lock, d.known, died)
+		d.host.record(outcome)
+		return err
+	})
+	if err != nil && !errors.Is(err, context.Canceled) {
+		d.log.Error("problem", "error", err)
+	}
 }
 
 // problem is one of the model's, or of the whole host: then it has no app.

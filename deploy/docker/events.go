@@ -10,10 +10,11 @@ import (
 
 // Watch calls changed for each event after which a container of an app may run, may not, or may have another address: it
 // was started, died, was paused or taken out of a network. It first calls subscribed, when no event can be missed any more.
-// What has changed is for the caller to look up; events tell too little, and some get lost.
+// What has changed is for the caller to look up; events tell too little, and some get lost. Only that a container has died can't
+// be told soon enough, for its address is free from now on: died is its id then, else "".
 //
 // It returns when ctx ends or Docker does not answer any more; the latter error wraps [ErrUnreachable].
-func (c *Client) Watch(ctx context.Context, subscribed, changed func()) error {
+func (c *Client) Watch(ctx context.Context, subscribed func(), changed func(died string)) error {
 	filter := filters.NewArgs(
 		filters.Arg("type", string(events.ContainerEventType)),
 		filters.Arg("type", string(events.NetworkEventType)),
@@ -33,8 +34,12 @@ func (c *Client) Watch(ctx context.Context, subscribed, changed func()) error {
 	subscribed()
 	for {
 		select {
-		case <-stream:
-			changed()
+		case event := <-stream:
+			died := ""
+			if event.Type == events.ContainerEventType && event.Action == events.ActionDie {
+				died = event.Actor.ID
+			}
+			changed(died)
 		case err := <-errs:
 			if ctx.Err() != nil {
 				return ctx.Err()
