@@ -346,7 +346,8 @@ func (h *host) worker() string {
 // load lets clients connect to a public port until judge, or the test's end.
 func (h *host) load(port uint16, openers, holders int) *load.Load {
 	h.t.Helper()
-	l, err := load.Start(h.t.Context(), load.Config{Addr: loopback(port), Openers: openers, Holders: holders, Timeout: patience})
+	// Without a pause the clients would take the machine that everything else runs on, too.
+	l, err := load.Start(h.t.Context(), load.Config{Addr: loopback(port), Openers: openers, Holders: holders, Timeout: patience, Pause: 5 * time.Millisecond})
 	h.must(err)
 	h.t.Cleanup(func() { l.Stop() })
 	h.mu.Lock()

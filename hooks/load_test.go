@@ -20,9 +20,9 @@ func testDeploys(t *testing.T, engine func(*rig.Options)) {
 		// private is the port that a version listens on.
 		private func(version int) uint16
 	}{
-		{name: "one container", containers: 1, deploys: 10, openers: 16, holders: 50},
-		{name: "three containers", containers: 3, deploys: 4, openers: 4, holders: 12},
-		{name: "private ports that change with PORTS", containers: 1, deploys: 4, openers: 4, holders: 12,
+		{name: "one container", containers: 1, deploys: 6, openers: 16, holders: 50},
+		{name: "three containers", containers: 3, deploys: 2, openers: 4, holders: 12},
+		{name: "private ports that change with PORTS", containers: 1, deploys: 3, openers: 4, holders: 12,
 			private: func(version int) uint16 { return private + uint16(version) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
