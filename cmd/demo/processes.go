@@ -38,6 +38,9 @@ type processes struct {
 	done   chan error
 }
 
+// acceptGrace is the time between the switch and the end of the old version.
+const acceptGrace = 300 * time.Millisecond
+
 // process is one version of the app.
 type process struct {
 	deploy.Container
@@ -101,6 +104,8 @@ func (p *processes) push(ctx context.Context, version string, switched func(), s
 		return err
 	}
 	switched()
+	// As post-deploy does: a connection that was made to the old one a moment ago may wait there to be accepted still.
+	time.Sleep(acceptGrace)
 	p.running = []*process{next}
 	p.ended = append(p.ended, old...)
 	for _, o := range old {
