@@ -18,6 +18,7 @@ import (
 var diskFaults = []fault{
 	{name: "disk full, a deploy", promise: loseOwn, short: true, inject: func(s *scene) { s.deployInVain(s.fill()) }},
 	{name: "disk full, addresses swapped", promise: loseOwn, short: true, inject: func(s *scene) { s.swapAndWait(s.fill()) }},
+	{name: "disk read-only, addresses swapped", promise: loseOwn, inject: func(s *scene) { s.swapAndWait(s.readOnly()) }},
 	{name: "disk read-only, a deploy", promise: loseOwn, inject: func(s *scene) { s.deployInVain(s.readOnly()) }},
 }
 

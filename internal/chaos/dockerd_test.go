@@ -80,10 +80,10 @@ end() {
 	pid=$(cat "$1") && kill "$pid" || return 0
 	while kill -0 "$pid"; do sleep 0.1; done
 }
-tasks() { ctr --address "$1/containerd.sock" --namespace moby tasks "$2" "$3"; }
+tasks="ctr --address $1/containerd.sock --namespace moby tasks"
 {
 	end "$1/pid"
-	tasks "$1" list --quiet | while read -r id; do tasks "$1" delete --force "$id"; done
+	for id in $($tasks list --quiet); do $tasks delete --force "$id"; done
 	end "$1/containerd.pid"
 	awk -v dir="$1/" 'index($2, dir) == 1 { print $2 }' /proc/mounts | sort -r | xargs -r umount -l
 	ip link delete "$2"

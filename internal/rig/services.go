@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -230,14 +231,14 @@ func (h *Host) stopService(s *service, socket string) error {
 	p := s.process
 	s.process = nil
 	// HAProxy's master ends when its workers have; the daemon's does not wait for its worker.
-	if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return fmt.Errorf("rig: stopping %s: %w", s.command, err)
+	if err := h.signalGroup(p, syscall.SIGTERM); err != nil {
+		return err
 	}
 	select {
 	case <-p.done:
 	case <-time.After(servicePatience):
 	}
-	if err := p.kill(); err != nil {
+	if err := h.signalGroup(p, syscall.SIGKILL); err != nil {
 		return err
 	}
 	<-p.done
@@ -252,19 +253,36 @@ func (h *Host) stopService(s *service, socket string) error {
 	}
 }
 
-// kill ends all processes of the group.
-func (p *process) kill() error {
-	if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return fmt.Errorf("rig: killing %s: %w", p.cmd, err)
+// signalGroup signals all processes of the group that p leads, or led. When the last of them has ended, that number is somebody
+// else's soon: those of this host are known by the folder of its sockets in their environment.
+func (h *Host) signalGroup(p *process, signal syscall.Signal) error {
+	group := p.cmd.Process.Pid
+	entries, err := os.ReadDir("/proc")
+	errs := []error{err}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if of, err := syscall.Getpgid(pid); err != nil || of != group {
+			continue
+		}
+		environ, err := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
+		if err != nil || !slices.Contains(strings.Split(string(environ), "\x00"), h.runVariable()) {
+			continue
+		}
+		if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+			errs = append(errs, fmt.Errorf("rig: ending %s: %w", p.cmd, err))
+		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // stopServices ends all that runs.
 func (h *Host) stopServices() error {
 	err := errors.Join(h.StopDaemon(), h.StopHAProxy())
 	for _, p := range h.former {
-		err = errors.Join(err, p.kill())
+		err = errors.Join(err, h.signalGroup(p, syscall.SIGKILL))
 	}
 	return err
 }

@@ -201,7 +201,7 @@ func (h *Host) environ(pid int) []string {
 		"DOKKU_API_VERSION=1",
 		"DOKKU_NOT_IMPLEMENTED_EXIT=10",
 		"DOKKU_VALID_EXIT=0",
-		"DOKKU_EXPOSE_RUN_DIR=" + h.Run,
+		h.runVariable(),
 	}
 	if pid != 0 {
 		env = append(env, fmt.Sprint("DOKKU_PID=", pid))
@@ -217,6 +217,9 @@ func (h *Host) environ(pid int) []string {
 	}
 	return append(env, h.options.Env...)
 }
+
+// runVariable names the folder of the services' sockets.
+func (h *Host) runVariable() string { return "DOKKU_EXPOSE_RUN_DIR=" + h.Run }
 
 // Trigger calls one trigger, as a command of its own.
 func (h *Host) Trigger(name string, args ...string) (Result, error) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -40,7 +41,7 @@ func (h *Host) revive(s *service, p *process) (*process, error) {
 		return nil, nil
 	}
 	if s.mixed {
-		if err := p.kill(); err != nil {
+		if err := h.signalGroup(p, syscall.SIGKILL); err != nil {
 			return nil, err
 		}
 	}
@@ -99,7 +100,7 @@ func (h *Host) PowerOff() error {
 		}
 	}
 	for _, p := range h.former {
-		errs = append(errs, p.kill())
+		errs = append(errs, h.signalGroup(p, syscall.SIGKILL))
 	}
 	for _, p := range h.former {
 		<-p.done
