@@ -2,11 +2,13 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
 
 	"github.com/gofrs/flock"
+	"golang.org/x/sys/unix"
 )
 
 // lockRetry is how often a waiting process looks whether the lock has become free.
@@ -22,6 +24,11 @@ type Lock struct {
 func Acquire(ctx context.Context, path string) (*Lock, error) {
 	file := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o600))
 	ok, err := file.TryLockContext(ctx, lockRetry)
+	if errors.Is(err, unix.EROFS) {
+		// What can be done without writing is done: servers that are gone leave service.
+		file = flock.New(path, flock.SetFlag(os.O_RDONLY))
+		ok, err = file.TryLockContext(ctx, lockRetry)
+	}
 	if err != nil || !ok {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("another dokku-expose process holds the lock %s for too long (`fuser -v %s` names it): %w", path, path, ctx.Err())

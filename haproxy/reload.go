@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -110,7 +111,11 @@ func (e *Engine) validate(ctx context.Context, w wanted) error {
 func (e *Engine) write(text []byte) error {
 	folder := renameio.WithTempDir(filepath.Dir(e.cfg.ConfigFile))
 	if err := renameio.WriteFile(e.cfg.ConfigFile, text, 0o640, renameio.IgnoreUmask(), folder); err != nil {
-		return fmt.Errorf("HAProxy's configuration: %w", err)
+		// The temporary file has another name each time, which would make the same error look like a new one.
+		if path := (*fs.PathError)(nil); errors.As(err, &path) {
+			err = fmt.Errorf("%s: %w", path.Op, path.Err)
+		}
+		return fmt.Errorf("HAProxy's configuration %s can't be written: %w", e.cfg.ConfigFile, err)
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ const (
 	// relist is how often it looks without an event: some get lost.
 	relist = time.Minute
 	// The pause after a failure doubles from the first to the last.
-	firstRetry, lastRetry = 250 * time.Millisecond, 30 * time.Second
+	firstRetry, lastRetry = 250 * time.Millisecond, 2 * time.Second
 	// doubt is how often it looks for Docker, and at the servers that nobody vouches for meanwhile: well below the time in which
 	// a container can be stopped and another one be started at its address.
 	doubt = 100 * time.Millisecond
@@ -191,11 +191,9 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 	)
 	err = d.host.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) (err error) {
 		defer func(began time.Time) { took = time.Since(began) }(time.Now())
-		if err := d.host.keepEngine(); err != nil {
-			return err
-		}
+		keepErr := d.host.keepEngine()
 		outcome, err = d.host.reconcile(ctx, lock)
-		return err
+		return errors.Join(err, keepErr)
 	})
 	if outcome.Containers != nil {
 		d.known = outcome.Containers
