@@ -36,8 +36,8 @@ type engine interface {
 // haproxyEngine is HAProxy.
 type haproxyEngine struct{ *haproxy.Engine }
 
-// haproxyStopped says that there is no HAProxy, and what to do.
-var haproxyStopped = errors.New("HAProxy of dokku-expose does not run, so no port is served; start it: systemctl start dokku-expose-haproxy (runit: sv start dokku-expose-haproxy), and see why it ended: journalctl -u dokku-expose-haproxy")
+// errHAProxyStopped says that there is no HAProxy, and what to do.
+var errHAProxyStopped = errors.New("HAProxy of dokku-expose does not run, so no port is served; start it: systemctl start dokku-expose-haproxy (runit: sv start dokku-expose-haproxy), and see why it ended: journalctl -u dokku-expose-haproxy")
 
 func (e haproxyEngine) Health(ctx context.Context) (running bool, wrong []error, err error) {
 	status, err := e.Status(ctx)
@@ -45,7 +45,7 @@ func (e haproxyEngine) Health(ctx context.Context) (running bool, wrong []error,
 		return false, nil, err
 	}
 	if !status.Running {
-		return false, []error{haproxyStopped}, nil
+		return false, []error{errHAProxyStopped}, nil
 	}
 	if status.Stale != "" {
 		wrong = append(wrong, fmt.Errorf("HAProxy runs with something else than its configuration file says (%s); run: dokku expose:sync", status.Stale))
@@ -86,13 +86,13 @@ const restartDaemon = "systemctl restart dokku-expose (runit: sv restart dokku-e
 // fewConnections are so few that a limit must have been left as it was by mistake.
 const fewConnections = 1000
 
-// daemonStopped says that there is no daemon, and what to do.
-var daemonStopped = errors.New("the daemon of dokku-expose does not run, so no port is served; start it: systemctl start dokku-expose (runit: sv start dokku-expose), and see why it ended: journalctl -u dokku-expose")
+// errDaemonStopped says that there is no daemon, and what to do.
+var errDaemonStopped = errors.New("the daemon of dokku-expose does not run, so no port is served; start it: systemctl start dokku-expose (runit: sv start dokku-expose), and see why it ended: journalctl -u dokku-expose")
 
 func (e builtinEngine) Health(ctx context.Context) (running bool, wrong []error, err error) {
 	status, err := e.client.Status(ctx)
 	if errors.Is(err, deploy.ErrNotRunning) {
-		return false, []error{daemonStopped}, nil
+		return false, []error{errDaemonStopped}, nil
 	}
 	if err != nil {
 		return false, nil, err
