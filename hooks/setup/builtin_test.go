@@ -43,9 +43,6 @@ func bootServed(t *testing.T, init, stopSignal string, env ...string) *served {
 	container := dockertest.Run(t, image, dockertest.Options{Labels: dockertest.Labels(m.app, "web", 1), Env: []string{"PORTS=5025", "VERSION=v1"}})
 	m.must("mkdir /home/dokku/" + m.app + " && echo " + container + " >/home/dokku/" + m.app + "/CONTAINER.web.1 && chown -R dokku:dokku /home/dokku/" + m.app)
 	m.before = m.listing()
-	m.must(`mkdir -p /var/lib/dokku/config/expose
-		echo 'engine = "builtin"' >/var/lib/dokku/config/expose/global.toml
-		chown -R dokku:dokku /var/lib/dokku/config/expose`)
 	return m
 }
 
@@ -102,6 +99,9 @@ func (m *served) judge(l *load.Load) {
 func TestSystemdWithTheBuiltInEngine(t *testing.T) {
 	m := bootServed(t, "/sbin/init", "SIGRTMIN+3")
 	m.await("systemd", "systemctl is-system-running --wait")
+	m.must(`mkdir -p /var/lib/dokku/config/expose
+		echo 'engine = "builtin"' >/var/lib/dokku/config/expose/global.toml
+		chown -R dokku:dokku /var/lib/dokku/config/expose`)
 	mainPID := func() string { return m.must("systemctl show --property MainPID --value " + daemon) }
 	worker := func() string { return m.worker(mainPID()) }
 
@@ -204,17 +204,22 @@ func TestSystemdWithTheBuiltInEngine(t *testing.T) {
 	})
 }
 
-// TestRunitWithTheBuiltInEngine does the same with runit, which watches one process.
+// TestRunitWithTheBuiltInEngine does the same with runit, which watches one process, and on a machine without HAProxy, where the
+// built-in engine is the default.
 func TestRunitWithTheBuiltInEngine(t *testing.T) {
 	const service = "/etc/runit/runsvdir/default/" + daemon
 	m := bootServed(t, "sleep infinity", "SIGKILL", "DOKKU_INIT_SYSTEM=sv")
+	m.must("rm /usr/sbin/haproxy")
+	m.before = m.listing()
 	mainPID := func() string { return m.must("cat " + service + "/supervise/pid") }
 	running := "sv status " + service + " | grep '^run:' && test -S /run/dokku-expose-daemon/control.sock"
 
 	m.step(t, "an installation leaves the start to runit", func(t *testing.T) {
-		m.trigger("install")
-		output(t, exec.Command("docker", "exec", "--detach", m.id, "runsvdir", "-P", "/etc/service"))
-		m.await("the daemon", running)
+		if said := m.trigger("install"); strings.Contains(said, "HAProxy") || strings.Contains(said, unit) {
+			t.Errorf("install says:\n%s", said)
+		}
+		output(t, exec.Command("docker", "exec", "--detach", m.id, "sh", "-c", "exec runsvdir -P /etc/service >"+runitLog+" 2>&1"))
+		m.await("the daemon", running+" && grep builtin /var/lib/dokku/data/expose/engine")
 		m.open()
 		m.judge(m.load())
 	})
@@ -228,6 +233,7 @@ func TestRunitWithTheBuiltInEngine(t *testing.T) {
 	})
 	m.step(t, "its worker is killed, and the port is back", func(t *testing.T) {
 		l := m.load()
+		m.await("the daemon", running)
 		m.must("kill -KILL " + m.worker(mainPID()))
 		m.seen(l) // only what was connected is lost, and who came in between
 		l.Stop()

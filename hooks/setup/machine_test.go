@@ -141,10 +141,14 @@ func (m *machine) must(script string) string {
 func (m *machine) journal() string {
 	out, err := m.sh("journalctl --no-pager --lines 40 --unit " + unit + " --unit " + daemon)
 	if err != nil {
-		return ""
+		out = ""
 	}
-	return out
+	said, _ := m.sh("tail -n 40 " + runitLog) // there is none where systemd runs
+	return out + said
 }
+
+// runitLog is what services say where runit runs.
+const runitLog = "/var/log/runit.log"
 
 // trigger calls one of the plugin's scripts as plugn does.
 func (m *machine) trigger(name string, args ...string) string {
