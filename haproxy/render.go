@@ -203,9 +203,10 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
 	return v
 }
 
-// about says on the statistics page what a proxy is for. The page takes the text for HTML.
+// about says on the statistics page what a proxy is for: only what can't change without the proxy becoming another one, since each
+// change of it would be a reload. The page takes the text for HTML.
 func about(r deploy.Route) string {
-	text := fmt.Sprintf("public port %s of app %s, process type %s", r.Listen, r.App, r.Process)
+	text := fmt.Sprintf("public port %s of app %s", r.Listen, r.App)
 	return html.EscapeString(strings.Map(func(c rune) rune {
 		if unicode.IsControl(c) {
 			return unicode.ReplacementChar

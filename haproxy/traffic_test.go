@@ -144,7 +144,7 @@ func TestStatsPageSaysWhatPortsAreFor(t *testing.T) {
 	bad := "<script>alert(1)</script>\n'"
 	apply(t, h, route("mail", port(t), enginetest.NewServer(t, "v1")), route(bad, port(t), enginetest.NewServer(t, "v2")))
 	code, body := get(t, addr, "/", hostile)
-	if code != http.StatusOK || !strings.Contains(body, " of app mail, process type web") || strings.Contains(body, "<script") ||
+	if code != http.StatusOK || !strings.Contains(body, " of app mail") || strings.Contains(body, "<script") ||
 		!strings.Contains(body, "of app &lt;script&gt;alert(1)&lt;/script&gt;") {
 		t.Errorf("%d\n%s", code, body)
 	}
