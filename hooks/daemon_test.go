@@ -254,7 +254,7 @@ func TestLogsTellWhatHappened(t *testing.T) {
 	if mail := h.expose(0, "logs", "mail").Stdout; strings.Contains(mail, "app=chat") || strings.Contains(mail, "app=thief") {
 		t.Errorf("the log of mail has lines of others:\n%s", mail)
 	}
-	if last := h.expose(0, "logs", "mail", "--num", "1").Stdout; strings.Count(last, "\n") != 1 || !strings.Contains(last, "msg=heal") {
+	if last := h.expose(0, "logs", "mail", "--num", "1").Stdout; strings.Count(last, "\n") != 1 || !strings.Contains(last, "by=daemon app=mail") {
 		t.Errorf("the last line is %q", last)
 	}
 	h.expose(20, "logs", "nobody")
