@@ -40,6 +40,9 @@ func (o Outcome) Of(app string) (routes []Route, problems []*Problem) {
 	return routes, problems
 }
 
+// errUnlocked is a mistake of the caller's.
+var errUnlocked = errors.New("reconcile without the host-wide lock")
+
 // Reconcile reads the truth anew, builds the table and applies it. The caller holds the host-wide lock: what it changed
 // under that lock and what is applied belong together.
 //
@@ -47,7 +50,7 @@ func (o Outcome) Of(app string) (routes []Route, problems []*Problem) {
 // that nothing could be applied: what was in force before is in force still.
 func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error) {
 	if !lock.held() {
-		return Outcome{}, errors.New("reconcile without the host-wide lock")
+		return Outcome{}, errUnlocked
 	}
 	t, err := r.read(ctx)
 	if err != nil {
@@ -96,11 +99,11 @@ func (r *Reconciler) listen(ctx context.Context, t truth) error {
 // theirs they are out of date, and nothing is done: a reconcile has to find out.
 func (r *Reconciler) Drop(ctx context.Context, lock *Lock, known []Container, died []string) (Outcome, error) {
 	if !lock.held() {
-		return Outcome{}, errors.New("reconcile without the host-wide lock")
+		return Outcome{}, errUnlocked
 	}
-	serving, err := r.Engine.Serving(ctx)
+	serving, err := r.serving(ctx)
 	if err != nil {
-		return Outcome{}, fmt.Errorf("engine %s: %w", r.Engine.Name(), err)
+		return Outcome{}, err
 	}
 	apps, err := r.Host.Apps(ctx)
 	if err != nil || Confirmed(apps, known, serving).lacks(serving) {
@@ -111,6 +114,11 @@ func (r *Reconciler) Drop(ctx context.Context, lock *Lock, known []Container, di
 	if !table.lacks(serving) {
 		return Outcome{}, nil
 	}
+	return r.reduce(ctx, table)
+}
+
+// reduce applies a table that has less than what is served.
+func (r *Reconciler) reduce(ctx context.Context, table Table) (Outcome, error) {
 	applied, err := r.Engine.Apply(ctx, table)
 	if err != nil {
 		return Outcome{}, fmt.Errorf("engine %s: %w", r.Engine.Name(), err)
@@ -123,11 +131,11 @@ func (r *Reconciler) Drop(ctx context.Context, lock *Lock, known []Container, di
 // servers accept, nothing is changed.
 func (r *Reconciler) Withdraw(ctx context.Context, lock *Lock, known []Container) (Outcome, error) {
 	if !lock.held() {
-		return Outcome{}, errors.New("reconcile without the host-wide lock")
+		return Outcome{}, errUnlocked
 	}
-	serving, err := r.Engine.Serving(ctx)
+	serving, err := r.serving(ctx)
 	if err != nil {
-		return Outcome{}, fmt.Errorf("engine %s: %w", r.Engine.Name(), err)
+		return Outcome{}, err
 	}
 	var addrs []netip.AddrPort
 	for _, service := range serving {
@@ -149,11 +157,7 @@ func (r *Reconciler) Withdraw(ctx context.Context, lock *Lock, known []Container
 		servers := &table.Routes[i].Servers
 		*servers = slices.DeleteFunc(*servers, func(s Server) bool { return failed[s.Addr] != nil })
 	}
-	applied, err := r.Engine.Apply(ctx, table)
-	if err != nil {
-		return Outcome{}, fmt.Errorf("engine %s: %w", r.Engine.Name(), err)
-	}
-	return Outcome{Table: table, Applied: applied}, nil
+	return r.reduce(ctx, table)
 }
 
 // Plan is the table that Reconcile would apply, and what keeps it from being what was asked for.
@@ -181,12 +185,18 @@ func (r *Reconciler) read(ctx context.Context) (t truth, err error) {
 	if slices.ContainsFunc(t.apps, App.Involved) {
 		t.containers, err = r.Docker.Containers(ctx)
 	}
-	serving, servingErr := r.Engine.Serving(ctx)
-	if servingErr != nil {
-		return t, errors.Join(err, fmt.Errorf("engine %s: %w", r.Engine.Name(), servingErr))
+	var servingErr error
+	t.serving, servingErr = r.serving(ctx)
+	return t, errors.Join(err, servingErr)
+}
+
+// serving asks the engine; it is nil with an error.
+func (r *Reconciler) serving(ctx context.Context) (map[Listen]Service, error) {
+	serving, err := r.Engine.Serving(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("engine %s: %w", r.Engine.Name(), err)
 	}
-	t.serving = serving
-	return t, err
+	return serving, nil
 }
 
 func (t truth) build(ctx context.Context) (Table, []*Problem, error) {

@@ -166,14 +166,8 @@ func (d *healer) drop(ctx context.Context) {
 	if !slices.ContainsFunc(d.known, func(c deploy.Container) bool { return slices.Contains(died, c.ID) }) {
 		return
 	}
-	err := d.host.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
-		r, err := d.host.reconciler()
-		if err != nil {
-			return err
-		}
-		outcome, err := r.Drop(ctx, lock, d.known, died)
-		d.host.record(outcome)
-		return err
+	err := d.reduce(ctx, func(ctx context.Context, r *deploy.Reconciler, lock *deploy.Lock) (deploy.Outcome, error) {
+		return r.Drop(ctx, lock, d.known, died)
 	})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		d.log.Error("problem", "error", err)
@@ -223,18 +217,25 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 // doubt takes servers out of service that are gone while Docker can't be asked: what is there next at their addresses may be
 // another app's. Those that go on accepting stay, as Docker's live-restore keeps them.
 func (d *healer) doubt(ctx context.Context) {
-	err := d.host.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
-		r, err := d.host.reconciler()
-		if err != nil {
-			return err
-		}
-		outcome, err := r.Withdraw(ctx, lock, d.known)
-		d.host.record(outcome)
-		return err
+	err := d.reduce(ctx, func(ctx context.Context, r *deploy.Reconciler, lock *deploy.Lock) (deploy.Outcome, error) {
+		return r.Withdraw(ctx, lock, d.known)
 	})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		d.tell([]problem{{text: err.Error()}})
 	}
+}
+
+// reduce takes servers out of service under the host-wide lock, and records which.
+func (d *healer) reduce(ctx context.Context, by func(context.Context, *deploy.Reconciler, *deploy.Lock) (deploy.Outcome, error)) error {
+	return d.host.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
+		r, err := d.host.reconciler()
+		if err != nil {
+			return err
+		}
+		outcome, err := by(ctx, r, lock)
+		d.host.record(outcome)
+		return err
+	})
 }
 
 // tell logs problems that are new, and those that are no more.
