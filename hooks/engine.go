@@ -117,6 +117,15 @@ func (e builtinEngine) Page(ctx context.Context) (netip.AddrPort, error) {
 	return e.page, nil
 }
 
+// mustRun is the error of an engine that does not run, or can't be asked.
+func mustRun(ctx context.Context, e engine) error {
+	running, wrong, err := e.Health(ctx)
+	if err == nil && !running {
+		err = errors.Join(wrong...)
+	}
+	return err
+}
+
 // engine is the engine in force.
 func (h *Host) engine() (engine, error) {
 	name, err := h.engineName()
@@ -307,11 +316,7 @@ func (h *Host) moveTo(ctx context.Context, lock *deploy.Lock, to string, former 
 	if err != nil {
 		return deploy.Outcome{}, err
 	}
-	running, wrong, err := engine.Health(ctx)
-	if err == nil && !running {
-		err = errors.Join(wrong...)
-	}
-	if err != nil {
+	if err := mustRun(ctx, engine); err != nil {
 		return deploy.Outcome{}, err
 	}
 	h.out.Step("Moving %d public ports to the engine %s: for a moment new connections are refused", len(former.Table.Routes), to)

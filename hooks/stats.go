@@ -193,11 +193,7 @@ func (h *Host) statsPage(ctx context.Context) (statsPage, error) {
 	if err != nil {
 		return statsPage{}, err
 	}
-	running, wrong, err := engine.Health(ctx)
-	if err == nil && !running {
-		err = errors.Join(wrong...)
-	}
-	if err != nil {
+	if err := mustRun(ctx, engine); err != nil {
 		return statsPage{}, err
 	}
 	listen, err := engine.Page(ctx)
