@@ -45,6 +45,24 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 	}
 }
 
+// What two images have in common, the removal of one may take from whoever builds the other.
+func TestBuildsShareNoSteps(t *testing.T) {
+	s := newStubbed(t)
+	seen := make(map[string]bool)
+	for _, name := range []string{"example/one", "example/two"} {
+		ref, err := s.Image(name, mail)
+		s.must(err)
+		steps, err := s.Docker.ImageHistory(t.Context(), ref)
+		s.must(err)
+		for _, step := range steps {
+			if seen[step.ID] {
+				t.Errorf("the step %q of %s is one of the image before it", step.CreatedBy, name)
+			}
+			seen[step.ID] = true
+		}
+	}
+}
+
 // A test that is interrupted ends without closing its host.
 func TestTheNextHostSweepsUpAfterOneThatWasNotClosed(t *testing.T) {
 	s := newStubbed(t)

@@ -54,8 +54,7 @@ func (h *Host) write(dir string, src Source) error {
 	}
 	maps.Copy(env, src.Env)
 	var dockerfile, procfile strings.Builder
-	// The label first: the layers after it are then nobody else's, and can be removed while others build.
-	fmt.Fprintf(&dockerfile, "FROM scratch\nLABEL %s=%s\nWORKDIR %s\nCOPY . %s\n", Label, h.id, workDir, workDir)
+	fmt.Fprintf(&dockerfile, "FROM scratch\nWORKDIR %s\nCOPY . %s\n", workDir, workDir)
 	for _, key := range slices.Sorted(maps.Keys(env)) {
 		fmt.Fprintf(&dockerfile, "ENV %s=%q\n", key, env[key])
 	}
@@ -269,7 +268,9 @@ func (s *session) releaseImage(app string) error {
 	return s.buildImage(s.ctx, dir, s.image(app), map[string]string{"com.dokku.image-stage": "release", "com.dokku.app-name": app})
 }
 
-// buildImage is `docker image build`, with the builder that needs no program of its own.
+// buildImage is `docker image build`, with the builder that needs no program of its own. It takes no step from another build:
+// the images are those of hosts that remove theirs meanwhile, and while it looks through them Docker takes a missing one for an
+// error ("unable to find image").
 func (h *Host) buildImage(ctx context.Context, dir, ref string, labels map[string]string) error {
 	labels = maps.Clone(labels)
 	if labels == nil {
@@ -283,7 +284,7 @@ func (h *Host) buildImage(ctx context.Context, dir, ref string, labels map[strin
 	}()
 	defer reader.Close()
 	response, err := h.Docker.ImageBuild(ctx, reader, build.ImageBuildOptions{
-		Tags: []string{ref}, Labels: labels, Remove: true, ForceRemove: true, Version: build.BuilderV1,
+		Tags: []string{ref}, Labels: labels, NoCache: true, Remove: true, ForceRemove: true, Version: build.BuilderV1,
 	})
 	if err != nil {
 		return fmt.Errorf("rig: building %s: %w", ref, err)
