@@ -60,6 +60,14 @@ func (h *Host) serve(ctx context.Context) error {
 	options := proxy.Options{
 		Control: h.control, Version: version(), Log: log,
 		Orphaned: orphaned, Linger: linger, Drain: drainAtEnd,
+		Deadline: func() time.Duration {
+			global, err := h.settings.Effective(settings.Global)
+			if err != nil {
+				log.Error("settings", "error", err)
+				global = settings.Defaults()
+			}
+			return global.WorkerDeadline
+		},
 		Reconcile: func(ctx context.Context, engine deploy.Engine) error {
 			h.server = engine
 			ready := sync.OnceFunc(func() {
@@ -84,10 +92,5 @@ func (h *Host) serve(ctx context.Context) error {
 			return h.follow(ctx, log, counters, hup, ready)
 		},
 	}
-	global, err := h.settings.Effective(settings.Global)
-	if err != nil {
-		log.Error("settings", "error", err)
-	}
-	options.Deadline = global.WorkerDeadline
 	return proxy.Run(ctx, options)
 }

@@ -82,11 +82,8 @@ func (h *Host) follow(ctx context.Context, log *slog.Logger, counters *stats.Cou
 // wait returns when there is reason to look again, or false when ctx has ended. Meanwhile it looks at old containers.
 func (d *healer) wait(ctx context.Context, pause time.Duration, hup <-chan os.Signal, wake <-chan struct{}) bool {
 	over := time.After(pause)
+	look := time.Duration(0)
 	for {
-		began := time.Now()
-		d.lookAtOld(ctx)
-		// With thousands of ports a look costs something.
-		look := max(oldLook, 50*time.Since(began))
 		select {
 		case <-ctx.Done():
 			return false
@@ -97,6 +94,10 @@ func (d *healer) wait(ctx context.Context, pause time.Duration, hup <-chan os.Si
 		case <-wake:
 			return true
 		case <-time.After(look):
+			began := time.Now()
+			d.lookAtOld(ctx)
+			// With thousands of ports a look costs something.
+			look = max(oldLook, 50*time.Since(began))
 		}
 	}
 }

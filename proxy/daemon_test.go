@@ -295,6 +295,24 @@ func TestEndDrainsAndThenCuts(t *testing.T) {
 	}
 }
 
+func TestPredecessorEndsAtItsDeadline(t *testing.T) {
+	dir := folder(t)
+	config := processConfig{
+		Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: patience, Deadline: time.Millisecond,
+	}
+	port := enginetest.FreePort(t)
+	truth(t, config.Truth, routeTo("mail", port, enginetest.NewServer(t, "v1")))
+	p := startProcess(t, config)
+	c := dialPort(t, port)
+	c.greeting()
+	startProcess(t, config)
+	if err := c.end(); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the connection ended with %v, want a reset", err)
+	}
+	p.await()
+	dialPort(t, port).greeting()
+}
+
 // Out of files, the daemon neither dies nor disturbs who is connected, and serves again when there are files.
 func TestOutOfFiles(t *testing.T) {
 	const files, n = 64, 60

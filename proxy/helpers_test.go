@@ -40,6 +40,7 @@ func runDaemon(t testing.TB, o Options) *Client {
 	ready := make(chan struct{})
 	ended := make(chan error, 1)
 	o.Version, o.Ready = "test", func() { close(ready) }
+	o.Deadline = func() time.Duration { return patience }
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}

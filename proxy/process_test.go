@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -30,8 +31,8 @@ type processConfig struct {
 	// Truth is a file with the table that the daemon makes real at its start, and on SIGHUP.
 	Truth string
 	// Master has it be a master with a worker.
-	Master        bool
-	Linger, Drain time.Duration
+	Master                  bool
+	Linger, Drain, Deadline time.Duration
 }
 
 func TestMain(m *testing.M) {
@@ -73,6 +74,7 @@ func beDaemon(text string, log *slog.Logger) error {
 	return Run(ctx, Options{
 		Control: c.Control, Version: "test", Log: log,
 		Linger: c.Linger, Drain: c.Drain, Orphaned: orphaned,
+		Deadline: func() time.Duration { return cmp.Or(c.Deadline, patience) },
 		Ready: func() {
 			if c.Truth == "" {
 				fmt.Println(readyLine, os.Getpid())

@@ -32,8 +32,8 @@ type Options struct {
 	Linger time.Duration
 	// Drain is how long connections may go on when the daemon is ended. Those that are left are reset.
 	Drain time.Duration
-	// Deadline is how long connections may go on when another daemon has taken over; 0 is for ever.
-	Deadline time.Duration
+	// Deadline is asked when another daemon has taken over, how long connections may go on.
+	Deadline func() time.Duration
 	Log      *slog.Logger
 }
 
@@ -127,11 +127,7 @@ func draining(ctx context.Context, o Options, superseded bool) (drain context.Co
 	if !superseded {
 		return context.WithTimeout(context.Background(), o.Drain)
 	}
-	if o.Deadline > 0 {
-		drain, cancel = context.WithTimeout(context.Background(), o.Deadline)
-	} else {
-		drain, cancel = context.WithCancel(context.Background())
-	}
+	drain, cancel = context.WithTimeout(context.Background(), o.Deadline())
 	context.AfterFunc(ctx, func() { time.AfterFunc(o.Drain, cancel) })
 	return drain, cancel
 }

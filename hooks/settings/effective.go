@@ -35,7 +35,19 @@ func (s Store) Effective(app string) (Values, error) {
 	if err != nil {
 		return Values{}, err
 	}
-	var v Values
+	return values(own, global)
+}
+
+// Defaults returns the values where nothing is set.
+func Defaults() Values {
+	v, err := values(nil, nil)
+	if err != nil {
+		panic(err) // A default that its own key refuses: the tests know them all.
+	}
+	return v
+}
+
+func values(own, global map[string]string) (v Values, err error) {
 	for _, e := range explain(own, global) {
 		if e.Value == "" {
 			continue

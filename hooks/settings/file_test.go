@@ -209,6 +209,11 @@ func TestEffective(t *testing.T) {
 			}
 		})
 	}
+	t.Run("where nothing can be read", func(t *testing.T) {
+		if got := Defaults(); !reflect.DeepEqual(got, defaults()) {
+			t.Errorf("got  %+v\nwant %+v", got, defaults())
+		}
+	})
 	t.Run("of the host itself", func(t *testing.T) {
 		s := store(t, map[string]string{Global: "hold='1m'\n"})
 		if got, err := s.Effective(Global); err != nil || got.Hold != time.Minute {

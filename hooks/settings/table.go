@@ -119,7 +119,7 @@ var keys = []Key{
 	},
 	{
 		Name: "worker-deadline", Scope: GlobalOnly, Default: "24h",
-		Doc: "how long an old HAProxy worker may keep its connections after a reload",
+		Doc: "how long an old HAProxy worker may keep its connections after a reload, a former daemon after an update",
 		put: duration(func(v *Values) *time.Duration { return &v.WorkerDeadline }, time.Second, longest),
 	},
 	{
