@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"fmt"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -35,43 +33,6 @@ func TestPortTakenNamesItsHolder(t *testing.T) {
 	if !errors.As(err, &routeErr) || !errors.Is(err, unix.EADDRINUSE) || !strings.Contains(err.Error(), "(pid ") {
 		t.Errorf("got %v", err)
 	}
-}
-
-func TestThousandRoutesAppliedAThousandTimes(t *testing.T) {
-	const routes, times, every = 1000, 1000, 50
-	s := newServer(t)
-	v1, v2 := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2")
-	var table []deploy.Route
-	var ports []uint16
-	for range 10 {
-		ports = append(ports, enginetest.FreePort(t))
-	}
-	for i := range routes {
-		// Each has an address of its own, so that a few free ports are enough.
-		r := routeTo(fmt.Sprintf("app%d", i), ports[i%len(ports)], v1)
-		r.HealthCheck = time.Minute
-		r.Listen.IP = netip.AddrFrom4([4]byte{127, 7, byte(i >> 8), byte(i)})
-		table = append(table, r)
-	}
-	watched := routeTo("mail", enginetest.FreePort(t), v1)
-	apply(t, s, append(table, watched)...)
-	l := startLoad(t, watched.Listen.Port, 4, 20)
-	for i := range times {
-		// One route moves back and forth, some others come and go.
-		next := v1
-		if i%2 == 0 {
-			next = v2
-		}
-		rest := table
-		if i%every == 0 {
-			rest = table[:routes-10]
-		}
-		apply(t, s, append(rest[:len(rest):len(rest)], routeTo("mail", watched.Listen.Port, next))...)
-		if i%every == 0 {
-			await(t, l, 8)
-		}
-	}
-	judge(t, l, 20)
 }
 
 // Connections on what is no longer current are counted, kept, and cut when the route says so.

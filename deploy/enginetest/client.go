@@ -90,6 +90,14 @@ func (c *client) closed() {
 	}
 }
 
+// reset ends the connection with a reset.
+func (c *client) reset() {
+	c.t.Helper()
+	if err := errors.Join(c.conn.SetLinger(0), c.conn.Close()); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
 // greeted is the name of who answers at addr.
 func greeted(t testing.TB, addr netip.AddrPort) string {
 	t.Helper()

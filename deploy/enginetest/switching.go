@@ -2,13 +2,10 @@ package enginetest
 
 import (
 	"bytes"
-	"crypto/rand"
 	"fmt"
-	"io"
 	"net/netip"
 	"reflect"
 	"slices"
-	"sync"
 	"time"
 
 	"dokku-expose/deploy"
@@ -195,47 +192,6 @@ var switching = []testCase{
 		b.await(l)
 		if r := b.judge(l); r.Containers["one"] > 0 {
 			b.Errorf("the dead container answered %d times", r.Containers["one"])
-		}
-	}},
-	{"half-closed connections", func(b *bench) {
-		listen := b.port()
-		b.apply(route("mail", listen, proven(NewServer(b, "v1"))...))
-		c := dial(b, local(listen))
-		c.greeting()
-		c.write("last words\n")
-		if err := c.conn.CloseWrite(); err != nil {
-			b.Fatal(err)
-		}
-		rest, err := io.ReadAll(c.lines)
-		if want := "last words\ngoodbye from v1\n"; err != nil || string(rest) != want {
-			b.Errorf("got %q and %v, want %q", rest, err, want)
-		}
-	}},
-	{"much data comes through as it was sent", func(b *bench) {
-		listen := b.port()
-		b.apply(route("mail", listen, proven(NewServer(b, "v1"))...))
-		c := dial(b, local(listen))
-		c.greeting()
-		data := make([]byte, 16<<20)
-		_, _ = rand.Read(data)
-		data = bytes.ReplaceAll(data, []byte("\n"), []byte("."))
-		for i := 1 << 10; i < len(data); i += 1 << 10 {
-			data[i] = '\n'
-		}
-		data[len(data)-1] = '\n'
-		var sending sync.WaitGroup
-		sending.Go(func() {
-			if _, err := c.conn.Write(data); err != nil {
-				b.Error(err)
-			}
-		})
-		got := make([]byte, len(data))
-		if _, err := io.ReadFull(c.lines, got); err != nil {
-			b.Error(err)
-		}
-		sending.Wait()
-		if !bytes.Equal(got, data) {
-			b.Error("the data came back changed")
 		}
 	}},
 }
