@@ -37,11 +37,16 @@ func hostSubnets() ([]subnet, error) {
 	defer unix.Close(socket)
 	var subnets []subnet
 	for _, i := range interfaces {
-		// A port of a bridge has no subnet of its own, whatever link-local address it has. Every running container has one.
+		// Each running container has an interface here, most often with a link-local address, at which none is reached.
+		own := slices.DeleteFunc(prefixes[i.Index], func(p netip.Prefix) bool { return p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() })
+		if len(own) == 0 {
+			continue
+		}
+		// A port of a bridge has no subnet of its own.
 		if _, err := os.Stat("/sys/class/net/" + i.Name + "/brport"); err == nil {
 			continue
 		}
-		for _, prefix := range prefixes[i.Index] {
+		for _, prefix := range own {
 			subnets = append(subnets, subnet{prefix: prefix, direct: leadsToContainers(socket, i.Name)})
 		}
 	}
