@@ -188,13 +188,20 @@ func (e *Engine) want(routes []deploy.Route, live *snapshot, keep bool) (wanted,
 
 // attempt makes routes real, or leaves everything as it was.
 func (e *Engine) attempt(ctx context.Context, routes []deploy.Route, live *snapshot) (applied deploy.Applied, err error) {
+	var moving []string
 	for _, r := range routes {
-		if !serves(r, live.proxies[proxyName(r.App, r.Listen)]) {
-			applied.Switched = append(applied.Switched, r.Listen)
+		name := proxyName(r.App, r.Listen)
+		running, runs := live.proxies[name]
+		if serves(r, running) {
+			continue
+		}
+		applied.Switched = append(applied.Switched, r.Listen)
+		if runs {
+			moving = append(moving, name)
 		}
 	}
-	if len(applied.Switched) > 0 {
-		if err := live.withSessions(ctx, e.command); err != nil {
+	if len(moving) > 0 {
+		if err := live.withSessions(ctx, e.command, moving...); err != nil {
 			return deploy.Applied{}, err
 		}
 	}
@@ -224,7 +231,7 @@ func (e *Engine) attempt(ctx context.Context, routes []deploy.Route, live *snaps
 		}
 	}
 	if applied.Reload == "" {
-		err = e.converge(ctx, w.proxies, numbered(w.proxies), live)
+		err = e.converge(ctx, w.proxies, numbered(w.proxies), live, live)
 	} else {
 		err = e.exchange(ctx, w, kept, live)
 	}
@@ -239,13 +246,17 @@ func (e *Engine) exchange(ctx context.Context, w wanted, kept []proxy, live *sna
 	// What the running worker can do without a reload, it does first: connections that it holds, or has accepted in the
 	// moment of the reload, then lead to the new servers and to none that is gone, for it will hear of no change any more.
 	kept = slices.DeleteFunc(slices.Clone(kept), func(p proxy) bool { return len(live.proxies[p.name]) != len(p.slots) })
-	if err := e.converge(ctx, kept, nil, live); err != nil {
+	if err := e.converge(ctx, kept, nil, live, live); err != nil {
 		return err
 	}
 	if err := e.reload(ctx, w, live); err != nil {
 		return err
 	}
-	return e.converge(ctx, w.proxies, numbered(w.proxies), live)
+	now, err := e.read(ctx)
+	if err != nil {
+		return err
+	}
+	return e.converge(ctx, w.proxies, numbered(w.proxies), now, live)
 }
 
 // withdraw takes servers that are not wanted any more out of service where nothing else is to change. It is for a file that
@@ -264,7 +275,7 @@ func (e *Engine) withdraw(ctx context.Context, kept []proxy, live *snapshot) err
 		app, listen, _ := parseName(name)
 		gone = append(gone, proxy{name: name, route: deploy.Route{App: app, Listen: listen}, slots: make([]*deploy.Server, len(running))})
 	}
-	return e.converge(ctx, gone, nil, live)
+	return e.converge(ctx, gone, nil, live, live)
 }
 
 // undo puts back the last configuration and the servers of live.
@@ -302,7 +313,7 @@ func (e *Engine) undoAll(ctx context.Context, last []byte, live *snapshot) error
 		if structureOf(last) == live.structure {
 			acls = filedACLs(last)
 		}
-		return e.converge(ctx, asRunning(live), acls, live)
+		return e.converge(ctx, asRunning(live), acls, now, live)
 	}
 	return e.reload(ctx, wanted{text: last, structure: structureOf(last)}, now)
 }

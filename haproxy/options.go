@@ -2,6 +2,8 @@ package haproxy
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"regexp"
 	"slices"
@@ -24,6 +26,8 @@ type acl struct {
 const (
 	// networksPerLine is how many networks a line has: HAProxy takes 64 words.
 	networksPerLine = 50
+	// markNumber is the number of the mark, far above all others.
+	markNumber = 1_000_000_000
 	// numbersPerProxy is how many numbers a proxy has: two lines for each family, since a route has at most the networks that
 	// two options have in common.
 	numbersPerProxy = 4
@@ -178,6 +182,52 @@ func numbered(proxies []proxy) []acl {
 		acls = append(acls, p.allow...)
 	}
 	return acls
+}
+
+// markOf is an ACL that nothing uses. The running HAProxy has it as long as its networks are those of acls: with thousands of
+// ports it takes long to ask for all of them.
+func markOf(acls []acl) acl {
+	sum := sha256.New()
+	for _, a := range acls {
+		fmt.Fprintln(sum, a.Name, a.Number, a.Networks)
+	}
+	return acl{Name: "networks", Number: markNumber, Networks: []string{hex.EncodeToString(sum.Sum(nil)[:8])}}
+}
+
+// convergeNetworks has the running HAProxy let those in whom acls name. Whether it does already, the mark tells; all of them looks at
+// all networks, which finds what somebody else has changed.
+func (e *Engine) convergeNetworks(ctx context.Context, acls []acl, all bool) error {
+	if len(acls) == 0 {
+		return nil
+	}
+	mark := markOf(acls)
+	look := []acl{mark}
+	if all {
+		look = append(look, acls...)
+	}
+	now, err := e.networks(ctx, look)
+	if err != nil || len(networkCommands(look, now)) == 0 {
+		return err
+	}
+	// Without any mark in between: whoever is interrupted leaves none that is not true.
+	for _, next := range [][]acl{{{Name: mark.Name, Number: mark.Number}}, acls, {mark}} {
+		if err := e.setNetworks(ctx, next); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setNetworks makes the networks of the running HAProxy those of acls, and reads back that they are.
+func (e *Engine) setNetworks(ctx context.Context, acls []acl) error {
+	return e.steps(ctx, "HAProxy lets those in that may connect", func() ([]string, error) {
+		now, err := e.networks(ctx, acls)
+		if err != nil {
+			return nil, err
+		}
+		acls = slices.DeleteFunc(slices.Clone(acls), func(a acl) bool { return len(networkCommands([]acl{a}, now)) == 0 })
+		return networkCommands(acls, now), nil
+	})
 }
 
 // aclsAtOnce is how many ACLs are asked for in one exchange, so that the line stays below maxLine.

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"html"
+	"io"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 	"text/template"
 	"time"
@@ -56,31 +59,36 @@ func (e *Engine) render(proxies []proxy, stats bool, g generation) (text []byte,
 		return nil, "", err
 	}
 	v := e.view(proxies, stats, g)
-	for i := range v.Proxies {
-		for j := range v.Proxies[i].Slots {
-			v.Proxies[i].Slots[j] = slotView{Name: slotName(j), Addr: nowhere, Free: true}
-		}
-		v.Proxies[i].Options = v.Proxies[i].Options.withoutNetworks()
-	}
-	text, err = executeTemplate(v)
+	sum, err := v.sum()
 	if err != nil {
 		return nil, "", err
 	}
-	sum := sha256.Sum256(text)
-	structure = g.mark(hex.EncodeToString(sum[:8]))
-
-	v = e.view(proxies, stats, g)
+	structure = g.mark(sum)
 	v.Description = description(structure, v.statsAddress())
-	text, err = executeTemplate(v)
-	return text, structure, err
-}
-
-func executeTemplate(v view) ([]byte, error) {
 	var b bytes.Buffer
 	if err := configuration.Execute(&b, v); err != nil {
-		return nil, fmt.Errorf("HAProxy's configuration: %w", err)
+		return nil, "", fmt.Errorf("HAProxy's configuration: %w", err)
 	}
-	return b.Bytes(), nil
+	return b.Bytes(), structure, nil
+}
+
+// sum is the same for configurations that differ in nothing but what can be changed without a reload.
+func (v view) sum() (string, error) {
+	v.Mark = acl{}
+	v.Proxies = slices.Clone(v.Proxies)
+	for i := range v.Proxies {
+		p := &v.Proxies[i]
+		p.Slots = make([]slotView, len(p.Slots))
+		p.Options = p.Options.withoutNetworks()
+	}
+	sum := sha256.New()
+	if _, err := io.WriteString(sum, templates.HAProxy); err != nil {
+		return "", err
+	}
+	if err := json.NewEncoder(sum).Encode(v); err != nil {
+		return "", fmt.Errorf("HAProxy's configuration: %w", err)
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:8]), nil
 }
 
 const descriptionPrefix = "dokku-expose"
@@ -130,7 +138,9 @@ type view struct {
 	Stats         *statsView
 	Connect       int64            // milliseconds
 	Takeover      []netip.AddrPort // where former workers hold connections
-	Proxies       []proxyView
+	// Mark is that of all networks that may connect.
+	Mark    acl
+	Proxies []proxyView
 }
 
 type statsView struct {
@@ -170,7 +180,7 @@ func (v view) statsAddress() string {
 func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
 	v := view{
 		StatsSocket: e.cfg.StatsSocket, HardStopAfter: milliseconds(e.cfg.WorkerDeadline), MaxConn: e.cfg.TotalConnections,
-		Connect: milliseconds(connectTimeout), Takeover: e.takeover(g),
+		Connect: milliseconds(connectTimeout), Takeover: e.takeover(g), Mark: markOf(numbered(proxies)),
 	}
 	if stats {
 		v.Stats = &statsView{Listen: e.cfg.StatsListen, User: e.cfg.StatsUser, Password: e.cfg.StatsPassword}

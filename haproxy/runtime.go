@@ -67,6 +67,18 @@ func (e *Engine) read(ctx context.Context) (*snapshot, error) {
 	return e.snapshot(ctx, "show servers state;show info")
 }
 
+// readProxies is a read of some proxies only.
+func (e *Engine) readProxies(ctx context.Context, proxies []proxy) (*snapshot, error) {
+	var commands strings.Builder
+	for _, p := range proxies {
+		fmt.Fprintf(&commands, "show servers state %s;", p.name)
+	}
+	if commands.Len() > maxLine {
+		return e.read(ctx)
+	}
+	return e.snapshot(ctx, commands.String()+"show info")
+}
+
 // identify is a read without the servers.
 func (e *Engine) identify(ctx context.Context) (*snapshot, error) {
 	return e.snapshot(ctx, "show info")
@@ -149,22 +161,31 @@ func (s *snapshot) server(line string) error {
 	return nil
 }
 
-// withSessions fills in how many connections each slot has.
-func (s *snapshot) withSessions(ctx context.Context, command func(context.Context, string) (string, error)) error {
-	// Objects of type 4 are servers.
-	answer, err := command(ctx, "show stat -1 4 -1")
-	if err != nil {
-		return err
+// withSessions fills in how many connections each slot of the named proxies has, of all proxies without any name.
+func (s *snapshot) withSessions(ctx context.Context, command func(context.Context, string) (string, error), names ...string) error {
+	// Objects of type 4 are servers. For a few proxies it is faster to ask for each.
+	questions := []string{"show stat -1 4 -1"}
+	if len(names) > 0 && len(names) < len(s.proxies)/4 {
+		questions = nil
+		for _, name := range names {
+			questions = append(questions, fmt.Sprintf("show stat %s 4 -1", name))
+		}
 	}
-	table, err := parseStat(answer)
-	if err != nil {
-		return err
-	}
-	for _, row := range table.rows {
-		proxy, server := table.name(row)
-		slots := s.proxies[proxy]
-		if i := slices.IndexFunc(slots, func(s slot) bool { return s.name == server }); i >= 0 {
-			slots[i].sessions = int(table.number(row, "scur"))
+	for _, question := range questions {
+		answer, err := command(ctx, question)
+		if err != nil {
+			return err
+		}
+		table, err := parseStat(answer)
+		if err != nil {
+			return err
+		}
+		for _, row := range table.rows {
+			proxy, server := table.name(row)
+			slots := s.proxies[proxy]
+			if i := slices.IndexFunc(slots, func(s slot) bool { return s.name == server }); i >= 0 {
+				slots[i].sessions = int(table.number(row, "scur"))
+			}
 		}
 	}
 	return nil
