@@ -63,6 +63,43 @@ func TestNetworksChangedByHand(t *testing.T) {
 	}
 }
 
+// An Apply that dies has written the file and told HAProxy half of it. The next one, which has connections to move and looks at no more
+// than it must, finishes what was begun.
+func TestNetworksAreRightAfterAnApplyThatDied(t *testing.T) {
+	h := haproxytest.Start(t)
+	v1, v2, v3, mail, news := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2"), enginetest.NewServer(t, "v3"), port(t), port(t)
+	shut := func(s *enginetest.Server) []deploy.Route {
+		return []deploy.Route{withOptions(t, route("mail", mail, s), "allow=192.0.2.1"), route("news", news, s)}
+	}
+	open := func(s *enginetest.Server) []deploy.Route {
+		return []deploy.Route{withOptions(t, route("mail", mail, s), "allow=127.0.0.1"), route("news", news, s)}
+	}
+	apply(t, h, shut(v1)...)
+	closed(t, mail)
+	for _, c := range []struct {
+		name, told string
+	}{
+		{"before it told anything", "show info"},
+		{"in between", "clear acl #1000000000; add acl #1 127.0.0.1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := h.Engine.Prepare(t.Context(), table(open(v2)...)); err != nil {
+				t.Fatal(err)
+			}
+			command(t, h, c.told)
+			if applied := apply(t, h, open(v2)...); applied.Reload != "" {
+				t.Errorf("reload: %s", applied.Reload)
+			}
+			answers(t, mail, "v2")
+			wantFresh(t, h)
+			apply(t, h, shut(v3)...)
+			closed(t, mail)
+			answers(t, news, "v3")
+			wantFresh(t, h)
+		})
+	}
+}
+
 func TestOptionsSurviveARestart(t *testing.T) {
 	h := haproxytest.Start(t)
 	v1, mail := enginetest.NewServer(t, "v1"), port(t)
