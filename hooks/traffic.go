@@ -29,14 +29,8 @@ func (h *Host) facts(ctx context.Context) (stats.Facts, error) {
 	if err != nil {
 		return facts, err
 	}
-	for i := range facts.Routes {
-		r := &facts.Routes[i]
-		nameServers(r, containers)
-		if r.Process == "" {
-			if r.Process, err = h.processOf(r.App, r.Public); err != nil {
-				return facts, err
-			}
-		}
+	if err := name(facts.Routes, containers, h.processes); err != nil {
+		return facts, err
 	}
 	facts.Sort()
 	return facts, nil
@@ -44,6 +38,29 @@ func (h *Host) facts(ctx context.Context) (stats.Facts, error) {
 
 func isNameless(r stats.Route) bool {
 	return r.Process == "" || slices.ContainsFunc(r.Servers, func(s stats.Server) bool { return s.Container == "" })
+}
+
+// name adds what the engine does not know: the containers behind addresses, and the process types of ports. An app may have a
+// thousand ports, and to ask for its processes is to read all that is known of it: each app is asked for once.
+func name(routes []stats.Route, containers []deploy.Container, processes func(app string) (map[string]string, error)) error {
+	asked := make(map[string]map[string]string)
+	for i := range routes {
+		r := &routes[i]
+		nameServers(r, containers)
+		if r.Process != "" {
+			continue
+		}
+		of, known := asked[r.App]
+		if !known {
+			var err error
+			if of, err = processes(r.App); err != nil {
+				return err
+			}
+			asked[r.App] = of
+		}
+		r.Process = of[r.Public]
+	}
+	return nil
 }
 
 // nameServers says which containers are behind the addresses of a route. One that is gone keeps no name: its address may be
@@ -63,18 +80,17 @@ func nameServers(r *stats.Route, containers []deploy.Container) {
 	}
 }
 
-// processOf is the process type that an app's public address leads to, "" when the app has no such address any more.
-func (h *Host) processOf(name, public string) (string, error) {
+// processes are the process types that an app's public addresses lead to now.
+func (h *Host) processes(name string) (map[string]string, error) {
 	app, err := h.app(name)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	for _, claim := range slices.Concat(app.Images[app.Current], app.Operator) {
-		if claim.Listen.String() == public {
-			return claim.Process, nil
-		}
+	types := make(map[string]string)
+	for _, claim := range slices.Concat(app.Operator, app.Images[app.Current]) {
+		types[claim.Listen.String()] = claim.Process
 	}
-	return "", nil
+	return types, nil
 }
 
 // Facts implements engine.
