@@ -5,10 +5,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"dokku-expose/deploy"
 	"dokku-expose/portsfile"
@@ -91,10 +93,23 @@ type optionsView struct {
 	ACLs           []acl
 	// Proxies4 and Proxies6 tell that there are proxies whose header is read.
 	Proxies4, Proxies6 bool
+	// Header is nil where no header is read.
+	Header *headerView
 	// Stage is when HAProxy knows where a client comes from: at once, or when a header has told it.
 	Stage string
 	Rate  int
 }
+
+// headerView is how long a proxy may take to tell a header, in milliseconds.
+type headerView struct {
+	// Timeout is for the header alone, Wait for HAProxy before 3.0, which has one time for the header and the wait for a
+	// container that may follow.
+	Timeout, Wait int64
+}
+
+// headerTimeout is how long a header may take to come: longer than the second after which the kernel repeats a lost packet,
+// twice.
+const headerTimeout = 5 * time.Second
 
 func viewOptions(p proxy) optionsView {
 	o := p.route.Options
@@ -106,6 +121,8 @@ func viewOptions(p proxy) optionsView {
 	}
 	if v.Proxies4 || v.Proxies6 {
 		v.Stage = "session"
+		timeout := milliseconds(headerTimeout)
+		v.Header = &headerView{Timeout: timeout, Wait: min(milliseconds(p.route.Hold)+timeout, math.MaxInt32)}
 	}
 	return v
 }

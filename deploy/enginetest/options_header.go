@@ -10,6 +10,9 @@ import (
 	"net/netip"
 	"strings"
 	"sync/atomic"
+	"time"
+
+	"dokku-expose/deploy"
 )
 
 // headers is about the PROXY protocol, https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt.
@@ -173,6 +176,49 @@ var headers = []testCase{
 		}
 		if len(names) < 2 {
 			b.Errorf("%v is everybody's", names)
+		}
+	}},
+	{"who is to send a header and does not is closed, and nobody else", func(b *bench) {
+		told, asked := netip.MustParseAddrPort("192.0.2.7:4711"), netip.MustParseAddrPort("198.51.100.1:25")
+		v1 := NewServer(b, "v1")
+		// A short hold, for HAProxy before 3.0 gives a header as long as that and a few seconds.
+		mute := with(b, route("mute", b.port(), proven(v1)...), "accept-proxy=127.0.0.2 idle-timeout=2s max-connections=1")
+		mute.Hold = time.Second
+		idle := with(b, route("idle", b.port(), proven(v1)...), "accept-proxy=127.0.0.2")
+		idle.Hold = time.Second
+		held := with(b, route("held", b.port()), "accept-proxy=127.0.0.2")
+		held.Hold = patience
+		b.apply(mute, idle, held)
+		proxied := func(r deploy.Route) *client {
+			c := dialFrom(b, loopback2, r.Listen)
+			c.write(headerV1(told, asked))
+			return c
+		}
+
+		old, direct := proxied(idle), dialFrom(b, loopback, idle.Listen)
+		old.greeting()
+		direct.greeting()
+		waiting := []*client{proxied(held), proxied(held), dialFrom(b, loopback, held.Listen)}
+		waiting[0].write("early bird\n")
+		// With half a header HAProxy does not wait for the rest.
+		for _, said := range []string{"", "PROXY TCP4 192.0.2.7", ""} {
+			silent := dialFrom(b, loopback2, mute.Listen)
+			silent.write(said)
+			next := dialFrom(b, loopback, mute.Listen)
+			if said == "" {
+				next.silent() // there may be one
+			}
+			silent.closed()
+			next.greeting()
+			_ = next.conn.Close()
+		}
+		// These have said nothing for twice as long.
+		old.echo("hello")
+		direct.echo("hello")
+		held.Servers = proven(v1)
+		b.switchTo(mute, idle, held)
+		for _, c := range waiting {
+			c.greeting()
 		}
 	}},
 }
