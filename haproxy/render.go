@@ -146,6 +146,7 @@ type view struct {
 type statsView struct {
 	Listen         netip.AddrPort
 	User, Password string
+	Clients        int // how many there may be at once
 	// Daemon is the address of who shows the containers, "" for nobody.
 	Daemon string
 }
@@ -183,7 +184,9 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
 		Connect: milliseconds(connectTimeout), Takeover: e.takeover(g), Mark: markOf(numbered(proxies)),
 	}
 	if stats {
-		v.Stats = &statsView{Listen: e.cfg.StatsListen, User: e.cfg.StatsUser, Password: e.cfg.StatsPassword}
+		v.Stats = &statsView{
+			Listen: e.cfg.StatsListen, User: e.cfg.StatsUser, Password: e.cfg.StatsPassword, Clients: statsClients(e.cfg.TotalConnections),
+		}
 		if e.cfg.DaemonSocket != "" {
 			v.Stats.Daemon = "unix@" + e.cfg.DaemonSocket
 		}

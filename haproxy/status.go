@@ -58,6 +58,17 @@ func (e *Engine) Status(ctx context.Context) (Status, error) {
 	return s, err
 }
 
+// maxStatsClients is how many clients the statistics page has at once.
+const maxStatsClients = 64
+
+// statsClients are fewer of them where there may be few connections in total, of which they take some.
+func statsClients(total int) int {
+	if total == 0 {
+		return maxStatsClients
+	}
+	return min(max(total/10, 1), maxStatsClients)
+}
+
 // ShowConfig returns the configuration file, the password of the statistics page masked.
 func (e *Engine) ShowConfig(context.Context) ([]byte, error) {
 	text, err := e.file()
