@@ -1,6 +1,7 @@
 package hooks_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -98,6 +99,19 @@ func TestWithoutDockerOnlyAppsWithPortsFail(t *testing.T) {
 	h.wants(h.expose(0, "list").Stdout, "mail", "unknown")
 	h.wants(h.expose(1, "check").Stderr, nowhere)
 	h.wants(h.expose(1, "sync").Stderr, nowhere)
+	// What the engine counts is shown, with the addresses that it knows containers by.
+	shown := h.expose(0, "stats")
+	h.wants(shown.Stderr, "Docker can't be asked", nowhere)
+	got := h.stats("mail")
+	if len(got.Routes) != 1 || len(got.Routes[0].Servers) != 1 {
+		t.Fatalf("%+v", got)
+	}
+	r := got.Routes[0]
+	h.wants(got.Warning, "Docker can't be asked", nowhere)
+	if s := r.Servers[0]; r.Process != "web" || r.Total == 0 || s.Container != "" || !s.Up {
+		t.Errorf("%+v", r)
+	}
+	h.wants(strings.Join(table(shown.Stdout), "\n"), fmt.Sprintf("mail %d web - - serving ", public), " "+r.Servers[0].Addr+" ready ")
 	h.answers(public, "v1") // what is served is left alone
 }
 

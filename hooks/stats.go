@@ -86,6 +86,7 @@ func (h *Host) stats(ctx context.Context, app, format string) error {
 	if err != nil {
 		return cmp.Or(pageErr, err)
 	}
+	defer h.warn(facts)
 	if format == "json" {
 		return errors.Join(writeJSON(h.stdout, struct {
 			statsPage
@@ -125,10 +126,18 @@ func (h *Host) watchStats(ctx context.Context, app, format string) error {
 		default:
 			_, err = fmt.Fprintf(h.stdout, "%s%s\n%s\n", clear, time.Now().Format(time.TimeOnly), statsTable(facts))
 		}
+		h.warn(facts)
 		// Nobody reads it any more.
 		if errors.Is(err, unix.EPIPE) || !sleep(ctx, watchInterval) {
 			return nil
 		}
+	}
+}
+
+// warn says, beside what is shown, what is missing in it.
+func (h *Host) warn(facts stats.Facts) {
+	if facts.Warning != "" {
+		h.out.Warn("%s", facts.Warning)
 	}
 }
 

@@ -2,8 +2,10 @@ package hooks
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"dokku-expose/deploy"
 	"dokku-expose/haproxy"
@@ -21,19 +23,29 @@ func (h *Host) facts(ctx context.Context) (stats.Facts, error) {
 	if err != nil || !slices.ContainsFunc(facts.Routes, isNameless) {
 		return facts, err
 	}
-	client, err := h.docker()
+	containers, err := h.containers(ctx)
 	if err != nil {
-		return facts, err
-	}
-	containers, err := client.Containers(ctx)
-	if err != nil {
-		return facts, err
+		// What the engine counts is known all the same.
+		facts.Warning = fmt.Sprintf("containers are shown by their addresses only, since Docker can't be asked: %v", err)
 	}
 	if err := name(facts.Routes, containers, h.processes); err != nil {
 		return facts, err
 	}
 	facts.Sort()
 	return facts, nil
+}
+
+// askDocker bounds what is waited for names: the page and a scrape don't wait much longer for all of it.
+const askDocker = 3 * time.Second
+
+func (h *Host) containers(ctx context.Context) ([]deploy.Container, error) {
+	client, err := h.docker()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askDocker)
+	defer cancel()
+	return client.Containers(ctx)
 }
 
 func isNameless(r stats.Route) bool {

@@ -23,6 +23,8 @@ type Facts struct {
 	Switches *Switches `json:"switches"`
 	// Reloads is how often the engine was reloaded, nil where there is no such thing.
 	Reloads *uint64 `json:"reloads"`
+	// Warning says what could not be found out and is missing here, "" when nothing is.
+	Warning string `json:"warning,omitempty"`
 }
 
 // Switches are how often public addresses were moved to other containers, and how long that took together.

@@ -200,6 +200,24 @@ func TestEngineThatCantBeAsked(t *testing.T) {
 	}
 }
 
+// What can't be found out keeps nobody from what is known.
+func TestFactsInPart(t *testing.T) {
+	o := options(t)
+	o.Facts = func(context.Context) (Facts, error) {
+		f := facts()
+		f.Warning = "Docker <b>is gone</b>"
+		return f, nil
+	}
+	start(t, o)
+	response, body := ask(t, o, http.MethodGet, "/")
+	if response.StatusCode != http.StatusOK || !strings.Contains(body, "Docker &lt;b&gt;is gone") || !strings.Contains(body, "12,345") {
+		t.Errorf("%s\n%s", response.Status, body)
+	}
+	if _, body = ask(t, o, http.MethodGet, "/metrics"); !strings.Contains(body, "\ndokku_expose_up 1\n") || !strings.Contains(body, " 12345\n") {
+		t.Error(body)
+	}
+}
+
 func TestMetrics(t *testing.T) {
 	o := options(t)
 	o.Counters.Reconciled(20*time.Millisecond, 2, 1, nil)
