@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
 	"dokku-expose/internal/rig"
 	"dokku-expose/stats"
 )
@@ -125,6 +127,11 @@ func TestStatsShowADeploy(t *testing.T) {
 		_, metrics := h.page(during, during.Password, "/metrics")
 		h.wants(metrics, fmt.Sprintf(`dokku_expose_open_connections{app="mail",port="%d",process="web"} `, public), "\ndokku_expose_up 1\n",
 			fmt.Sprintf(`container="%.12s",dyno="web.1",port="%d",process="web"} `, v2, public), "\ndokku_expose_reconcile_errors_total 0\n")
+		problems, err := promlint.New(strings.NewReader(metrics)).Lint()
+		h.must(err)
+		for _, p := range problems {
+			h.t.Errorf("%s: %s", p.Metric, p.Text)
+		}
 		_, page := h.page(during, during.Password, "/containers")
 		h.wants(page, fmt.Sprintf("web.1 <code>%.12s</code>", v2), fmt.Sprintf(">%d</th>", public))
 	})
