@@ -123,25 +123,6 @@ func TestFloodLeavesOthersUsable(t *testing.T) {
 	}
 }
 
-// Least connections: who has less gets more, and equals get equal shares.
-func TestLeastConnections(t *testing.T) {
-	one, two, three := enginetest.NewServer(t, "one"), enginetest.NewServer(t, "two"), enginetest.NewServer(t, "three")
-	s, port := newServer(t), enginetest.FreePort(t)
-	apply(t, s, routeTo("mail", port, one))
-	count := make(map[string]int)
-	open := func(n int) {
-		for range n {
-			count[dialPort(t, port).greeting()]++
-		}
-	}
-	open(6)
-	apply(t, s, routeTo("mail", port, one, two, three))
-	open(12)
-	if count["one"] != 6 || count["two"] != 6 || count["three"] != 6 {
-		t.Errorf("got %v, want 6 each", count)
-	}
-}
-
 // What a table says of options reaches who is asked for them, and goes along when another daemon takes over.
 func TestOptionsAreHandedOver(t *testing.T) {
 	control, v1 := controlPath(t), enginetest.NewServer(t, "v1")

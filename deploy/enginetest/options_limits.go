@@ -47,6 +47,17 @@ var limiting = []testCase{
 		b.needIPv6()
 		r := with(b, route("mail", b.port(), proven(NewServer(b, "v1"))...), "max-connections=3")
 		b.apply(r)
+		// One of each family is too many while as many are open as there may be.
+		one, two, three := dialFrom(b, loopback, r.Listen), dialFrom(b, loopback6, r.Listen), dialFrom(b, loopback, r.Listen)
+		for _, c := range []*client{one, two, three} {
+			c.greeting()
+		}
+		four, six := dialFrom(b, loopback, r.Listen), dialFrom(b, loopback6, r.Listen)
+		four.silent()
+		six.silent()
+		for _, c := range []*client{one, two, three, four, six} {
+			_ = c.conn.Close()
+		}
 		var (
 			clients sync.WaitGroup
 			served  atomic.Int32
@@ -107,6 +118,7 @@ var limiting = []testCase{
 		b.rejected(loopback, r.Listen)
 	}},
 	{"no longer idle than idle-timeout", func(b *bench) {
+		b.needIPv6()
 		// One that echoes, one that only hears, one that only talks.
 		echo := route("echo", b.port(), proven(NewServer(b, "v1"))...)
 		hear, heard := route("hear", b.port()), make(chan struct{}, 1000)
@@ -134,12 +146,14 @@ var limiting = []testCase{
 
 		busy, talking, listening := dial(b, local(echo.Listen)), dial(b, local(hear.Listen)), dial(b, local(talk.Listen))
 		busy.greeting()
+		busy6 := dialFrom(b, loopback6, echo.Listen)
+		busy6.greeting()
 		idle := make(chan struct{})
 		go func() {
 			defer close(idle)
 			// Twice, so that the others have outlived the time for sure.
-			for range 2 {
-				c, err := net.Dial("tcp", local(echo.Listen).String())
+			for _, ip := range []netip.Addr{loopback, loopback6} {
+				c, err := net.Dial("tcp", netip.AddrPortFrom(ip, echo.Listen.Port).String())
 				if err != nil {
 					b.Error(err)
 					return
@@ -160,6 +174,7 @@ var limiting = []testCase{
 			case <-tick.C:
 			}
 			busy.echo("hello")
+			busy6.echo("hello")
 			talking.write("x")
 			<-heard
 			if _, err := listening.lines.ReadByte(); err != nil {
@@ -210,12 +225,35 @@ var limiting = []testCase{
 
 // balancing is about which container gets a connection.
 var balancing = []testCase{
+	{"the one with the fewest", func(b *bench) {
+		b.needIPv6()
+		for _, options := range []string{"", "balance=leastconn"} {
+			one, two := NewServer(b, "one"), NewServer(b, "two")
+			r := with(b, route("mail", b.port(), proven(one)...), options)
+			b.apply(r)
+			count := make(map[string]int)
+			open := func(n int) {
+				for i := range n {
+					count[dialFrom(b, []netip.Addr{loopback, loopback6}[i%2], r.Listen).greeting()]++
+				}
+			}
+			open(6)
+			r.Servers = proven(one, two)
+			b.switchTo(r)
+			// Who has less gets more, and equals get equal shares.
+			open(8)
+			if count["one"] != 7 || count["two"] != 7 {
+				b.Errorf("%q: connections of each: %v", options, count)
+			}
+		}
+	}},
 	{"each in turn", func(b *bench) {
+		b.needIPv6()
 		r := with(b, route("mail", b.port(), proven(NewServer(b, "one"), NewServer(b, "two"), NewServer(b, "three"))...), "balance=roundrobin")
 		b.apply(r)
 		got := make(map[string]int)
-		for range 30 {
-			c := dial(b, local(r.Listen))
+		for i := range 30 {
+			c := dialFrom(b, []netip.Addr{loopback, loopback6}[i%2], r.Listen)
 			name := c.greeting()
 			// Those with the fewest connections would be the other two.
 			if got[name]++; name != "one" {
