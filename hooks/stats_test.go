@@ -1,6 +1,7 @@
 package hooks_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -137,22 +138,62 @@ func TestStatsShowADeploy(t *testing.T) {
 	})
 }
 
-// With --watch the table is printed again and again, until somebody interrupts it.
+// With --watch it is told again and again, until somebody interrupts it: as a table or as JSON, and of what is so at that time.
 func TestStatsWatch(t *testing.T) {
-	t.Parallel()
-	h := start(t)
-	h.push("mail", source("v1", lead(h.port(), private)))
-	command := exec.Command(filepath.Join(h.Lib, "plugins", "enabled", rig.Plugin, "subcommands", "stats"), "expose:stats", "mail", "--watch")
+	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
+		t.Parallel()
+		h := start(t, engine)
+		name := filepath.Base(t.Name()) // of the engine
+		public := h.port()
+		h.push("mail", source("v1", lead(public, private)))
+		h.push("chat", source("v1", lead(h.port(), private)))
+		text, texts := h.watch("mail", "--watch")
+		document, documents := h.watch("mail", "--watch", "--format", "json")
+		shown := func(open int) {
+			h.t.Helper()
+			await(h.t, fmt.Sprintf("%d connections are shown, twice", open), func() bool {
+				row := fmt.Sprintf("mail %d web - - serving %d ", public, open)
+				return strings.Count(strings.Join(table(text.String()), "\n"), row) >= 2
+			})
+			await(h.t, fmt.Sprintf("%d connections are in the JSON, twice", open), func() bool {
+				return strings.Count(document.String(), fmt.Sprintf(`"connections": %d`, open)) >= 2
+			})
+		}
+		shown(0)
+		c, err := h.dial(public)
+		h.must(err)
+		shown(1)
+		h.must(c.echo())
+		for _, command := range []*exec.Cmd{texts, documents} {
+			h.must(command.Process.Signal(syscall.SIGINT))
+			if err := command.Wait(); err != nil {
+				h.t.Errorf("an interrupt ended it with %v", err)
+			}
+		}
+		if said := text.String(); strings.Contains(said, "\x1b") || strings.Contains(said, "Password") || strings.Contains(said, "chat") {
+			h.t.Errorf("it printed:\n%s", said)
+		}
+		// One after the other, each whole.
+		for decoder := json.NewDecoder(strings.NewReader(document.String())); decoder.More(); {
+			var facts stats.Facts
+			if err := decoder.Decode(&facts); err != nil {
+				h.t.Fatalf("%v in:\n%s", err, document)
+			}
+			if facts.Engine != name || len(facts.Routes) != 1 || facts.Routes[0].App != "mail" || len(facts.Routes[0].Servers) != 1 {
+				h.t.Errorf("%+v", facts)
+			}
+		}
+	})
+}
+
+// watch begins expose:stats in a process of its own, and returns what it prints.
+func (h *host) watch(args ...string) (*lockedBuffer, *exec.Cmd) {
+	h.t.Helper()
+	path := filepath.Join(h.Lib, "plugins", "enabled", rig.Plugin, "subcommands", "stats")
+	command := exec.CommandContext(h.t.Context(), path, append([]string{"expose:stats"}, args...)...)
 	command.Env = append(os.Environ(), "DOKKU_ROOT="+h.Root, "DOKKU_LIB_ROOT="+h.Lib, "DOKKU_EXPOSE_RUN_DIR="+h.Run)
-	var out lockedBuffer
-	command.Stdout, command.Stderr = &out, &out
+	out := new(lockedBuffer)
+	command.Stdout, command.Stderr = out, out
 	h.must(command.Start())
-	await(t, "the table is there twice", func() bool { return strings.Count(out.String(), "APP ") == 2 })
-	h.must(command.Process.Signal(syscall.SIGINT))
-	if err := command.Wait(); err != nil {
-		t.Errorf("an interrupt ended it with %v", err)
-	}
-	if text := out.String(); strings.Contains(text, "\x1b") || strings.Contains(text, "Password") || !strings.Contains(text, "mail") {
-		t.Errorf("it printed:\n%s", text)
-	}
+	return out, command
 }
