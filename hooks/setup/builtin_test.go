@@ -109,6 +109,9 @@ func TestSystemdWithTheBuiltInEngine(t *testing.T) {
 		if said := m.trigger("install"); !strings.Contains(said, "Started "+daemon) {
 			t.Errorf("install says:\n%s", said)
 		}
+	})
+	m.step(t, "the statistics page is ready", func(t *testing.T) { m.page("/", "/containers", "/metrics") })
+	m.step(t, "it serves", func(t *testing.T) {
 		m.open()
 		m.judge(m.load())
 	})
@@ -122,12 +125,11 @@ func TestSystemdWithTheBuiltInEngine(t *testing.T) {
 				t.Errorf("process %s has %q, want %q", pid, status, want)
 			}
 		}
-		if got := m.must("stat --format '%U:%G %a' /run/dokku-expose-daemon/control.sock"); got != "dokku:dokku 660" {
+		if got := m.must("stat --format '%U:%G %a' " + controlSocket); got != "dokku:dokku 660" {
 			t.Errorf("the control socket is %s", got)
 		}
-		if _, err := m.sh("runuser -u nobody -- test -e /run/dokku-expose-daemon/control.sock"); err == nil {
-			t.Error("anybody reaches the control socket")
-		}
+		m.connects("dokku", controlSocket)
+		m.connectsNot("nobody", controlSocket)
 	})
 	m.step(t, "twenty restarts lose no connection", func(t *testing.T) {
 		l := m.load()

@@ -72,11 +72,11 @@ func TestSystemd(t *testing.T) {
 				t.Errorf("%s is %s, want %s", row.path, got, row.want)
 			}
 		}
-		m.must("runuser -u dokku -- test -w /run/dokku-expose/stats.sock")
-		if _, err := m.sh("runuser -u nobody -- test -e /run/dokku-expose/stats.sock"); err == nil {
-			t.Error("anybody reaches the socket")
-		}
+		m.connects("dokku", "/run/dokku-expose/stats.sock", "/run/dokku-expose/master.sock", pageSocket, controlSocket)
+		m.connects("dokku-expose", pageSocket)
+		m.connectsNot("nobody", "/run/dokku-expose/stats.sock", "/run/dokku-expose/master.sock", pageSocket, controlSocket)
 	})
+	m.step(t, "the statistics page is ready", func(t *testing.T) { m.page("/", "/containers", "/metrics") })
 
 	// A page on a port that only root, or CAP_NET_BIND_SERVICE, may bind. What is added by hand is gone with the next
 	// configuration that prepare or the daemon renders, which shows whether they did.
