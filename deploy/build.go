@@ -297,8 +297,8 @@ func (b *builder) servedAt(a *App, listen Listen, c *Container) (netip.AddrPort,
 	return service.Servers[i], true
 }
 
-// settle leaves out drafts whose address another app has a better right to: a claim in force goes before one that is not,
-// then whoever is served there now. Claims are checked before they come into force, so this is for what slipped through
+// settle leaves out drafts whose address another app has a better right to: a claim in force goes before one that is not, and of
+// two that are alike the one that is served there now. Claims are checked before they come into force, so this is for what slipped through
 // (files edited by hand, a failed deploy that Dokku kept half of).
 func (b *builder) settle(drafts []*draft) []*draft {
 	inForce := make(map[*App]map[Listen]bool)
@@ -313,13 +313,16 @@ func (b *builder) settle(drafts []*draft) []*draft {
 		inForce[d.app] = listens
 	}
 	rank := func(d *draft) int {
-		switch {
-		case inForce[d.app][d.claim.Listen]:
+		served := b.serving[d.claim.Listen].App == d.app.Name
+		switch inForce := inForce[d.app][d.claim.Listen]; {
+		case inForce && served:
 			return 0
-		case b.serving[d.claim.Listen].App == d.app.Name:
+		case inForce:
 			return 1
+		case served:
+			return 2
 		}
-		return 2
+		return 3
 	}
 	ranks := make(map[*draft]int, len(drafts))
 	for _, d := range drafts {

@@ -298,6 +298,18 @@ func TestBuild(t *testing.T) {
 			want:     []string{"25 mail: web.1=mail-1@15025"},
 			problems: []string{"belongs to the app mail already"},
 		}, {
+			name: "an address that two apps have in force stays with the one that is served there",
+			arrange: func(s *scene) []App {
+				s.container("abba-1", imageA, "web.1", 1, 15025)
+				s.container("mail-1", imageA, "web.1", 2, 15025)
+				s.serves(25, "mail", "127.9.0.2:15025")
+				other := mail(place("web.1", "abba-1"))
+				other.Name, other.Images = "abba", map[string][]Claim{imageA: {claim("abba", 25, 15025, "web")}}
+				return []App{other, mail(place("web.1", "mail-1"))}
+			},
+			want:     []string{"25 mail: web.1=mail-1@15025"},
+			problems: []string{"belongs to the app mail already"},
+		}, {
 			name: "a container without an address is told, and its route holds",
 			arrange: func(s *scene) []App {
 				s.container("mail-1", imageA, "web.1", 1)

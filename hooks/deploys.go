@@ -91,19 +91,8 @@ func (h *Host) unlessIdle(app, dir string, err error) error {
 
 // stage checks what a deploy asks for and keeps it with the deploy, for image once that is known.
 func (h *Host) stage(ctx context.Context, app string, ports state.Ports, image string) error {
-	claims, err := claimsOf(app, ports)
-	if err != nil {
-		return err
-	}
 	return h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
-		operator, err := h.operatorClaims(app)
-		if err != nil {
-			return err
-		}
-		if err := selfConflicts(claims, operator); err != nil {
-			return err
-		}
-		if err := h.admit(ctx, app, append(slices.Clone(claims), operator...)); err != nil {
+		if err := h.admitPorts(ctx, app, ports); err != nil {
 			return err
 		}
 		remembered, err := h.state.Load(app)
@@ -119,6 +108,22 @@ func (h *Host) stage(ctx context.Context, app string, ports state.Ports, image s
 		}
 		return h.state.Save(app, remembered)
 	})
+}
+
+// admitPorts checks the whole of what an app will ask for once ports is its PORTS.
+func (h *Host) admitPorts(ctx context.Context, app string, ports state.Ports) error {
+	claims, err := claimsOf(app, ports)
+	if err != nil {
+		return err
+	}
+	operator, err := h.operatorClaims(app)
+	if err != nil {
+		return err
+	}
+	if err := selfConflicts(claims, operator); err != nil {
+		return err
+	}
+	return h.admit(ctx, app, append(claims, operator...))
 }
 
 // selfConflicts tells where the repository and the operator ask for the same.
@@ -259,10 +264,14 @@ func dockerArgs(ctx context.Context, h *Host, args []string) error {
 		if err := h.begin(app, &remembered); err != nil {
 			return err
 		}
+		ports, image := h.portsOfDeploy(ctx, app, remembered, tag)
+		if err := h.admitUnstaged(ctx, app, &remembered, image); err != nil {
+			return err
+		}
 		if err := h.state.Save(app, remembered); err != nil {
 			return err
 		}
-		claims, err = h.claimsOfDeploy(ctx, app, remembered, tag)
+		claims, err = h.claimsWith(app, ports)
 		return err
 	})
 	if err != nil {
@@ -290,22 +299,45 @@ func dockerArgs(ctx context.Context, h *Host, args []string) error {
 	return err
 }
 
-// claimsOfDeploy are the claims that the containers of the deploy on its way will serve.
-func (h *Host) claimsOfDeploy(ctx context.Context, app string, remembered state.App, tag string) ([]deploy.Claim, error) {
-	claims, err := h.operatorClaims(app)
-	if err != nil {
-		return nil, err
-	}
-	ports := remembered.Images[remembered.Current]
+// portsOfDeploy is the PORTS that the containers of the deploy on its way will serve, and the image that it belongs to, "" where
+// the current one's is taken for want of a better: the name of an image in a registry is not known here.
+func (h *Host) portsOfDeploy(ctx context.Context, app string, remembered state.App, tag string) (ports state.Ports, image string) {
 	if d := remembered.Deploy; d != nil && d.Pending != nil {
-		ports = *d.Pending
-	} else if client, err := h.docker(); err == nil {
+		return *d.Pending, ""
+	}
+	if client, err := h.docker(); err == nil {
 		if image, err := client.ImageID(ctx, "dokku/"+app+":"+tag); err == nil {
-			if known, ok := remembered.Images[image]; ok {
-				ports = known
+			if ports, known := remembered.Images[image]; known {
+				return ports, image
 			}
 		}
 	}
+	return remembered.Images[remembered.Current], ""
+}
+
+// admitUnstaged checks what a deploy asks for that brings back the PORTS of an image which never came into force (ps:restart
+// after a push that failed): meanwhile another app may have got what it claims. From here on it is held for the deploy. What
+// this deploy has staged, and what is in force, was admitted before. The caller holds the lock, and writes remembered down.
+func (h *Host) admitUnstaged(ctx context.Context, app string, remembered *state.App, image string) error {
+	ports, known := remembered.Images[image]
+	if d := remembered.Deploy; !known || image == remembered.Current || d != nil && d.Pending != nil {
+		return nil
+	}
+	if err := h.admitPorts(ctx, app, ports); err != nil {
+		return err
+	}
+	if remembered.Deploy != nil {
+		remembered.Deploy.Pending = &ports
+	}
+	return nil
+}
+
+// claimsWith are the claims of the operator and of a PORTS.
+func (h *Host) claimsWith(app string, ports state.Ports) ([]deploy.Claim, error) {
+	operator, err := h.operatorClaims(app)
+	if err != nil {
+		return nil, err
+	}
 	own, err := claimsOf(app, ports)
-	return append(claims, own...), err
+	return append(operator, own...), err
 }

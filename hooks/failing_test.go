@@ -61,7 +61,7 @@ func TestFailedDeployOfOneContainerChangesNothing(t *testing.T) {
 				h.expose(0, "add", "other", lead(added, private))
 				// Now the image of the failed push can't be deployed either.
 				text.Reset()
-				h.fails("check-deploy", h.Restart("mail", said(&text)))
+				h.fails("docker-args-process-deploy", h.Restart("mail", said(&text)))
 				h.wants(text.String(), "belongs to the app other")
 				h.answers(kept, "v1")
 				h.expose(0, "remove", "other", fmt.Sprint(added))

@@ -35,14 +35,17 @@ func checkDeploy(ctx context.Context, h *Host, args []string) error {
 	if err != nil {
 		return err
 	}
-	claims, err := h.claimsOfContainer(app, process, container)
-	if err != nil || len(claims) == 0 {
+	all, err := h.claimsOfImage(app, container.Image)
+	if err != nil {
 		return err
 	}
-	// A deploy without a build (ps:restart after a failed push) brings claims that nothing has looked at yet.
-	err = h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error { return h.admit(ctx, app, claims) })
-	if err != nil || values.CheckTimeout == 0 {
+	// All of them, whatever process type they are for: all come into force with the image.
+	if err := h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error { return h.admit(ctx, app, all) }); err != nil {
 		return err
+	}
+	claims := ofProcess(all, process)
+	if len(claims) == 0 || values.CheckTimeout == 0 {
+		return nil
 	}
 	return h.awaitAccepts(ctx, client, app, container.ID, values, claims)
 }
@@ -50,23 +53,25 @@ func checkDeploy(ctx context.Context, h *Host, args []string) error {
 // claimsOfContainer are the claims that a container is to serve: those of its image and the operator's, for its process
 // type.
 func (h *Host) claimsOfContainer(app, process string, c deploy.Container) ([]deploy.Claim, error) {
-	all, err := h.operatorClaims(app)
-	if err != nil {
-		return nil, err
-	}
+	all, err := h.claimsOfImage(app, c.Image)
+	return ofProcess(all, process), err
+}
+
+// claimsOfImage are the claims of an image's PORTS, or of the current one when its own was never read, and the operator's.
+func (h *Host) claimsOfImage(app, image string) ([]deploy.Claim, error) {
 	remembered, err := h.state.Load(app)
 	if err != nil {
 		return nil, err
 	}
-	ports, known := remembered.Images[c.Image]
+	ports, known := remembered.Images[image]
 	if !known {
 		ports = remembered.Images[remembered.Current]
 	}
-	own, err := claimsOf(app, ports)
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(append(all, own...), func(c deploy.Claim) bool { return c.Process != process }), nil
+	return h.claimsWith(app, ports)
+}
+
+func ofProcess(claims []deploy.Claim, process string) []deploy.Claim {
+	return slices.DeleteFunc(slices.Clone(claims), func(c deploy.Claim) bool { return c.Process != process })
 }
 
 // errGone tells that Docker has no such container any more.

@@ -107,6 +107,10 @@ func postDeploy(ctx context.Context, h *Host, args []string) error {
 		if err != nil {
 			return err
 		}
+		// Without checks nothing may have looked at what this image claims.
+		if err := h.admitUnstaged(ctx, app, &before, after.Current); err != nil {
+			return err
+		}
 		if err := h.state.Save(app, after); err != nil {
 			return err
 		}
