@@ -19,8 +19,8 @@ func (c Claim) options(set portsfile.Options) portsfile.Options {
 		o.MaxConnections = stricter(set.MaxConnections, o.MaxConnections)
 		o.Rate = stricter(set.Rate, o.Rate)
 		o.IdleTimeout = stricter(set.IdleTimeout, o.IdleTimeout)
-		if set.AcceptProxy.IsZero() && decidesBySource(set) {
-			o.AcceptProxy = portsfile.Networks{}
+		if decidesBySource(set) {
+			o.AcceptProxy = set.AcceptProxy
 		} else {
 			o.AcceptProxy = both(set.AcceptProxy, o.AcceptProxy)
 		}
@@ -47,7 +47,8 @@ func (c Claim) options(set portsfile.Options) portsfile.Options {
 }
 
 // decidesBySource tells whether an operator lets addresses decide. A push must not say then whose word about addresses is
-// taken: it could have everybody believed.
+// taken, neither more nor less: with more proxies anybody could be believed, and behind one that is none any more all clients
+// have the proxy's own address, which is likely to be allowed.
 func decidesBySource(set portsfile.Options) bool {
 	return !set.Allow.IsZero() || set.Rate > 0
 }
@@ -79,8 +80,8 @@ func both(a, b portsfile.Networks) portsfile.Networks {
 	return portsfile.NetworksOf(common...)
 }
 
-// void says why what a push asks for can't be had at all beside what an operator has set, and what could be done; "" where
-// something of it can. rule is the setting.
+// void says why what a push asks for can't be had beside what an operator has set, and what could be done; "" where it can, or
+// something of it. rule is the setting.
 func (c Claim) void(set portsfile.Options) (rule, reason, remedy string) {
 	none := portsfile.NetworksOf()
 	asks := func(asked portsfile.Networks) bool { return c.pushed() && len(asked.Prefixes()) > 0 }
@@ -92,6 +93,9 @@ func (c Claim) void(set portsfile.Options) (rule, reason, remedy string) {
 	case apart(set.Allow, c.Options.Allow):
 		return "allow", fmt.Sprintf("nobody can connect: %s has no address in common with the setting allow, which is %s", allow, set.Allow),
 			fmt.Sprintf("change one of the two: dokku expose:set %s allow %s", c.App, c.Options.Allow)
+	case c.pushed() && decidesBySource(set) && !set.AcceptProxy.IsZero() && !c.Options.AcceptProxy.IsZero() && c.Options.AcceptProxy != set.AcceptProxy:
+		return "accept-proxy", fmt.Sprintf("%s does not go where an operator has set allow or rate and names the proxies himself, which are %s", proxies, set.AcceptProxy),
+			fmt.Sprintf("leave it out, or have an operator change them: dokku expose:set %s accept-proxy %s", c.App, c.Options.AcceptProxy)
 	case apart(set.AcceptProxy, c.Options.AcceptProxy):
 		return "accept-proxy", fmt.Sprintf("no header is read: %s has no address in common with the setting accept-proxy, which is %s", proxies, set.AcceptProxy),
 			fmt.Sprintf("change one of the two: dokku expose:set %s accept-proxy %s", c.App, c.Options.AcceptProxy)

@@ -90,7 +90,26 @@ func TestOptions(t *testing.T) {
 			name: "none of the operator's proxies, but another one", set: "accept-proxy=10.0.0.1", asked: "accept-proxy=10.0.0.2",
 			added: "accept-proxy=10.0.0.2", refused: "accept-proxy",
 		},
-		{name: "none of the operator's proxies", set: "allow=10.0.0.0/8 accept-proxy=10.0.0.1", asked: "accept-proxy=none", pushed: "allow=10.0.0.0/8", added: "allow=10.0.0.0/8"},
+		{
+			name: "none of the operator's proxies, whose clients would all have an address that is allowed",
+			set:  "allow=10.0.0.0/8 accept-proxy=10.0.0.1", asked: "accept-proxy=none",
+			pushed: "allow=10.0.0.0/8 accept-proxy=10.0.0.1", added: "allow=10.0.0.0/8", refused: "accept-proxy",
+		},
+		{
+			name: "one of the operator's proxies, so that the clients of the other have its address",
+			set:  "allow=10.0.0.0/8 accept-proxy=10.0.0.1,10.0.0.2", asked: "accept-proxy=10.0.0.1",
+			pushed: "allow=10.0.0.0/8 accept-proxy=10.0.0.1,10.0.0.2", added: "allow=10.0.0.0/8 accept-proxy=10.0.0.1", refused: "accept-proxy",
+		},
+		{
+			name: "more than the operator's proxies, where addresses are counted",
+			set:  "accept-proxy=10.0.0.1 rate=7/10s", asked: "accept-proxy=10.0.0.0/8",
+			pushed: "accept-proxy=10.0.0.1 rate=7/10s", added: "accept-proxy=10.0.0.0/8 rate=7/10s", refused: "accept-proxy",
+		},
+		{
+			name: "the operator's proxies", set: "allow=10.0.0.0/8 accept-proxy=10.0.0.1", asked: "accept-proxy=10.0.0.1",
+			pushed: "allow=10.0.0.0/8 accept-proxy=10.0.0.1", added: "allow=10.0.0.0/8 accept-proxy=10.0.0.1",
+		},
+		{name: "fewer proxies, where no address decides", set: "accept-proxy=10.0.0.1,10.0.0.2", asked: "accept-proxy=10.0.0.1", pushed: "accept-proxy=10.0.0.1", added: "accept-proxy=10.0.0.1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			set, c := options(t, tt.set), Claim{App: "mail", Listen: Listen{Port: 25}, Options: options(t, tt.asked)}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"dokku-expose/internal/rig"
@@ -54,6 +55,18 @@ func optionsOfOperatorsAndPushes(t *testing.T, engine func(*rig.Options)) {
 			h.wants(h.refused("pre-build", "mail", source("v3", lead(port, private)+" "+option)), "PORTS line 1", option, command)
 		}
 		h.expose(0, "set", "mail", "allow")
+		h.answers(port, "v2")
+	})
+	h.run("a push takes the operator's proxies for clients", func() {
+		// Without a header this client is a proxy that says nothing, whose own address is allowed.
+		h.expose(0, "set", "mail", "accept-proxy", "127.0.0.1,192.0.2.1")
+		h.expose(0, "set", "mail", "allow", "127.0.0.0/8")
+		for _, option := range []string{"accept-proxy=none", "accept-proxy=192.0.2.1"} {
+			h.wants(h.refused("pre-build", "mail", source("v3", lead(port, private)+" "+option)), "PORTS line 1", option,
+				"dokku expose:set mail "+strings.Replace(option, "=", " ", 1))
+		}
+		h.expose(0, "set", "mail", "allow")
+		h.expose(0, "set", "mail", "accept-proxy")
 		h.answers(port, "v2")
 	})
 	h.run("an operator's mapping has its own", func() {
