@@ -84,7 +84,7 @@ func (b *builder) drafts(apps []App) []*draft {
 	for i := range apps {
 		drafts = append(drafts, b.app(&apps[i])...)
 	}
-	return b.settle(drafts)
+	return b.settle(apps, drafts)
 }
 
 func (b *builder) table(drafts []*draft, route func(*draft) Route) Table {
@@ -295,55 +295,6 @@ func (b *builder) servedAt(a *App, listen Listen, c *Container) (netip.AddrPort,
 		return netip.AddrPort{}, false
 	}
 	return service.Servers[i], true
-}
-
-// settle leaves out drafts whose address another app has a better right to: a claim in force goes before one that is not, and of
-// two that are alike the one that is served there now. Claims are checked before they come into force, so this is for what slipped through
-// (files edited by hand, a failed deploy that Dokku kept half of).
-func (b *builder) settle(drafts []*draft) []*draft {
-	inForce := make(map[*App]map[Listen]bool)
-	for _, d := range drafts {
-		if inForce[d.app] != nil {
-			continue
-		}
-		listens := make(map[Listen]bool)
-		for _, c := range d.app.Claims() {
-			listens[c.Listen] = true
-		}
-		inForce[d.app] = listens
-	}
-	rank := func(d *draft) int {
-		served := b.serving[d.claim.Listen].App == d.app.Name
-		switch inForce := inForce[d.app][d.claim.Listen]; {
-		case inForce && served:
-			return 0
-		case inForce:
-			return 1
-		case served:
-			return 2
-		}
-		return 3
-	}
-	ranks := make(map[*draft]int, len(drafts))
-	for _, d := range drafts {
-		ranks[d] = rank(d)
-	}
-	slices.SortFunc(drafts, func(x, y *draft) int {
-		return cmp.Or(cmp.Compare(ranks[x], ranks[y]), cmp.Compare(x.app.Name, y.app.Name), x.claim.Listen.Compare(y.claim.Listen))
-	})
-	var (
-		holders Holders
-		settled = drafts[:0]
-	)
-	for _, d := range drafts {
-		if conflict := holders.Conflict(d.claim); conflict != nil {
-			b.problem(d.app.Name, d.claim.Listen, conflict)
-			continue
-		}
-		holders.Add(d.claim)
-		settled = append(settled, d)
-	}
-	return settled
 }
 
 // prove finds out which servers accept connections. One that the engine serves already is left to the engine's own

@@ -310,6 +310,36 @@ func TestBuild(t *testing.T) {
 			want:     []string{"25 mail: web.1=mail-1@15025"},
 			problems: []string{"belongs to the app mail already"},
 		}, {
+			name: "a stopped app's address is not for one that does not have it in force",
+			arrange: func(s *scene) []App {
+				s.container("mail-1", imageB, "web.1", 1, 16025, 16026)
+				s.container("mail-2", imageA, "web.2", 2, 15025)
+				zulu := App{Name: "zulu", Off: "stopped", Current: imageA, Images: map[string][]Claim{imageA: {claim("zulu", 26, 15025, "web")}}}
+				return []App{mail(place("web.1", "mail-1"), place("web.2", "mail-2")), zulu}
+			},
+			want:     []string{"25 mail: web.1=mail-1@16025 web.2=mail-2@15025"},
+			problems: []string{"belongs to the app zulu already"},
+		}, {
+			name: "what can be read of an app's broken files is not for another app either",
+			arrange: func(s *scene) []App {
+				s.container("mail-1", imageB, "web.1", 1, 16025, 16026)
+				s.container("zulu-1", imageA, "web.1", 2, 15025)
+				s.serves(70, "zulu", "127.9.0.2:15025")
+				zulu := App{Name: "zulu", Err: errors.New("zulu.toml line 1"), Operator: []Claim{claim("zulu", 26, 15025, "web"), claim("zulu", 70, 15025, "web")}}
+				return []App{mail(place("web.1", "mail-1")), zulu}
+			},
+			want:     []string{"25 mail: web.1=mail-1@16025", "70 zulu: web.1=zulu-1@15025"},
+			problems: []string{"zulu.toml line 1", "belongs to the app zulu already"},
+		}, {
+			name: "who is served by right is not interrupted for a stopped app",
+			arrange: func(s *scene) []App {
+				s.container("mail-1", imageA, "web.1", 1, 15025)
+				s.serves(25, "mail", "127.9.0.1:15025")
+				abba := App{Name: "abba", Off: "stopped", Operator: []Claim{claim("abba", 25, 15025, "web")}}
+				return []App{abba, mail(place("web.1", "mail-1"))}
+			},
+			want: []string{"25 mail: web.1=mail-1@15025"},
+		}, {
 			name: "a container without an address is told, and its route holds",
 			arrange: func(s *scene) []App {
 				s.container("mail-1", imageA, "web.1", 1)

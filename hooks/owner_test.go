@@ -58,3 +58,24 @@ func TestRestartTakesNoPortOfARunningApp(t *testing.T) {
 		})
 	}
 }
+
+// Dokku keeps the half of a failed deploy that went well, with a port that another app may have got meanwhile. While that
+// app is stopped the port is its own still.
+func TestStoppedAppKeepsItsPortFromAHalfDeployedOne(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	own, wanted := h.port(), h.port()
+	h.push("mail", source("v1", lead(own, private)))
+	h.must(h.Scale("mail", "web", 2))
+	if err := h.Push("mail", source("v2", lead(own, private), lead(wanted, private)), rig.FailCheck("web.2")); err == nil {
+		t.Fatal("the push went well")
+	}
+	h.push("zulu", source("zulu", lead(wanted, private)))
+	h.answers(wanted, "zulu")
+	h.must(h.Stop("zulu"))
+	h.closed(wanted)
+	h.wants(h.expose(1, "sync").Stderr, "mail: public port", "belongs to the app zulu")
+	h.closed(wanted)
+	h.must(h.Start("zulu"))
+	h.answers(wanted, "zulu")
+}
