@@ -62,41 +62,6 @@ func (h *Host) admit(ctx context.Context, app string, claims []deploy.Claim) (er
 	return inOrder(errs)
 }
 
-// admitUnreadable looks for addresses that are served for apps whose own files can't be read: what these ask for is not
-// known, but what they have must not become another app's for that.
-func (h *Host) admitUnreadable(ctx context.Context, app string, apps []deploy.App, claims []deploy.Claim, note func(deploy.Claim, error)) error {
-	unreadable := make(map[string]error)
-	for _, a := range apps {
-		if a.Err != nil && a.Name != app {
-			unreadable[a.Name] = a.Err
-		}
-	}
-	if len(unreadable) == 0 {
-		return nil
-	}
-	engine, err := h.engine()
-	if err != nil {
-		return err
-	}
-	serving, err := engine.Serving(ctx)
-	if err != nil {
-		return err
-	}
-	for listen, service := range serving {
-		reason := unreadable[service.App]
-		if reason == nil {
-			continue
-		}
-		for _, c := range claims {
-			if c.Listen.Overlaps(listen) {
-				note(c, fmt.Errorf("public port %s (%s) leads to the app %s; use another port, or mend that app, which can't be asked whether it gives it up: %w",
-					c.Listen, c.Where(), service.App, reason))
-			}
-		}
-	}
-	return nil
-}
-
 // inOrder joins the errors in the order of their addresses.
 func inOrder(errs map[deploy.Listen]error) error {
 	var listens []deploy.Listen

@@ -72,8 +72,9 @@ func (h *Host) app(name string) (deploy.App, error) {
 		// The model's 0 keeps them; the setting's cuts at once.
 		app.CutOld = max(values.OldConnections, time.Nanosecond)
 	}
-	set, err := h.settings.Load(name)
-	if err == nil && set.Disabled {
+	// What is wrong with it is told above; what the rest of the file says goes all the same.
+	set, _ := h.settings.Load(name)
+	if set.Disabled {
 		app.Off = "disabled"
 	}
 	app.Operator = operatorClaims(name, set)

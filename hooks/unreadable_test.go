@@ -49,6 +49,56 @@ func TestUnreadableFilesOfAnAppGiveItsPortsToNobody(t *testing.T) {
 	}
 }
 
+// The same while the app is stopped, so that nothing is served for it: what it has is what its files may say.
+func TestUnreadableFilesOfAStoppedAppGiveItsPortsToNobody(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	pushed, added, bound, free, others := h.port(), h.port(), h.port(), h.port(), h.port()
+	h.push("mail", source("v1", lead(pushed, private)))
+	h.expose(0, "add", "mail", lead(added, private), fmt.Sprintf("127.0.0.1:%d:%d", bound, private))
+	h.must(h.Stop("mail"))
+	h.push("zulu", source("v1", lead(others, private)))
+
+	settings := filepath.Join(h.Lib, "config", rig.Plugin, "apps", "mail.toml")
+	state := filepath.Join(h.Lib, "data", rig.Plugin, "apps", "mail.json")
+	for _, test := range []struct {
+		name, file string
+		change     func(text string) string
+		kept       []uint16
+		lost       bool // nobody can tell which ports they were
+	}{
+		{"another setting is wrong", settings, func(text string) string { return text + "hold = \"soon\"\n" }, []uint16{added, bound}, false},
+		{"a line is no TOML", settings, func(text string) string { return "allowed-ports = 1-65535\n" + text }, []uint16{added, bound}, false},
+		{"a mapping is wrong", settings, func(text string) string {
+			return strings.Replace(text, fmt.Sprint(bound, ":"), fmt.Sprint(bound, ":7"), 1)
+		}, []uint16{added, bound}, false},
+		{"a mapping lacks its quotes", settings, func(text string) string { return strings.ReplaceAll(text, "\"", "") }, []uint16{added, bound}, false},
+		{"what is remembered lacks its end", state, func(text string) string { return strings.TrimRight(text, "} \n") }, []uint16{pushed}, false},
+		{"what is remembered is lost", state, func(string) string { return "{" }, []uint16{pushed, free}, true},
+	} {
+		h.run(test.name, func() {
+			text, err := os.ReadFile(test.file)
+			h.must(err)
+			h.must(os.WriteFile(test.file, []byte(test.change(string(text))), 0o644))
+			defer func() { h.must(os.WriteFile(test.file, text, 0o644)) }()
+			for _, port := range test.kept {
+				h.wants(h.refused("pre-build", "zulu", source("v2", lead(others, private), lead(port, private))), fmt.Sprintf("public port %d (PORTS line 2)", port), "mail")
+				h.wants(h.expose(1, "add", "zulu", lead(port, private)).Stderr, fmt.Sprintf("public port %d", port), "mail")
+			}
+			if test.lost {
+				// What an app has is its own, whatever nobody can tell of another one.
+				h.push("zulu", source("v2", lead(others, private)))
+				return
+			}
+			h.expose(0, "add", "zulu", lead(free, private))
+			h.expose(0, "remove", "zulu", fmt.Sprint(free))
+		})
+	}
+	h.must(h.Start("mail"))
+	h.answers(pushed, "v1")
+	h.answers(added, "v1")
+}
+
 // A port that somebody else has taken must not keep other settings of the app from being changed, or itself from being given up.
 func TestPortThatIsTakenCanBeRemoved(t *testing.T) {
 	t.Parallel()

@@ -19,7 +19,9 @@ type Error struct {
 	File string
 	// Line counts from 1; 0 is the file as a whole.
 	Line int
-	Err  error
+	// Key is the key that has a wrong value; "" when the file can't be taken apart into keys.
+	Key string
+	Err error
 }
 
 // Error returns "FILE:LINE: message".
@@ -42,7 +44,8 @@ type App struct {
 	Disabled bool
 }
 
-// decode reads the text of the settings file at path. It returns all errors of the file, in the order of its lines.
+// decode reads the text of the settings file at path. It returns all errors of the file, in the order of its lines, with what
+// the other lines say.
 func decode(path, text, scope string) (App, error) {
 	app := App{Settings: make(map[string]string)}
 	// The library passes over the mark of UTF-16, and then over what follows it.
@@ -66,7 +69,7 @@ func decode(path, text, scope string) (App, error) {
 		}
 	}
 	if len(wrong) > 0 {
-		return App{}, locate(path, text, wrong)
+		return app, locate(path, text, wrong)
 	}
 	return app, nil
 }
@@ -83,7 +86,7 @@ func locate(path, text string, wrong map[string]error) error {
 	}
 	var found []*Error
 	for name, err := range wrong {
-		found = append(found, &Error{File: path, Line: lines[name], Err: err})
+		found = append(found, &Error{File: path, Line: lines[name], Key: name, Err: err})
 	}
 	slices.SortFunc(found, func(a, b *Error) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), strings.Compare(a.Err.Error(), b.Err.Error()))

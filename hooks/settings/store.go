@@ -34,7 +34,7 @@ func (s Store) path(scope string) (string, error) {
 }
 
 // Load reads what is set for an app; nothing is no error. What is wrong with the file is one [Error] for each mistake,
-// joined.
+// joined, beside what could be read of it.
 func (s Store) Load(app string) (App, error) {
 	loaded, _, err := s.load(app)
 	return loaded, err

@@ -16,6 +16,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"dokku-expose/hooks/dokku"
+	"dokku-expose/portsfile"
 )
 
 // Ports is a PORTS file as it was read for an image.
@@ -123,6 +124,25 @@ func (s Store) Load(app string) (App, error) {
 		a.Deploy = nil
 	}
 	return a, nil
+}
+
+// MayClaim returns the ports that an app may have by what is remembered of it, where its file is so broken that nobody can tell.
+// known is false where not even that can be told.
+func (s Store) MayClaim(app string) (ports []portsfile.Range, known bool) {
+	if _, err := s.Load(app); err == nil {
+		return nil, true
+	}
+	path, err := s.path(app)
+	if err != nil {
+		return nil, false
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, false
+	}
+	// Nobody writes such a file by hand: one without any port has lost them.
+	ports = portsfile.Mentioned(string(text))
+	return ports, len(ports) > 0
 }
 
 // Save writes what is to be remembered of an app, and removes the file when that is nothing.
