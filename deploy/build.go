@@ -352,7 +352,8 @@ func (d *draft) newRoute() Route {
 // engine serves there now, if that one is still the app's and accepts.
 func (b *builder) route(d *draft) Route {
 	r := d.newRoute()
-	if rule, reason, remedy := d.claim.void(d.app.Options); rule != "" {
+	if rule, reason := d.claim.void(d.app.Options); rule != "" {
+		remedy := voidRemedy(r.App, rule, d.app.Options, []Claim{d.claim})
 		b.problem(r.App, r.Listen, fmt.Errorf("%s: %s; %s", d.claim.Where(), reason, remedy))
 	}
 	kept := slices.DeleteFunc(d.kept, func(s Server) bool { return !b.accepts[s.Addr] })

@@ -2,6 +2,10 @@ package deploy
 
 import (
 	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
 
 	"dokku-expose/portsfile"
 )
@@ -25,6 +29,32 @@ func (c Claim) Where() string {
 		return "expose:add"
 	}
 	return fmt.Sprintf("%s line %d", c.File, c.Line)
+}
+
+// whereAll says the same of several claims: "PORTS lines 1-3, 7, expose:add".
+func whereAll(claims []Claim) string {
+	if len(claims) == 1 {
+		return claims[0].Where()
+	}
+	lines := make(map[string][]portsfile.Range)
+	for _, c := range claims {
+		// A file has at the most as many lines as bytes, which is one more than the largest port.
+		line := uint16(min(c.Line, math.MaxUint16))
+		lines[c.File] = append(lines[c.File], portsfile.Range{First: line, Last: line})
+	}
+	var texts []string
+	for _, file := range slices.Sorted(maps.Keys(lines)) {
+		numbers := portsfile.Join(lines[file])
+		switch {
+		case file == "":
+			texts = append(texts, Claim{}.Where())
+		case len(numbers) == 1 && numbers[0].Len() == 1:
+			texts = append(texts, Claim{File: file, Line: int(numbers[0].First)}.Where())
+		default:
+			texts = append(texts, fmt.Sprintf("%s lines %s", file, joined(numbers, ", ")))
+		}
+	}
+	return strings.Join(texts, ", ")
 }
 
 // pushed tells whether the claim came with a push, and is not an operator's.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"dokku-expose/portsfile"
@@ -80,9 +81,9 @@ func both(a, b portsfile.Networks) portsfile.Networks {
 	return portsfile.NetworksOf(common...)
 }
 
-// void says why what a push asks for can't be had beside what an operator has set, and what could be done; "" where it can, or
-// something of it. rule is the setting.
-func (c Claim) void(set portsfile.Options) (rule, reason, remedy string) {
+// void says why what a push asks for can't be had beside what an operator has set; "" where it can, or something of it. rule is
+// the setting.
+func (c Claim) void(set portsfile.Options) (rule, reason string) {
 	none := portsfile.NetworksOf()
 	asks := func(asked portsfile.Networks) bool { return c.pushed() && len(asked.Prefixes()) > 0 }
 	apart := func(set, asked portsfile.Networks) bool {
@@ -91,17 +92,42 @@ func (c Claim) void(set portsfile.Options) (rule, reason, remedy string) {
 	allow, proxies := portsfile.Options{Allow: c.Options.Allow}, portsfile.Options{AcceptProxy: c.Options.AcceptProxy}
 	switch {
 	case apart(set.Allow, c.Options.Allow):
-		return "allow", fmt.Sprintf("nobody can connect: %s has no address in common with the setting allow, which is %s", allow, set.Allow),
-			fmt.Sprintf("change one of the two: dokku expose:set %s allow %s", c.App, c.Options.Allow)
+		return "allow", fmt.Sprintf("nobody can connect: %s has no address in common with the setting allow, which is %s", allow, set.Allow)
 	case c.pushed() && decidesBySource(set) && !set.AcceptProxy.IsZero() && !c.Options.AcceptProxy.IsZero() && c.Options.AcceptProxy != set.AcceptProxy:
-		return "accept-proxy", fmt.Sprintf("%s does not go where an operator has set allow or rate and names the proxies himself, which are %s", proxies, set.AcceptProxy),
-			fmt.Sprintf("leave it out, or have an operator change them: dokku expose:set %s accept-proxy %s", c.App, c.Options.AcceptProxy)
+		return "accept-proxy", fmt.Sprintf("%s does not go where an operator has set allow or rate and names the proxies himself, which are %s", proxies, set.AcceptProxy)
 	case apart(set.AcceptProxy, c.Options.AcceptProxy):
-		return "accept-proxy", fmt.Sprintf("no header is read: %s has no address in common with the setting accept-proxy, which is %s", proxies, set.AcceptProxy),
-			fmt.Sprintf("change one of the two: dokku expose:set %s accept-proxy %s", c.App, c.Options.AcceptProxy)
+		return "accept-proxy", fmt.Sprintf("no header is read: %s has no address in common with the setting accept-proxy, which is %s", proxies, set.AcceptProxy)
 	case asks(c.Options.AcceptProxy) && set.AcceptProxy.IsZero() && decidesBySource(set):
-		return "accept-proxy", fmt.Sprintf("no header is read: %s does not go where an operator has set allow or rate and names no proxies himself", proxies),
-			fmt.Sprintf("leave it out, or have an operator name them: dokku expose:set %s accept-proxy %s", c.App, c.Options.AcceptProxy)
+		return "accept-proxy", fmt.Sprintf("no header is read: %s does not go where an operator has set allow or rate and names no proxies himself", proxies)
 	}
-	return "", "", ""
+	return "", ""
+}
+
+// voidRemedy says what to do about claims that are void by a rule.
+func voidRemedy(app, rule string, set portsfile.Options, claims []Claim) string {
+	command := func(networks ...portsfile.Networks) string {
+		var all []netip.Prefix
+		for _, n := range networks {
+			all = append(all, n.Prefixes()...)
+		}
+		return fmt.Sprintf("dokku expose:set %s %s %s", app, rule, portsfile.NetworksOf(all...))
+	}
+	var asked []portsfile.Networks
+	for _, c := range claims {
+		if rule == "allow" {
+			asked = append(asked, c.Options.Allow)
+		} else if !slices.Contains(asked, c.Options.AcceptProxy) {
+			asked = append(asked, c.Options.AcceptProxy)
+		}
+	}
+	switch {
+	case rule == "allow":
+		return "change one of the two: " + command(append(asked, set.Allow)...)
+	case !decidesBySource(set):
+		return "change one of the two: " + command(append(asked, set.AcceptProxy)...)
+	case len(asked) == 1:
+		return "leave it out, or have an operator name the same: " + command(asked...)
+	}
+	// There is one setting, and what differs from it does not go.
+	return "leave it out, and have an operator name them: " + command(asked...)
 }

@@ -2,8 +2,11 @@ package deploy
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 
 	"dokku-expose/portsfile"
 )
@@ -24,49 +27,160 @@ type Policy struct {
 	Options portsfile.Options
 }
 
-// Refusal is a claim that the policy does not allow.
+// Refusal is what the policy does not allow, for one reason.
 type Refusal struct {
-	Claim Claim
-	// Rule is the setting that refuses it.
+	// Claims are those that it is about, at least one.
+	Claims []Claim
+	// Rule is the setting that refuses them.
 	Rule string
-	// Reason says why, Remedy which command would allow it.
+	// Reason says why, Remedy which command would allow all that the rule refuses.
 	Reason, Remedy string
 }
 
-func (r *Refusal) Error() string {
-	return fmt.Sprintf("public port %s (%s): %s; %s", r.Claim.Listen, r.Claim.Where(), r.Reason, r.Remedy)
+// Ports are the public addresses that it is about, shortly: "22, 6000-6010, 127.0.0.1:80".
+func (r *Refusal) Ports() string {
+	byIP := make(map[netip.Addr][]portsfile.Range)
+	for _, c := range r.Claims {
+		byIP[c.Listen.IP] = append(byIP[c.Listen.IP], portsfile.Range{First: c.Listen.Port, Last: c.Listen.Port})
+	}
+	var texts []string
+	for _, ip := range slices.SortedFunc(maps.Keys(byIP), netip.Addr.Compare) {
+		for _, ports := range portsfile.Join(byIP[ip]) {
+			texts = append(texts, portsfile.Mapping{Bind: ip, Public: ports}.Listen())
+		}
+	}
+	return strings.Join(texts, ", ")
 }
 
-// Check returns what the policy refuses of all that app asks for, one refusal for each claim at the most.
+func (r *Refusal) Error() string {
+	return fmt.Sprintf("public %s %s (%s): %s; %s", plural(len(r.Claims), "port", "ports"), r.Ports(), whereAll(r.Claims), r.Reason, r.Remedy)
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
+
+// rules are the settings that refuse, in the order in which they are told.
+var rules = []string{"reserved-ports", "allowed-ports", "allow-bind", "allow", "accept-proxy", "max-ports"}
+
+// Check returns what the policy refuses of all that app asks for, one refusal for each rule and reason. To follow the remedies of
+// all of them is enough.
 func (p Policy) Check(app string, claims []Claim) []*Refusal {
 	var refusals []*Refusal
-	refuse := func(c Claim, rule, reason, remedy string) {
-		refusals = append(refusals, &Refusal{Claim: c, Rule: rule, Reason: reason, Remedy: remedy})
+	refuse := func(c Claim, rule, reason string) {
+		i := slices.IndexFunc(refusals, func(r *Refusal) bool { return r.Rule == rule && r.Reason == reason })
+		if i < 0 {
+			i = len(refusals)
+			refusals = append(refusals, &Refusal{Rule: rule, Reason: reason})
+		}
+		refusals[i].Claims = append(refusals[i].Claims, c)
 	}
 	for i, c := range claims {
 		port := c.Listen.Port
-		own := p.Excepts(port)
 		switch {
-		case i >= p.Max:
-			refuse(c, "max-ports", fmt.Sprintf("an app may have %d public ports (setting max-ports)", p.Max),
-				fmt.Sprintf("an operator can allow more: dokku expose:set %s max-ports %d", app, len(claims)))
-			return refusals
-		case contains(p.Reserved, port) && !own:
-			refuse(c, "reserved-ports", fmt.Sprintf("port %d is reserved on this host (setting reserved-ports)", port),
-				fmt.Sprintf("use another one, or have an operator allow it: dokku expose:set %s allowed-ports %d", app, port))
-		case !contains(p.Allowed, port) && !own:
-			refuse(c, "allowed-ports", fmt.Sprintf("port %d is not among those that apps may use (setting allowed-ports)", port),
-				fmt.Sprintf("use another one, or have an operator allow it: dokku expose:set %s allowed-ports %d", app, port))
-		case !p.mayBind(c.Listen.IP):
-			refuse(c, "allow-bind", fmt.Sprintf("address %s is not among those that apps may bind (setting allow-bind)", bindName(c.Listen.IP)),
-				fmt.Sprintf("use another one, or have an operator allow it: dokku expose:set %s allow-bind %s", app, bindName(c.Listen.IP)))
-		default:
-			if rule, reason, remedy := c.void(p.Options); rule != "" {
-				refuse(c, rule, reason, remedy)
-			}
+		case p.Excepts(port):
+		case contains(p.Reserved, port):
+			refuse(c, "reserved-ports", "")
+		case !contains(p.Allowed, port):
+			refuse(c, "allowed-ports", "")
+		}
+		if !p.mayBind(c.Listen.IP) {
+			refuse(c, "allow-bind", "")
+		}
+		if rule, reason := c.void(p.Options); rule != "" {
+			refuse(c, rule, reason)
+		}
+		if i == p.Max {
+			refuse(c, "max-ports", fmt.Sprintf("an app may have %d public %s (setting max-ports), and asks for %d", p.Max, plural(p.Max, "port", "ports"), len(claims)))
 		}
 	}
+	slices.SortStableFunc(refusals, func(a, b *Refusal) int { return slices.Index(rules, a.Rule) - slices.Index(rules, b.Rule) })
+	refused := make(map[string][]Claim)
+	for _, r := range refusals {
+		refused[r.Rule] = append(refused[r.Rule], r.Claims...)
+	}
+	for _, r := range refusals {
+		ports := joined(portsOf(r.Claims), ", ")
+		are := plural(len(r.Claims), "port "+ports+" is", "ports "+ports+" are")
+		switch r.Rule {
+		case "reserved-ports":
+			r.Reason = are + " reserved on this host (setting reserved-ports)"
+		case "allowed-ports":
+			r.Reason = are + " not among those that apps may use (setting allowed-ports)"
+		case "allow-bind":
+			r.Reason = strings.Join(addressesOf(r.Claims), ", ") + " is not among the addresses that apps may bind (setting allow-bind)"
+		}
+		r.Remedy = p.remedy(app, r.Rule, refused, len(claims))
+	}
 	return refusals
+}
+
+// remedy is the command that would allow all that a rule refuses. What it sets takes the place of what is set: so that is in it,
+// too.
+func (p Policy) remedy(app, rule string, refused map[string][]Claim, asked int) string {
+	claims := refused[rule]
+	instead := plural(len(claims), "use another one, or have an operator allow it", "use other ones, or have an operator allow them")
+	key, value := rule, ""
+	switch rule {
+	case "reserved-ports", "allowed-ports":
+		// An app's own allowed-ports is the exception from both.
+		key = "allowed-ports"
+		value = joined(portsfile.Join(slices.Concat(p.Own, portsOf(refused["reserved-ports"]), portsOf(refused["allowed-ports"]))), ",")
+	case "allow-bind":
+		value = p.bindWith(claims)
+	case "max-ports":
+		instead, value = "an operator can allow more", strconv.Itoa(asked)
+	default:
+		return voidRemedy(app, rule, p.Options, claims)
+	}
+	return fmt.Sprintf("%s: dokku expose:set %s %s %s", instead, app, key, value)
+}
+
+func portsOf(claims []Claim) []portsfile.Range {
+	ranges := make([]portsfile.Range, 0, len(claims))
+	for _, c := range claims {
+		ranges = append(ranges, portsfile.Range{First: c.Listen.Port, Last: c.Listen.Port})
+	}
+	return portsfile.Join(ranges)
+}
+
+func joined(ranges []portsfile.Range, separator string) string {
+	texts := make([]string, 0, len(ranges))
+	for _, r := range ranges {
+		texts = append(texts, r.String())
+	}
+	return strings.Join(texts, separator)
+}
+
+// bindWith is the allow-bind that has the addresses of the claims beside those that may be bound now.
+func (p Policy) bindWith(claims []Claim) string {
+	var names []string
+	for _, prefix := range p.Bind {
+		if prefix.IsSingleIP() {
+			names = append(names, prefix.Addr().String())
+		} else {
+			names = append(names, prefix.String())
+		}
+	}
+	asked := addressesOf(claims)
+	if slices.Contains(asked, bindName(netip.Addr{})) {
+		return bindName(netip.Addr{})
+	}
+	return strings.Join(append(names, asked...), ",")
+}
+
+// addressesOf are the addresses that claims bind, each once.
+func addressesOf(claims []Claim) []string {
+	var names []string
+	for _, c := range claims {
+		if name := bindName(c.Listen.IP); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // Excepts tells whether the operator allowed the app this very port.

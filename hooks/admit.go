@@ -1,7 +1,6 @@
 package hooks
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,45 +34,65 @@ func (h *Host) admit(ctx context.Context, app string, claims []deploy.Claim) (er
 	if err != nil {
 		return err
 	}
-	errs := make(map[deploy.Listen]error)
-	note := func(c deploy.Claim, err error) {
-		if errs[c.Listen] == nil {
-			errs[c.Listen] = err
-		}
-	}
+	var found objections
 	taken := deploy.Taken(apps, app)
 	for _, c := range claims {
 		if conflict := taken.Conflict(c); conflict != nil {
-			note(c, conflict)
+			found.note(c, conflict)
 		}
 	}
 	for _, refusal := range values.Policy.Check(app, claims) {
-		note(refusal.Claim, refusal)
+		found.add(refusal, refusal.Claims...)
 	}
-	if err := h.admitProxies(app, values, claims, note); err != nil {
+	if err := h.admitProxies(app, values, claims, found.note); err != nil {
 		return err
 	}
-	if err := h.admitUnreadable(ctx, app, apps, claims, note); err != nil {
+	if err := h.admitUnreadable(ctx, app, apps, claims, found.note); err != nil {
 		return err
 	}
-	if err := h.admitHost(ctx, claims, note); err != nil {
+	if err := h.admitHost(ctx, claims, found.note); err != nil {
 		return err
 	}
-	return inOrder(errs)
+	return found.inOrder()
 }
 
-// inOrder joins the errors in the order of their addresses.
-func inOrder(errs map[deploy.Listen]error) error {
-	var listens []deploy.Listen
-	for listen := range errs {
-		listens = append(listens, listen)
+// objections are what speaks against claims.
+type objections struct {
+	list []objection
+	told map[deploy.Listen]bool
+}
+
+type objection struct {
+	first deploy.Listen
+	err   error
+}
+
+// note adds what speaks against a claim, unless something does already.
+func (o *objections) note(c deploy.Claim, err error) {
+	if !o.told[c.Listen] {
+		o.add(err, c)
 	}
-	slices.SortFunc(listens, func(x, y deploy.Listen) int { return cmp.Compare(0, y.Compare(x)) })
-	var list []error
-	for _, listen := range listens {
-		list = append(list, errs[listen])
+}
+
+// add adds what speaks against one or more claims.
+func (o *objections) add(err error, claims ...deploy.Claim) {
+	if o.told == nil {
+		o.told = make(map[deploy.Listen]bool)
 	}
-	return errors.Join(list...)
+	o.list = append(o.list, objection{claims[0].Listen, err})
+	for _, c := range claims {
+		o.told[c.Listen] = true
+	}
+}
+
+// inOrder joins them in the order of their addresses.
+func (o *objections) inOrder() error {
+	slices.SortStableFunc(o.list, func(x, y objection) int { return x.first.Compare(y.first) })
+	errs := make([]error, 0, len(o.list))
+	for _, objection := range o.list {
+		errs = append(errs, objection.err)
+	}
+	return errors.Join(errs...)
 }
 
 // admitProxies looks for ports that Dokku's own proxies (nginx and the like) map for any app. These proxies don't look

@@ -198,7 +198,7 @@ func (h *Host) checkClaims(a *deploy.App, note func(app, public string, err erro
 	}
 	claims := a.Claims()
 	for _, refusal := range values.Policy.Check(a.Name, claims) {
-		note(a.Name, refusal.Claim.Listen.String(), refusal)
+		note(a.Name, refusal.Ports(), refusal)
 	}
 	if len(a.Places) == 0 || a.Off != "" {
 		return

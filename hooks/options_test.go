@@ -49,7 +49,7 @@ func optionsOfOperatorsAndPushes(t *testing.T, engine func(*rig.Options)) {
 		h.expose(0, "set", "mail", "allow", "10.0.0.0/8")
 		shut(port)
 		for option, command := range map[string]string{
-			"allow=127.0.0.1":   "dokku expose:set mail allow 127.0.0.1",
+			"allow=127.0.0.1":   "dokku expose:set mail allow 10.0.0.0/8,127.0.0.1",
 			"accept-proxy=::/0": "dokku expose:set mail accept-proxy ::/0",
 		} {
 			h.wants(h.refused("pre-build", "mail", source("v3", lead(port, private)+" "+option)), "PORTS line 1", option, command)

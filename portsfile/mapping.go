@@ -50,7 +50,7 @@ type Mapping struct {
 // String returns the mapping's canonical line, without a line end. Options appear when they are given, process when it is
 // not the default.
 func (m Mapping) String() string {
-	ports := m.listen() + ":" + m.Private.String()
+	ports := m.Listen() + ":" + m.Private.String()
 	return strings.Join(append([]string{ports}, m.words()...), " ")
 }
 
@@ -65,8 +65,8 @@ func (m Mapping) words() []string {
 	return words
 }
 
-// listen returns the public half of the canonical line, "25" or "[::1]:6000-6010".
-func (m Mapping) listen() string {
+// Listen returns the public half of the canonical line, "25" or "[::1]:6000-6010".
+func (m Mapping) Listen() string {
 	switch {
 	case !m.Bind.IsValid():
 		return m.Public.String()

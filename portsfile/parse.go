@@ -148,7 +148,7 @@ func (p *parser) claim(column int, m Mapping) {
 	p.ports += n
 	if port, other := p.claims.add(Entry{m, p.line}); other != nil {
 		m.Public = Range{port, port}
-		p.fail(column, "public port %s is mapped already: it overlaps %s in line %d", m.listen(), other, other.Line)
+		p.fail(column, "public port %s is mapped already: it overlaps %s in line %d", m.Listen(), other, other.Line)
 	}
 }
 
