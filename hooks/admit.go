@@ -56,6 +56,31 @@ func (h *Host) admit(ctx context.Context, app string, claims []deploy.Claim) (er
 	return found.inOrder()
 }
 
+// admitPage tells which apps' ports the statistics page would take where it is to listen: at its next start an engine would open
+// one of the two only.
+func (h *Host) admitPage(ctx context.Context, listen string) error {
+	values := settings.Defaults()
+	if listen != "" {
+		addr, err := netip.ParseAddrPort(listen)
+		if err != nil {
+			return nil // The setting itself says so.
+		}
+		values.StatsListen = addr
+	}
+	apps, err := h.Apps(ctx)
+	if err != nil {
+		return err
+	}
+	page := deploy.Listen{IP: values.StatsListen.Addr(), Port: values.StatsListen.Port()}
+	conflict := deploy.Taken(apps, "").Conflict(deploy.Claim{Listen: page})
+	if conflict == nil {
+		return nil
+	}
+	held := conflict.Held
+	return fmt.Errorf("the statistics page can't listen on %s: public port %s belongs to the app %s (%s); choose another port",
+		values.StatsListen, held.Listen, held.App, held.Where())
+}
+
 // objections are what speaks against claims.
 type objections struct {
 	list []objection

@@ -229,3 +229,42 @@ func TestOperatorsPortsTakeEffectAtOnce(t *testing.T) {
 	h.answers(range1, "v2")
 	h.judge(l)
 }
+
+// A setting of the host that takes something from an app is refused, with the app named, and put back.
+func TestSettingsOfTheHostTakeNothingFromApps(t *testing.T) {
+	forEachEngine(t, settingsOfTheHostTakeNothingFromApps)
+}
+
+func settingsOfTheHostTakeNothingFromApps(t *testing.T, engine func(*rig.Options)) {
+	t.Parallel()
+	h := start(t, engine)
+	pushed, added, free := h.port(), h.port(), h.port()
+	h.push("mail", source("v1", lead(pushed, private)+" allow=127.0.0.1,::1"))
+	h.expose(0, "add", "mail", fmt.Sprintf("127.0.0.1:%d:%d", added, private))
+	before := h.files()
+	refused := func(wants string, args ...string) {
+		h.t.Helper()
+		h.wants(h.expose(1, "set", append([]string{"--global"}, args...)...).Stderr, "mail", wants)
+		if after := h.files(); !reflect.DeepEqual(before, after) {
+			h.t.Errorf("the files of the plugin have changed from\n%v\nto\n%v", before, after)
+		}
+	}
+	h.run("the statistics page", func() {
+		refused(fmt.Sprintf("public port %d belongs to the app mail (PORTS line 1)", pushed), "stats-listen", fmt.Sprintf("127.0.0.1:%d", pushed))
+		refused(fmt.Sprintf("public port 127.0.0.1:%d belongs to the app mail (expose:add)", added), "stats-listen", fmt.Sprintf("0.0.0.0:%d", added))
+		h.expose(0, "set", "--global", "stats-listen", fmt.Sprintf("127.0.0.1:%d", free))
+		h.wants(h.expose(1, "add", "mail", lead(free, private)).Stderr, fmt.Sprintf("the statistics page listens on 127.0.0.1:%d", free))
+		before = h.files()
+	})
+	h.run("clients that nobody lets in", func() {
+		refused("public port "+fmt.Sprint(pushed)+": PORTS line 1: nobody can connect", "allow", "10.0.0.0/8")
+		h.answers(pushed, "v1")
+	})
+	h.run("what was wrong before keeps no setting back", func() {
+		file := filepath.Join(h.Lib, "config", rig.Plugin, "apps", "mail.toml")
+		text, err := os.ReadFile(file)
+		h.must(err)
+		h.must(os.WriteFile(file, []byte("hold = soon\n"+string(text)), 0o644))
+		h.expose(0, "set", "--global", "hold", "3s")
+	})
+}

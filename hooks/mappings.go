@@ -172,60 +172,6 @@ func (h *Host) admitMappings(ctx context.Context, app string, mappings []portsfi
 	return h.admit(ctx, app, append(claims, operator...))
 }
 
-// edit writes a setting of an app and makes it real, and says where the app's ports lead then. A setting that can't be
-// made real for the app is put back. What was wrong with the app before is told, but is no reason for that: else one port
-// that is taken would keep another one from being removed.
-func (h *Host) edit(ctx context.Context, lock *deploy.Lock, app string, write func() error) error {
-	restore, err := h.settings.Backup(app)
-	if err != nil {
-		return err
-	}
-	former, err := h.reconcile(ctx, lock)
-	if err != nil {
-		// A setting may be what mends it.
-		former = deploy.Outcome{}
-	}
-	if err := write(); err != nil {
-		return err
-	}
-	outcome, err := h.reconcile(ctx, lock)
-	if err == nil {
-		var known []*deploy.Problem
-		outcome, known = withoutProblems(outcome, former)
-		for _, p := range known {
-			if p.App == app && !passing(p) {
-				h.out.Warn("%v", p)
-			}
-		}
-		err = failures(outcome, app)
-	}
-	if err != nil {
-		err = errors.Join(err, restore())
-		_, again := h.reconcile(ctx, lock)
-		return errors.Join(err, again, errors.New("nothing was changed"))
-	}
-	h.tell(outcome, app)
-	return nil
-}
-
-// withoutProblems takes those problems out of an outcome that a former one had too.
-func withoutProblems(outcome, former deploy.Outcome) (deploy.Outcome, []*deploy.Problem) {
-	said := make(map[string]bool)
-	for _, p := range former.Problems {
-		said[p.Error()] = true
-	}
-	var fresh, known []*deploy.Problem
-	for _, p := range outcome.Problems {
-		if said[p.Error()] && !passing(p) {
-			known = append(known, p)
-		} else {
-			fresh = append(fresh, p)
-		}
-	}
-	outcome.Problems = fresh
-	return outcome, known
-}
-
 var setCommand = command{
 	args: "<app>|--global <key> [<value>]",
 	text: "Sets a setting of an app or of the host; without a value it restores the default",
@@ -261,6 +207,11 @@ It takes effect at once. expose:report shows the settings in force. The keys:
 			set := func() error { return h.settings.Set(app, args[0], value) }
 			if app == settings.Global && args[0] == "engine" {
 				return h.move(ctx, lock, set)
+			}
+			if app == settings.Global && args[0] == "stats-listen" {
+				if err := h.admitPage(ctx, value); err != nil {
+					return err
+				}
 			}
 			if err := h.edit(ctx, lock, app, set); err != nil || app == settings.Global {
 				return err

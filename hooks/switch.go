@@ -209,13 +209,15 @@ func passing(p *deploy.Problem) bool {
 	return errors.Is(p, deploy.ErrNotAccepting) || errors.Is(p, deploy.ErrAddressKept)
 }
 
-// failures are the problems of an app that mean that something was not switched.
-func failures(outcome deploy.Outcome, app string) error {
+// failures are the problems of apps that mean that something was not switched.
+func failures(outcome deploy.Outcome, apps ...string) error {
 	var errs []error
-	_, problems := outcome.Of(app)
-	for _, p := range problems {
-		if !passing(p) {
-			errs = append(errs, p)
+	for _, app := range apps {
+		_, problems := outcome.Of(app)
+		for _, p := range problems {
+			if !passing(p) {
+				errs = append(errs, p)
+			}
 		}
 	}
 	return errors.Join(errs...)

@@ -1,0 +1,82 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"dokku-expose/deploy"
+	"dokku-expose/hooks/settings"
+)
+
+// edit writes a setting of an app, or of the host, and makes it real, and says where the app's ports lead then. A setting that
+// can't be made real for the app, or of the host's for any, is put back. What was wrong before is told of the app, but is no reason
+// for that: else one port that is taken would keep another one from being removed.
+func (h *Host) edit(ctx context.Context, lock *deploy.Lock, app string, write func() error) error {
+	restore, err := h.settings.Backup(app)
+	if err != nil {
+		return err
+	}
+	former, unknown := h.reconcile(ctx, lock)
+	if unknown != nil {
+		// A setting may be what mends it.
+		former = deploy.Outcome{}
+	}
+	if err := write(); err != nil {
+		return err
+	}
+	outcome, err := h.reconcile(ctx, lock)
+	if err == nil {
+		var known []*deploy.Problem
+		outcome, known = withoutProblems(outcome, former)
+		for _, p := range known {
+			if p.App == app && !passing(p) {
+				h.out.Warn("%v", p)
+			}
+		}
+		if err = failures(outcome, concernedBy(app, outcome)...); app == settings.Global && unknown != nil {
+			// Nobody knows whether they are new.
+			h.out.Fail(err)
+			err = nil
+		}
+	}
+	if err != nil {
+		err = errors.Join(err, restore())
+		_, again := h.reconcile(ctx, lock)
+		return errors.Join(err, again, errors.New("nothing was changed"))
+	}
+	h.tell(outcome, app)
+	return nil
+}
+
+// concernedBy are the apps that a setting of scope is for, as far as an outcome tells of them.
+func concernedBy(scope string, outcome deploy.Outcome) []string {
+	if scope != settings.Global {
+		return []string{scope}
+	}
+	var apps []string
+	for _, p := range outcome.Problems {
+		if !slices.Contains(apps, p.App) {
+			apps = append(apps, p.App)
+		}
+	}
+	return apps
+}
+
+// withoutProblems takes those problems out of an outcome that a former one had too.
+func withoutProblems(outcome, former deploy.Outcome) (deploy.Outcome, []*deploy.Problem) {
+	said := make(map[string]bool)
+	for _, p := range former.Problems {
+		said[p.Error()] = true
+	}
+	var fresh, known []*deploy.Problem
+	for _, p := range outcome.Problems {
+		if said[p.Error()] && !passing(p) {
+			known = append(known, p)
+		} else {
+			fresh = append(fresh, p)
+		}
+	}
+	outcome.Problems = fresh
+	return outcome, known
+}
