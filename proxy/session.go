@@ -39,7 +39,7 @@ func (s *session) locate() error {
 	return nil
 }
 
-// enter has a route serve the client, if that may connect to it.
+// enter has a route serve the client, if that may connect to it. It runs in the client's loop.
 func (s *session) enter(r *route) {
 	a := r.admission.Load()
 	switch {
@@ -82,8 +82,8 @@ func (s *session) turnAway() {
 	s.listener.limit.end(s.listener)
 }
 
-// begin has a route serve the client. It runs in a loop, and so does all that comes; only what has to wait for a server to come
-// up takes a goroutine.
+// begin has a route serve the client. It runs in the client's loop, and all that comes in some loop; only what has to wait for a
+// server to come up takes a goroutine.
 func (s *session) begin(r *route) {
 	r.try(s, func(linked bool, changed <-chan struct{}) {
 		switch {
@@ -91,9 +91,10 @@ func (s *session) begin(r *route) {
 		case changed != nil:
 			go r.hold(s, changed)
 		default:
-			if now := s.listener.route.Load(); now != r && !s.announced {
-				// The address has gone over to another app since the connection was accepted.
-				s.enter(now)
+			if s.listener.route.Load() != r && !s.announced {
+				// The address has gone over to another app since the connection was accepted. This may be the loop of an attempt to
+				// connect, and whatever is read from the client is read in the client's.
+				s.client.Post(func() { s.enter(s.listener.route.Load()) })
 				return
 			}
 			s.giveUp()

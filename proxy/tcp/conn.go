@@ -37,6 +37,9 @@ func (c *Conn) Write(b []byte) (int, error) {
 	return max(n, 0), os.NewSyscallError("write", err)
 }
 
+// Post has a task run in the loop of a client's connection. It never waits for the task.
+func (c *Conn) Post(task func()) { c.loop.post(task) }
+
 // Close ends the connection in order: what was written still arrives. It may be called again.
 func (c *Conn) Close() { c.close(false) }
 
