@@ -303,7 +303,8 @@ func (h *Host) move(ctx context.Context, lock *deploy.Lock, set func() error) er
 	}
 	h.log.Info("engine", "from", from, "to", to)
 	h.out.Step("%d public ports are served by the engine %s now", len(outcome.Table.Routes), to)
-	most := ""
+	// That of the daemon runs only when another one takes over from it.
+	most := ", or worker-deadline is over after a restart of the daemon"
 	if from == settings.HAProxy {
 		most = ", or worker-deadline is over"
 	}

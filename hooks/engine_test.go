@@ -16,6 +16,8 @@ func TestMoveFromOneEngineToTheOther(t *testing.T) {
 	h := start(t)
 	first, second := h.port(), h.port()
 	h.push("mail", source("v1", lead(first, private), lead(second, private)))
+	// It is about old containers, and these are not.
+	h.expose(0, "set", "mail", "old-connections", "1s")
 	var held []*conn
 	hold := func() {
 		c, err := h.dial(first)
@@ -39,6 +41,7 @@ func TestMoveFromOneEngineToTheOther(t *testing.T) {
 			return err == nil && result.Code == 0
 		})
 	}
+	h.expose(0, "set", "mail", "old-connections", "keep")
 	l := h.load(first, 4, 4)
 	h.push("mail", source("v2", lead(first, private)), switched(l, "v2"))
 	h.seen(l, 10)

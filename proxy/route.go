@@ -151,7 +151,8 @@ func (r *route) cut(u *upstream, after time.Duration) {
 	}
 }
 
-// deactivate takes the route out of service. Clients that wait are not served any more.
+// deactivate takes the route out of service. Clients that wait are not served any more. Connections stay, but those whose time on
+// an old server is counted already: the container did not go, only the route.
 func (r *route) deactivate() (gone []*upstream) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -161,7 +162,6 @@ func (r *route) deactivate() (gone []*upstream) {
 	old := slices.Concat(r.current, r.retired)
 	r.current, r.retired, r.active = nil, nil, false
 	gone = r.retire(old)
-	r.limit(r.spec.CutOld)
 	r.restartChecks(0)
 	r.wake()
 	return gone

@@ -73,13 +73,21 @@ func TestOldConnections(t *testing.T) {
 	old[2].echo()
 	eventually(t, "none drains", func() bool { return draining() == 0 })
 
-	// A route that goes takes its old connections along when it is to.
+	// A route that goes leaves the connections alone on what was current until then, but not those whose time ran already.
+	cutting.Servers, cutting.CutOld = routeTo("mail", port, v2).Servers, 0
+	apply(t, s, cutting)
+	current = dialPort(t, port)
+	current.greeting()
+	cutting.CutOld = time.Second
+	apply(t, s, cutting)
 	apply(t, s)
 	for _, c := range old[1:] {
 		if err := c.end(); !errors.Is(err, unix.ECONNRESET) {
 			t.Errorf("an old connection ended with %v, want a reset", err)
 		}
 	}
+	current.echo()
+	current.conn.Close()
 	eventually(t, "nothing is left", func() bool { apply(t, s); return len(s.Status().Routes) == 0 })
 }
 

@@ -64,6 +64,22 @@ var switching = []testCase{
 		old.closed()
 		other.echo("still there")
 	}},
+	{"a route that goes leaves its connections where they are, and one that comes back does with them what it says", func(b *bench) {
+		v1, v2, listen := NewServer(b, "v1"), NewServer(b, "v2"), b.port()
+		mail, news := route("mail", listen, proven(v1)...), route("news", b.port(), proven(v1)...)
+		mail.CutOld = time.Nanosecond
+		b.apply(mail, news)
+		c := dial(b, local(listen))
+		c.greeting()
+		for range 2 {
+			b.apply(news)
+			greeted(b, local(news.Listen))
+			c.echo("on a server that is as it was")
+		}
+		mail.Servers = proven(v2)
+		b.apply(mail, news)
+		c.closed()
+	}},
 	{"the same table again changes nothing", func(b *bench) {
 		table := []deploy.Route{route("mail", b.port(), proven(NewServer(b, "v1"))...), route("news", b.port())}
 		b.apply(table...)
