@@ -69,6 +69,26 @@ func TestReplacementsUnderLoad(t *testing.T) {
 	})
 }
 
+// A program that knows a newer protocol takes over as any other does. The old daemon can't follow its tables, and says so.
+func TestNewerProtocolTakesOver(t *testing.T) {
+	const openers, holders = 4, 10
+	dir := folder(t)
+	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: patience}
+	port := enginetest.FreePort(t)
+	truth(t, config.Truth, routeTo("mail", port, enginetest.NewServer(t, "v1")))
+	startProcess(t, config)
+	l := startLoad(t, port, openers, holders)
+	await(t, l, openers)
+	config.Newer = true
+	newer := startProcess(t, config)
+	await(t, l, openers)
+	judge(t, l, holders)
+	status, err := NewClient(config.Control, commands).Status(t.Context())
+	if err != nil || status.PID != newer.worker {
+		t.Errorf("pid %d answers, %v, want %d", status.PID, err, newer.worker)
+	}
+}
+
 // A plain restart of a master is one: its worker goes on until the next master's takes over.
 func TestMasterRestarts(t *testing.T) {
 	const restarts, holders = 5, 10

@@ -25,7 +25,7 @@ func dialControl(ctx context.Context, path string) (*net.UnixConn, error) {
 
 // exchange asks one question and reads the answer. The files that came with it are the caller's.
 func exchange(w wire, r request) (response, []*os.File, error) {
-	r.Protocol = protocol
+	r.Protocol = max(1, since[r.Call])
 	if err := w.send(r); err != nil {
 		return response{}, nil, err
 	}

@@ -33,6 +33,8 @@ type processConfig struct {
 	// Master has it be a master with a worker.
 	Master                  bool
 	Linger, Drain, Deadline time.Duration
+	// Newer has it be of a program that knows a newer protocol, in which tables are others.
+	Newer bool
 }
 
 func TestMain(m *testing.M) {
@@ -51,6 +53,10 @@ func beDaemon(text string, log *slog.Logger) error {
 	var c processConfig
 	if err := json.Unmarshal([]byte(text), &c); err != nil {
 		return err
+	}
+	if c.Newer {
+		protocol++
+		since[callApply] = protocol
 	}
 	if c.Master {
 		c.Master = false

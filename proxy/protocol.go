@@ -11,8 +11,9 @@ import (
 	"dokku-expose/portsfile"
 )
 
-// protocol is the version of the control protocol. It grows with each change that an older side would misunderstand.
-const protocol = 1
+// protocol is the version of the control protocol that this program knows. It grows with each change that an older side would
+// misunderstand. Tests play a newer program.
+var protocol = 1
 
 // What a client can ask for.
 const (
@@ -22,6 +23,10 @@ const (
 	callHandover = "handover" // give me all your sockets
 	callHanded   = "handed"   // I have them, and serve: stop
 )
+
+// since tells for each call which version of the protocol has it as it is now. A request is of that version, not of the newest that
+// the program knows: an older daemon must understand whoever takes over from it.
+var since = map[string]int{callApply: 1, callServing: 1, callStatus: 1, callHandover: 1, callHanded: 1}
 
 // request is what a client says.
 type request struct {
@@ -95,16 +100,15 @@ func decodeRequest(line []byte) (request, error) {
 	if err := decoder.Decode(&r); err != nil {
 		return request{}, fmt.Errorf("%w: %w", errTooOld, err)
 	}
-	switch r.Call {
-	case callApply:
-		if r.Table == nil {
-			return request{}, errors.New("apply without a table")
-		}
-		return r, check(*r.Table)
-	case callServing, callStatus, callHandover, callHanded:
+	switch {
+	case since[r.Call] == 0:
+		return request{}, fmt.Errorf("%w: it knows no call %q", errTooOld, r.Call)
+	case r.Call != callApply:
 		return r, nil
+	case r.Table == nil:
+		return request{}, errors.New("apply without a table")
 	}
-	return request{}, fmt.Errorf("%w: it knows no call %q", errTooOld, r.Call)
+	return r, check(*r.Table)
 }
 
 // appliedResponse says what became of an Apply.
