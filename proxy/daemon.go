@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -18,9 +19,12 @@ import (
 
 // daemon answers at the control socket for a server, and hands it all over to a successor that asks for it there.
 type daemon struct {
-	version      string
-	log          *slog.Logger
-	server       *Server
+	version string
+	log     *slog.Logger
+	server  *Server
+	// control is the path of the control socket, socket what is there since this daemon answers at it.
+	control      string
+	socket       os.FileInfo
 	listener     *net.UnixListener
 	predecessors predecessors
 	// superseded is closed when a successor has taken over.
@@ -32,9 +36,9 @@ type daemon struct {
 	wg     sync.WaitGroup
 }
 
-func newDaemon(server *Server, version string, log *slog.Logger) *daemon {
+func newDaemon(server *Server, control, version string, log *slog.Logger) *daemon {
 	return &daemon{
-		version: version, log: log, server: server, predecessors: predecessors{log: log},
+		control: control, version: version, log: log, server: server, predecessors: predecessors{log: log},
 		superseded: make(chan struct{}), conns: make(map[*net.UnixConn]bool),
 	}
 }
@@ -175,7 +179,8 @@ func (d *daemon) serving() response {
 // handOver gives all sockets to the one that asks. It serves with them before it says so; then this daemon stops listening.
 // When the other one fails before, nothing has changed here.
 func (d *daemon) handOver(w wire) (done bool, err error) {
-	// Whoever wants another table meanwhile waits, and is sent to the successor.
+	// Whoever wants another table meanwhile waits, and is sent to the successor. So does the end of this daemon, and one that ends
+	// has the successor begin anew.
 	s := d.server
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -277,62 +277,6 @@ func TestSuccessorThatFails(t *testing.T) {
 	}
 }
 
-func TestEndDrainsAndThenCuts(t *testing.T) {
-	v1, port := enginetest.NewServer(t, "v1"), enginetest.FreePort(t)
-	for _, row := range []struct {
-		name  string
-		drain time.Duration
-	}{
-		{"in time", patience},
-		{"too late", time.Millisecond},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			dir := folder(t)
-			config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: row.drain}
-			truth(t, config.Truth, routeTo("mail", port, v1))
-			p := startProcess(t, config)
-			c := dialPort(t, port)
-			c.greeting()
-			p.signal(syscall.SIGTERM)
-			if row.drain == patience {
-				eventually(t, "nobody listens", func() bool {
-					conn, err := net.Dial("tcp4", c.conn.RemoteAddr().String())
-					if err == nil {
-						conn.Close()
-					}
-					return errors.Is(err, syscall.ECONNREFUSED)
-				})
-				c.echo()
-				c.conn.Close()
-			} else if err := c.end(); !errors.Is(err, syscall.ECONNRESET) {
-				t.Errorf("it ended with %v, want a reset", err)
-			}
-			p.await()
-			if _, err := os.Stat(config.Control); !errors.Is(err, fs.ErrNotExist) {
-				t.Errorf("the control socket is left: %v", err)
-			}
-		})
-	}
-}
-
-func TestPredecessorEndsAtItsDeadline(t *testing.T) {
-	dir := folder(t)
-	config := processConfig{
-		Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: patience, Deadline: time.Millisecond,
-	}
-	port := enginetest.FreePort(t)
-	truth(t, config.Truth, routeTo("mail", port, enginetest.NewServer(t, "v1")))
-	p := startProcess(t, config)
-	c := dialPort(t, port)
-	c.greeting()
-	startProcess(t, config)
-	if err := c.end(); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("the connection ended with %v, want a reset", err)
-	}
-	p.await()
-	dialPort(t, port).greeting()
-}
-
 // Out of files, the daemon neither dies nor disturbs who is connected, and serves again when there are files.
 func TestOutOfFiles(t *testing.T) {
 	const files, n = 64, 60

@@ -46,8 +46,8 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	d := newDaemon(server, o.Version, o.Log)
-	if err := d.open(ctx, o.Control); err != nil {
+	d := newDaemon(server, o.Control, o.Version, o.Log)
+	if err := d.open(ctx); err != nil {
 		d.predecessors.close()
 		server.Close(expired())
 		return err
@@ -62,11 +62,12 @@ func Run(ctx context.Context, o Options) error {
 	}
 
 	err = d.reconcile(ctx, o)
-	drain, cancel := draining(ctx, o, d.isSuperseded())
+	superseded := !d.server.end()
+	drain, cancel := draining(ctx, o, superseded)
 	defer cancel()
-	if !d.isSuperseded() {
-		// Nobody takes over from a daemon that ends.
-		err = errors.Join(err, removeControl(o.Control))
+	if !superseded {
+		// Before it stops listening there: whoever found that nobody answers would open the socket anew, and lose it.
+		err = errors.Join(err, d.removeControl())
 	}
 	err = errors.Join(err, d.stopListening())
 	<-serving
@@ -105,20 +106,12 @@ func (d *daemon) reconcile(ctx context.Context, o Options) error {
 				// Nobody would miss anything.
 				return nil
 			}
+			d.log.Info("nobody keeps this daemon running any more; it waits for another one to take over", "at_most", o.Linger)
 			orphaned, linger = nil, time.After(o.Linger)
 		case <-linger:
 			d.log.Info("nobody took over")
 			return nil
 		}
-	}
-}
-
-func (d *daemon) isSuperseded() bool {
-	select {
-	case <-d.superseded:
-		return true
-	default:
-		return false
 	}
 }
 
@@ -139,9 +132,14 @@ func expired() context.Context {
 	return ctx
 }
 
-func removeControl(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+// removeControl removes the control socket, unless what is there is not this daemon's any more.
+func (d *daemon) removeControl() error {
+	now, err := os.Lstat(d.control)
+	if err == nil && os.SameFile(now, d.socket) {
+		err = os.Remove(d.control)
 	}
-	return nil
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }

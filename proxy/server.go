@@ -245,6 +245,17 @@ func (s *Server) retire() {
 	}
 }
 
+// end does so, unless it is done already. Nobody can take over from then on: a handover that is under way comes first.
+func (s *Server) end() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.retired {
+		return false
+	}
+	s.retire()
+	return true
+}
+
 // close stops listening at one address.
 func (s *Server) close(l *listener) {
 	delete(s.listeners, l.listen)
@@ -281,9 +292,7 @@ func (s *Server) follow(t deploy.Table) {
 
 // Close stops listening and lets the connections go on until ctx ends; those that are left are then reset.
 func (s *Server) Close(ctx context.Context) {
-	s.mu.Lock()
-	s.retire()
-	s.mu.Unlock()
+	s.end()
 	if left := s.drain(ctx); left > 0 {
 		s.log.Warn("cutting connections", "connections", left)
 		s.cut()

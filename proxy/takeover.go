@@ -19,13 +19,23 @@ import (
 const controlMode = 0o660
 
 // open makes d the daemon at the control socket: it takes over from the one that answers there, or begins anew.
-func (d *daemon) open(ctx context.Context, path string) error {
+func (d *daemon) open(ctx context.Context) error {
 	// Two that start at the same time must not both find that nobody is there.
-	lock, err := deploy.Acquire(ctx, path+".lock")
+	lock, err := deploy.Acquire(ctx, d.control+".lock")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = lock.Release() }()
+	if err := d.takePlace(ctx); err != nil {
+		return err
+	}
+	// What somebody has taken away already is nobody's.
+	d.socket, _ = os.Lstat(d.control)
+	return nil
+}
+
+func (d *daemon) takePlace(ctx context.Context) error {
+	path := d.control
 	for {
 		conn, err := dialControl(ctx, path)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {

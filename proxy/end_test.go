@@ -1,0 +1,126 @@
+package proxy
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"dokku-expose/deploy/enginetest"
+)
+
+func TestEndDrainsAndThenCuts(t *testing.T) {
+	v1, port := enginetest.NewServer(t, "v1"), enginetest.FreePort(t)
+	for _, row := range []struct {
+		name  string
+		drain time.Duration
+	}{
+		{"in time", patience},
+		{"too late", time.Millisecond},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			dir := folder(t)
+			config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: row.drain}
+			truth(t, config.Truth, routeTo("mail", port, v1))
+			p := startProcess(t, config)
+			c := dialPort(t, port)
+			c.greeting()
+			p.signal(syscall.SIGTERM)
+			if row.drain == patience {
+				eventually(t, "nobody listens", func() bool {
+					conn, err := net.Dial("tcp4", c.conn.RemoteAddr().String())
+					if err == nil {
+						conn.Close()
+					}
+					return errors.Is(err, syscall.ECONNREFUSED)
+				})
+				c.echo()
+				c.conn.Close()
+			} else if err := c.end(); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("it ended with %v, want a reset", err)
+			}
+			p.await()
+			if _, err := os.Stat(config.Control); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the control socket is left: %v", err)
+			}
+		})
+	}
+}
+
+func TestPredecessorEndsAtItsDeadline(t *testing.T) {
+	dir := folder(t)
+	config := processConfig{
+		Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: patience, Deadline: time.Millisecond,
+	}
+	port := enginetest.FreePort(t)
+	truth(t, config.Truth, routeTo("mail", port, enginetest.NewServer(t, "v1")))
+	p := startProcess(t, config)
+	c := dialPort(t, port)
+	c.greeting()
+	startProcess(t, config)
+	if err := c.end(); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the connection ended with %v, want a reset", err)
+	}
+	p.await()
+	dialPort(t, port).greeting()
+}
+
+// A handover that is under way when the daemon is to end comes first: then it has been taken over from.
+func TestEndInTheMiddleOfAHandover(t *testing.T) {
+	control, port := controlPath(t), enginetest.FreePort(t)
+	var log syncBuffer
+	orphaned := make(chan struct{})
+	c := runDaemon(t, Options{
+		Control: control, Orphaned: orphaned, Linger: time.Second, Drain: time.Millisecond,
+		Log: slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	apply(t, c, routeTo("mail", port, enginetest.NewServer(t, "v1")))
+	old := dialPort(t, port)
+	old.greeting()
+	close(orphaned)
+	eventually(t, "it lingers", func() bool { return strings.Contains(log.String(), "waits for another one") })
+
+	conn, err := net.Dial("unix", control)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	w := wire{conn.(*net.UnixConn)}
+	answer, files, err := exchange(w, request{Call: callHandover})
+	if err != nil || answer.Handover == nil {
+		t.Fatalf("got %+v, %v", answer, err)
+	}
+	defer closeAll(files)
+	eventually(t, "it would end", func() bool { return strings.Contains(log.String(), "nobody took over") })
+	if answer, _, err := exchange(w, request{Call: callHanded}); err != nil || answer.Error != "" {
+		t.Fatalf("got %+v, %v", answer, err)
+	}
+	if answer, _, err := exchange(w, request{Call: callStatus}); err != nil || answer.Status == nil || answer.Status.Connections != 1 {
+		t.Errorf("the old daemon says %+v, %v, want its connection", answer, err)
+	}
+	old.echo()
+	if _, err := os.Stat(control); err != nil {
+		t.Errorf("the new daemon's socket is gone: %v", err)
+	}
+}
+
+// The control socket of a daemon that began anew, where somebody had removed the old one's, is not the old one's to remove.
+func TestSocketOfAnotherStays(t *testing.T) {
+	config := processConfig{Control: controlPath(t)}
+	old := startProcess(t, config)
+	if err := os.Remove(config.Control); err != nil {
+		t.Fatal(err)
+	}
+	runDaemon(t, Options{Control: config.Control})
+	old.signal(syscall.SIGTERM)
+	old.await()
+	if _, err := os.Stat(config.Control); err != nil {
+		t.Error(err)
+	}
+}
