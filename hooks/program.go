@@ -18,6 +18,7 @@ import (
 	"dokku-expose/hooks/settings"
 	"dokku-expose/hooks/setup"
 	"dokku-expose/portsfile"
+	"dokku-expose/proxy"
 )
 
 // programUsage is what `dokku-expose help` prints.
@@ -214,20 +215,17 @@ func (h *Host) setup(ctx context.Context, args []string) error {
 // endTimeout is how long daemons that were told to end may take.
 const endTimeout = 10 * time.Second
 
-// stopDaemon ends the daemon, and those that it took over from, with their connections.
+// stopDaemon ends the daemon, and those that it took over from, or that nobody has taken over from, with their connections.
 func (h *Host) stopDaemon(ctx context.Context) error {
-	status, err := h.daemonClient().Status(ctx)
-	if errors.Is(err, deploy.ErrNotRunning) {
-		return nil
+	for {
+		pid, err := proxy.Living(h.control)
+		if err != nil || pid == 0 {
+			return err
+		}
+		if err := end(ctx, pid); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, s := range append(status.Predecessors, status) {
-		errs = append(errs, end(ctx, s.PID))
-	}
-	return errors.Join(errs...)
 }
 
 // end ends a process that is no child of this one. One that has gone already is fine.

@@ -29,17 +29,22 @@ type daemon struct {
 	predecessors predecessors
 	// superseded is closed when a successor has taken over.
 	superseded chan struct{}
+	// end ends the daemon as SIGTERM does.
+	end context.CancelFunc
+	// closing ends when nobody is to be talked to any more.
+	closing context.Context
+	stop    context.CancelFunc
 
-	mu     sync.Mutex
-	conns  map[*net.UnixConn]bool
-	closed bool
-	wg     sync.WaitGroup
+	mu    sync.Mutex
+	conns map[*net.UnixConn]bool
+	wg    sync.WaitGroup
 }
 
-func newDaemon(server *Server, control, version string, log *slog.Logger) *daemon {
+func newDaemon(server *Server, end context.CancelFunc, control, version string, log *slog.Logger) *daemon {
+	closing, stop := context.WithCancel(context.Background())
 	return &daemon{
 		control: control, version: version, log: log, server: server, predecessors: predecessors{log: log},
-		superseded: make(chan struct{}), conns: make(map[*net.UnixConn]bool),
+		superseded: make(chan struct{}), end: end, closing: closing, stop: stop, conns: make(map[*net.UnixConn]bool),
 	}
 }
 
@@ -79,24 +84,47 @@ func (d *daemon) serve() {
 }
 
 func (d *daemon) start(conn *net.UnixConn) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		_ = conn.Close()
+	if !d.keep(conn) {
 		return
 	}
-	d.conns[conn] = true
 	d.wg.Go(func() {
-		defer func() {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			delete(d.conns, conn)
-			_ = conn.Close()
-		}()
-		if err := d.talk(conn); err != nil && !ended(err) {
+		became, err := d.talk(conn)
+		if err != nil && !ended(err) {
 			d.log.Error("control socket", "error", err)
 		}
+		switch became {
+		case theSuccessor:
+			d.obey(conn)
+		case aPredecessor:
+			d.release(conn)
+		default:
+			d.drop(conn)
+		}
 	})
+}
+
+// keep has a connection closed when the daemon ends, at once when it has. It is false then.
+func (d *daemon) keep(conn *net.UnixConn) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closing.Err() != nil {
+		_ = conn.Close()
+		return false
+	}
+	d.conns[conn] = true
+	return true
+}
+
+// release leaves the connection to somebody else.
+func (d *daemon) release(conn *net.UnixConn) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.conns, conn)
+}
+
+func (d *daemon) drop(conn *net.UnixConn) {
+	d.release(conn)
+	_ = conn.Close()
 }
 
 // ended tells that the other side of a control connection has gone, or this one has been closed.
@@ -104,39 +132,54 @@ func ended(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
 }
 
-// talk answers the requests of one client.
-func (d *daemon) talk(conn *net.UnixConn) error {
+// role is what the other side of a control connection is.
+type role int
+
+const (
+	aClient role = iota
+	theSuccessor
+	aPredecessor
+)
+
+// talk answers the requests of a client, until it has gone or turns out to be more than that.
+func (d *daemon) talk(conn *net.UnixConn) (became role, err error) {
 	w := wire{conn}
-	successor := false
 	for {
-		deadline := time.Now().Add(callTimeout)
-		if successor {
-			deadline = time.Time{}
-		}
-		if err := conn.SetDeadline(deadline); err != nil {
-			return err
+		if err := conn.SetDeadline(time.Now().Add(callTimeout)); err != nil {
+			return aClient, err
 		}
 		line, files, err := w.receive()
 		closeAll(files)
 		if err != nil {
-			return err
+			return aClient, err
 		}
 		r, err := decodeRequest(line)
 		switch {
 		case err != nil:
-			return w.send(d.answer(response{Error: err.Error(), TooOld: errors.Is(err, errTooOld)}))
-		case successor && r.Call == callApply:
-			d.server.follow(*r.Table)
-			err = w.send(d.answer(response{Applied: &deploy.Applied{}}))
+			return aClient, w.send(d.answer(refusal(err)))
 		case r.Call == callHandover:
-			successor, err = d.handOver(w)
+			if done, err := d.handOver(w); done {
+				return theSuccessor, err
+			} else if err != nil {
+				return aClient, err
+			}
+		case r.Call == callFollow:
+			if done, err := d.lead(conn); done {
+				return aPredecessor, nil
+			} else if err != nil {
+				return aClient, err
+			}
 		default:
-			err = w.send(d.answer(d.respond(r)))
-		}
-		if err != nil {
-			return err
+			if err := w.send(d.answer(d.respond(r))); err != nil {
+				return aClient, err
+			}
 		}
 	}
+}
+
+// refusal answers what was not understood.
+func refusal(err error) response {
+	return response{Error: err.Error(), TooOld: errors.Is(err, errTooOld)}
 }
 
 func (d *daemon) answer(r response) response {
@@ -230,7 +273,7 @@ func (d *daemon) stopListening() error {
 // close ends all control connections and waits until nobody is served there any more.
 func (d *daemon) close() {
 	d.mu.Lock()
-	d.closed = true
+	d.stop()
 	for conn := range d.conns {
 		_ = conn.Close()
 	}

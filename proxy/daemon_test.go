@@ -76,12 +76,15 @@ func TestNewerProtocolTakesOver(t *testing.T) {
 	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: patience}
 	port := enginetest.FreePort(t)
 	truth(t, config.Truth, routeTo("mail", port, enginetest.NewServer(t, "v1")))
-	startProcess(t, config)
+	old := startProcess(t, config)
 	l := startLoad(t, port, openers, holders)
 	await(t, l, openers)
 	config.Newer = true
 	newer := startProcess(t, config)
 	await(t, l, openers)
+	if n := predecessorsOf(t, NewClient(config.Control, commands))[old.worker]; n == 0 {
+		t.Error("the old daemon is forgotten, which has connections still")
+	}
 	judge(t, l, holders)
 	status, err := NewClient(config.Control, commands).Status(t.Context())
 	if err != nil || status.PID != newer.worker {

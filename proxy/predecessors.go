@@ -1,9 +1,9 @@
 package proxy
 
 import (
-	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"syscall"
@@ -16,28 +16,68 @@ import (
 const predecessorTimeout = 2 * time.Second
 
 // predecessors are the daemons that were taken over from, each at the other end of a connection. They are told each table, so that
-// they treat their connections as it says, and asked how many are left. One that ends closes the connection.
+// they treat their connections as it says, and asked how many are left. One that ends closes the connection. One that does not
+// answer in time is hung up on, since its answer might come when something else was asked; it comes back, see [daemon.obey].
 type predecessors struct {
 	log *slog.Logger
 
 	mu   sync.Mutex
-	list []*net.UnixConn
+	list []*predecessor
+	// table is the last one that they were told.
+	table *deploy.Table
+}
+
+type predecessor struct {
+	conn *net.UnixConn
+	// refuses is why it does not do what it was told last, "" when it does.
+	refuses string
 }
 
 func (p *predecessors) add(conns ...*net.UnixConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.list = append(p.list, conns...)
+	for _, conn := range conns {
+		p.list = append(p.list, &predecessor{conn: conn})
+	}
+}
+
+// takeIn adds one that has missed what the others were told.
+func (p *predecessors) takeIn(conn *net.UnixConn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	one := &predecessor{conn: conn}
+	if p.table == nil || p.tell(one, request{Call: callApply, Table: p.table}) {
+		p.list = append(p.list, one)
+	}
 }
 
 // follow tells them the table that is in force now.
 func (p *predecessors) follow(t deploy.Table) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.each(func(conn *net.UnixConn) error {
-		_, err := askPredecessor(conn, request{Call: callApply, Table: &t})
-		return err
-	})
+	p.table = &t
+	p.tellAll(request{Call: callApply, Table: &t})
+}
+
+// end has them end soon.
+func (p *predecessors) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tellAll(request{Call: callEnd})
+}
+
+func (p *predecessors) tellAll(r request) {
+	p.list = slices.DeleteFunc(p.list, func(one *predecessor) bool { return !p.tell(one, r) })
+}
+
+// tell returns false when one is of no use any more.
+func (p *predecessors) tell(one *predecessor, r request) bool {
+	answer, ok := p.ask(one, r)
+	if answer.Error != "" && answer.Error != one.refuses {
+		p.log.Error("a daemon that was taken over from does not do what it is told; its connections go on", "call", r.Call, "error", answer.Error)
+	}
+	one.refuses = answer.Error
+	return ok
 }
 
 // status asks them what they do.
@@ -45,41 +85,33 @@ func (p *predecessors) status() []Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	list := []Status{}
-	p.each(func(conn *net.UnixConn) error {
-		r, err := askPredecessor(conn, request{Call: callStatus})
-		if err == nil && r.Status != nil {
-			list = append(list, *r.Status)
+	p.list = slices.DeleteFunc(p.list, func(one *predecessor) bool {
+		answer, ok := p.ask(one, request{Call: callStatus})
+		if answer.Status != nil {
+			list = append(list, *answer.Status)
 		}
-		return err
+		return !ok
 	})
 	return list
 }
 
-// each calls f for all of them, and forgets those for which it fails: they have ended, or their connection is of no use any more.
-func (p *predecessors) each(f func(*net.UnixConn) error) {
-	p.list = slices.DeleteFunc(p.list, func(conn *net.UnixConn) bool {
-		err := f(conn)
-		if err == nil {
-			return false
-		}
-		if !ended(err) {
-			p.log.Error("a daemon that was taken over from does not answer; its connections go on without it being told of changes", "error", err)
-		}
-		_ = conn.Close()
-		return true
-	})
-}
-
-func askPredecessor(conn *net.UnixConn, r request) (response, error) {
-	if err := conn.SetDeadline(time.Now().Add(predecessorTimeout)); err != nil {
-		return response{}, err
+// ask returns false when there is no answer, and hangs up then.
+func (p *predecessors) ask(one *predecessor, r request) (response, bool) {
+	var answer response
+	err := one.conn.SetDeadline(time.Now().Add(predecessorTimeout))
+	if err == nil {
+		var files []*os.File
+		answer, files, err = exchange(wire{one.conn}, r)
+		closeAll(files)
 	}
-	answer, files, err := exchange(wire{conn}, r)
-	closeAll(files)
-	if err == nil && answer.Error != "" {
-		err = errors.New(answer.Error)
+	if err == nil {
+		return answer, true
 	}
-	return answer, err
+	if !ended(err) {
+		p.log.Error("a daemon that was taken over from does not answer; its connections go on, and it comes back when it can", "error", err)
+	}
+	_ = one.conn.Close()
+	return response{}, false
 }
 
 // handOver calls f with them; unless that fails they are no longer ours.
@@ -87,8 +119,8 @@ func (p *predecessors) handOver(f func(conns []syscall.Conn) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	conns := make([]syscall.Conn, len(p.list))
-	for i, conn := range p.list {
-		conns[i] = conn
+	for i, one := range p.list {
+		conns[i] = one.conn
 	}
 	if err := f(conns); err != nil {
 		return err
@@ -104,8 +136,8 @@ func (p *predecessors) close() {
 }
 
 func (p *predecessors) closeAll() {
-	for _, conn := range p.list {
-		_ = conn.Close()
+	for _, one := range p.list {
+		_ = one.conn.Close()
 	}
 	p.list = nil
 }

@@ -22,11 +22,13 @@ const (
 	callStatus   = "status"
 	callHandover = "handover" // give me all your sockets
 	callHanded   = "handed"   // I have them, and serve: stop
+	callFollow   = "follow"   // I was taken over from by somebody who has gone: tell me tables instead
+	callEnd      = "end"      // nobody comes after me: end as I do
 )
 
 // since tells for each call which version of the protocol has it as it is now. A request is of that version, not of the newest that
 // the program knows: an older daemon must understand whoever takes over from it.
-var since = map[string]int{callApply: 1, callServing: 1, callStatus: 1, callHandover: 1, callHanded: 1}
+var since = map[string]int{callApply: 1, callServing: 1, callStatus: 1, callHandover: 1, callHanded: 1, callFollow: 1, callEnd: 1}
 
 // request is what a client says.
 type request struct {
@@ -80,33 +82,36 @@ type handover struct {
 var errTooOld = errors.New("the running daemon is older than the program that asks it")
 
 // decodeRequest reads a request. Whatever it accepts is well-formed. A request of a newer protocol is errTooOld, as is one with
-// fields that this version does not know: what they mean must not be left out silently.
+// fields that this version does not know: what they mean must not be left out silently. Of what it does not accept it tells the call,
+// as far as there is one.
 func decodeRequest(line []byte) (request, error) {
-	var version struct {
-		Protocol int `json:"protocol"`
+	var head struct {
+		Protocol int    `json:"protocol"`
+		Call     string `json:"call"`
 	}
-	if err := json.Unmarshal(line, &version); err != nil {
+	if err := json.Unmarshal(line, &head); err != nil {
 		return request{}, fmt.Errorf("not a request: %w", err)
 	}
+	wrong := request{Call: head.Call}
 	switch {
-	case version.Protocol > protocol:
-		return request{}, fmt.Errorf("%w: it speaks version %d of the control protocol, not %d", errTooOld, protocol, version.Protocol)
-	case version.Protocol < 1:
-		return request{}, errors.New("not a request: it has no protocol version")
+	case head.Protocol > protocol:
+		return wrong, fmt.Errorf("%w: it speaks version %d of the control protocol, not %d", errTooOld, protocol, head.Protocol)
+	case head.Protocol < 1:
+		return wrong, errors.New("not a request: it has no protocol version")
 	}
 	var r request
 	decoder := json.NewDecoder(bytes.NewReader(line))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&r); err != nil {
-		return request{}, fmt.Errorf("%w: %w", errTooOld, err)
+		return wrong, fmt.Errorf("%w: %w", errTooOld, err)
 	}
 	switch {
 	case since[r.Call] == 0:
-		return request{}, fmt.Errorf("%w: it knows no call %q", errTooOld, r.Call)
+		return wrong, fmt.Errorf("%w: it knows no call %q", errTooOld, r.Call)
 	case r.Call != callApply:
 		return r, nil
 	case r.Table == nil:
-		return request{}, errors.New("apply without a table")
+		return wrong, errors.New("apply without a table")
 	}
 	return r, check(*r.Table)
 }

@@ -17,7 +17,7 @@ import (
 // Options say how a daemon runs. What has no default must be set.
 type Options struct {
 	// Control is the path of the control socket. Its folder must outlive the daemon, or the next one finds nobody to take over
-	// from; CONTROL.lock is made beside it.
+	// from; CONTROL.lock and CONTROL.daemons are made beside it.
 	Control string
 	// Version is the program's, for messages and the status.
 	Version string
@@ -42,11 +42,18 @@ type Options struct {
 func Run(ctx context.Context, o Options) error {
 	// Whoever reads the log may have gone before this process: that must not end it, and its connections.
 	signal.Ignore(syscall.SIGPIPE)
+	list, err := enlist(o.Control)
+	if err != nil {
+		return err
+	}
+	defer list.Close()
 	server, err := NewServer(o.Log)
 	if err != nil {
 		return err
 	}
-	d := newDaemon(server, o.Control, o.Version, o.Log)
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	d := newDaemon(server, end, o.Control, o.Version, o.Log)
 	if err := d.open(ctx); err != nil {
 		d.predecessors.close()
 		server.Close(expired())
@@ -70,6 +77,9 @@ func Run(ctx context.Context, o Options) error {
 		err = errors.Join(err, d.removeControl())
 	}
 	err = errors.Join(err, d.stopListening())
+	if !superseded {
+		d.leave(err == nil)
+	}
 	<-serving
 	server.Close(drain)
 	d.close()
@@ -130,6 +140,16 @@ func expired() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
+}
+
+// leave has nobody follow this daemon any more, which follows nobody itself: no address is vouched for. For good means that no other
+// daemon is going to come; predecessors then end as this one does.
+func (d *daemon) leave(forGood bool) {
+	if forGood {
+		d.predecessors.end()
+	}
+	d.predecessors.close()
+	d.server.follow(deploy.Table{})
 }
 
 // removeControl removes the control socket, unless what is there is not this daemon's any more.

@@ -1,0 +1,108 @@
+package proxy
+
+import (
+	"errors"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"dokku-expose/deploy/enginetest"
+)
+
+// predecessors are the process ids of the daemons that the one in charge took over from, and their connections.
+func predecessorsOf(t testing.TB, c *Client) map[int]int {
+	t.Helper()
+	status, err := c.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[int]int)
+	for _, p := range status.Predecessors {
+		all[p.PID] = p.Connections
+	}
+	return all
+}
+
+// kill ends a daemon as a crash does.
+func (p *process) kill() {
+	p.t.Helper()
+	p.signal(syscall.SIGKILL)
+	<-p.ended
+}
+
+// A daemon whose successor dies follows the next one, and connects nobody meanwhile.
+func TestPredecessorFindsTheNextDaemon(t *testing.T) {
+	dir := folder(t)
+	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: patience}
+	v1, v2, port, empty := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2"), enginetest.FreePort(t), routeTo("empty", enginetest.FreePort(t))
+	empty.Hold = patience
+	truth(t, config.Truth, routeTo("mail", port, v1), empty)
+	first := startProcess(t, config)
+	c := NewClient(config.Control, commands)
+	old, waiting := dialPort(t, port), dialPort(t, empty.Listen.Port)
+	old.greeting()
+	eventually(t, "it waits", func() bool { return held(t, c, "empty") == 1 })
+	startProcess(t, config).kill()
+	if err := waiting.end(); err == nil {
+		t.Error("who waited still waits")
+	}
+	if pid, err := Living(config.Control); err != nil || pid != first.worker {
+		t.Errorf("%d lives, %v, want %d", pid, err, first.worker)
+	}
+	old.echo()
+
+	third := startProcess(t, config)
+	eventually(t, "the first one is back", func() bool { return predecessorsOf(t, c)[first.worker] == 1 })
+	old.echo()
+	cutting := routeTo("mail", port, v2)
+	cutting.CutOld = time.Nanosecond
+	truth(t, config.Truth, cutting)
+	third.signal(syscall.SIGHUP)
+	if err := old.end(); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the old connection ended with %v, want a reset", err)
+	}
+	first.await()
+}
+
+// When the last daemon ends, so do those that it took over from.
+func TestEndEndsPredecessors(t *testing.T) {
+	dir := folder(t)
+	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: time.Millisecond}
+	port := enginetest.FreePort(t)
+	truth(t, config.Truth, routeTo("mail", port, enginetest.NewServer(t, "v1")))
+	first := startProcess(t, config)
+	old := dialPort(t, port)
+	old.greeting()
+	second := startProcess(t, config)
+	old.echo()
+	second.signal(syscall.SIGTERM)
+	second.await()
+	if err := old.end(); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the connection ended with %v, want a reset", err)
+	}
+	first.await()
+	if pid, err := Living(config.Control); err != nil || pid != 0 {
+		t.Errorf("%d lives, %v", pid, err)
+	}
+}
+
+// One that does not answer in time is not forgotten.
+func TestSlowPredecessorComesBack(t *testing.T) {
+	dir := folder(t)
+	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: patience}
+	port := enginetest.FreePort(t)
+	truth(t, config.Truth, routeTo("mail", port, enginetest.NewServer(t, "v1")))
+	first := startProcess(t, config)
+	old := dialPort(t, port)
+	old.greeting()
+	startProcess(t, config)
+	c := NewClient(config.Control, commands)
+	first.signal(syscall.SIGSTOP)
+	if all := predecessorsOf(t, c); len(all) != 0 {
+		t.Errorf("got %v of one that does not run", all)
+	}
+	first.signal(syscall.SIGCONT)
+	eventually(t, "it is back", func() bool { return predecessorsOf(t, c)[first.worker] == 1 })
+	old.echo()
+}
