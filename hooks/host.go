@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -48,6 +49,8 @@ type Host struct {
 	// runDir is where HAProxy's sockets are, control the path of the daemon's.
 	runDir, control string
 
+	// docked guards dockerClient: the daemon's page asks beside the daemon's other work.
+	docked       sync.Mutex
 	dockerClient *docker.Client
 	// server is the built-in engine in the process that is it.
 	server deploy.Engine
@@ -87,6 +90,8 @@ func (h *Host) lock(ctx context.Context) (*deploy.Lock, error) {
 
 // docker is the client of the host's Docker.
 func (h *Host) docker() (*docker.Client, error) {
+	h.docked.Lock()
+	defer h.docked.Unlock()
 	if h.dockerClient == nil {
 		client, err := docker.New()
 		if err != nil {
@@ -98,6 +103,8 @@ func (h *Host) docker() (*docker.Client, error) {
 }
 
 func (h *Host) close() error {
+	h.docked.Lock()
+	defer h.docked.Unlock()
 	if h.dockerClient != nil {
 		return h.dockerClient.Close()
 	}

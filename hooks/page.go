@@ -16,14 +16,6 @@ const pageInterval = time.Second
 // servePage serves the statistics page until ctx ends. It follows the settings by itself, which an operator may change at any
 // time. It calls left when it has given up an address, which HAProxy may wait for.
 func (h *Host) servePage(ctx context.Context, counters *stats.Counters, log *slog.Logger, left func()) {
-	// A client of Docker of its own: this runs beside the daemon's other work.
-	own := *h
-	own.dockerClient = nil
-	defer func() {
-		if err := own.close(); err != nil {
-			log.Error("docker", "error", err)
-		}
-	}()
 	var (
 		now  stats.Options
 		told string
@@ -31,7 +23,7 @@ func (h *Host) servePage(ctx context.Context, counters *stats.Counters, log *slo
 	stop := func() {}
 	defer func() { stop() }()
 	for {
-		want, err := own.pageOptions()
+		want, err := h.pageOptions()
 		switch {
 		case err != nil && err.Error() != told:
 			log.Error("statistics page", "error", err)
@@ -42,7 +34,7 @@ func (h *Host) servePage(ctx context.Context, counters *stats.Counters, log *slo
 				left()
 			}
 			now, told = want, ""
-			want.Facts, want.Counters, want.Log = own.facts, counters, log
+			want.Facts, want.Counters, want.Log = h.facts, counters, log
 			stop = startPage(ctx, want)
 		}
 		if !sleep(ctx, pageInterval) {

@@ -8,22 +8,35 @@ import (
 	"path/filepath"
 )
 
-// BuildApp builds internal/testapp in the folder dir, for Options.App. It needs the Go command and this module's source.
+// BuildApp builds internal/testapp in the folder dir, for Options.App. It needs the Go command and this module's source. The
+// program is static: the test app's image has nothing else in it.
 func BuildApp(ctx context.Context, dir string) (string, error) {
-	return goBuild(ctx, dir, "dokku-expose/internal/testapp", "-ldflags=-s -w")
+	return goBuild(ctx, filepath.Join(dir, "testapp"), "dokku-expose/internal/testapp", false, "-ldflags=-s -w")
 }
 
-// BuildPlugin builds the plugin's binary in the folder dir, for Options.Binary, under the same conditions.
+// BuildPlugin builds the plugin's binary in the folder dir, for Options.Binary, under the same conditions, as it is installed.
 func BuildPlugin(ctx context.Context, dir string) (string, error) {
-	return goBuild(ctx, dir, "dokku-expose/cmd/dokku-expose")
+	return goBuild(ctx, filepath.Join(dir, "dokku-expose"), "dokku-expose/cmd/dokku-expose", false)
 }
 
-// goBuild builds a static program: the test app's image has nothing else in it, and the plugin is installed that way.
-func goBuild(ctx context.Context, dir, pkg string, flags ...string) (string, error) {
-	program := filepath.Join(dir, filepath.Base(pkg))
+// BuildService builds the plugin's binary for Options.Service: with the race detector where this program has it, which the hooks
+// are too short for. It is "" where there is no need for another binary.
+func BuildService(ctx context.Context, dir string) (string, error) {
+	if !race {
+		return "", nil
+	}
+	return goBuild(ctx, filepath.Join(dir, "dokku-expose-race"), "dokku-expose/cmd/dokku-expose", true, "-race")
+}
+
+// goBuild builds a program, with the help of C or without.
+func goBuild(ctx context.Context, program, pkg string, cgo bool, flags ...string) (string, error) {
 	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-o", program}, flags...)
 	cmd := exec.CommandContext(ctx, "go", append(args, pkg)...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	enabled := "0"
+	if cgo {
+		enabled = "1"
+	}
+	cmd.Env = append(os.Environ(), "CGO_ENABLED="+enabled)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("rig: go build %s: %w\n%s", pkg, err, out)
 	}

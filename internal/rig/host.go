@@ -22,6 +22,8 @@ const Plugin = "expose"
 type Options struct {
 	// Binary is the plugin's program, or a stand-in that says what it was called with.
 	Binary string
+	// Service is the program that the plugin's services are, "" for Binary.
+	Service string
 	// App is the program of internal/testapp, which all apps of the host are (BuildApp).
 	App string
 	// Triggers and Subcommands are what the plugin has a link for; what it has none for, Dokku does not call. Nil stands

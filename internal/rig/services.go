@@ -2,6 +2,7 @@ package rig
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -125,7 +126,7 @@ func (h *Host) serviceCommand(ctx context.Context, s *service, name string) (*ex
 	if err != nil {
 		return nil, nil, err
 	}
-	cmd := exec.CommandContext(ctx, h.options.Binary, name)
+	cmd := exec.CommandContext(ctx, cmp.Or(h.options.Service, h.options.Binary), name)
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = os.TempDir(), h.environ(0), log, log
 	return cmd, log, nil
 }

@@ -5,8 +5,11 @@
 package rigtest
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"sync"
 	"testing"
@@ -19,8 +22,9 @@ import (
 var programs string
 
 var (
-	app    = sync.OnceValues(func() (string, error) { return rig.BuildApp(context.Background(), programs) })
-	plugin = sync.OnceValues(func() (string, error) { return rig.BuildPlugin(context.Background(), programs) })
+	app     = sync.OnceValues(func() (string, error) { return rig.BuildApp(context.Background(), programs) })
+	plugin  = sync.OnceValues(func() (string, error) { return rig.BuildPlugin(context.Background(), programs) })
+	service = sync.OnceValues(func() (string, error) { return rig.BuildService(context.Background(), programs) })
 )
 
 // Run runs the tests and then removes the programs. It returns the exit status for os.Exit.
@@ -69,7 +73,7 @@ func New(t testing.TB, change ...func(*rig.Options)) *rig.Host {
 		need.Docker(t)
 	}
 	if opts.Binary == "" {
-		opts.Binary = Plugin(t)
+		opts.Binary, opts.Service = Plugin(t), program(t, service)
 	}
 	if opts.HAProxy {
 		need.HAProxy(t)
@@ -79,9 +83,23 @@ func New(t testing.TB, change ...func(*rig.Options)) *rig.Host {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := h.Close(); err != nil {
+		err := h.StopDaemon()
+		raced(t, h.DaemonLog())
+		if err := errors.Join(err, h.Close()); err != nil {
 			t.Error(err)
 		}
 	})
 	return h
+}
+
+// raced fails the test when the race detector has found something in a program with that log.
+func raced(t testing.TB, log string) {
+	t.Helper()
+	text, err := os.ReadFile(log)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if at := bytes.Index(text, []byte("WARNING: DATA RACE")); at >= 0 {
+		t.Errorf("the daemon's log:\n%s", text[at:])
+	}
 }
