@@ -47,8 +47,6 @@ func (h *Host) daemonLog() *slog.Logger {
 func (h *Host) serve(ctx context.Context) error {
 	h.log = h.daemonLog()
 	log := h.log
-	// Elsewhere it means that the user has gone.
-	signal.Reset(syscall.SIGHUP)
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)

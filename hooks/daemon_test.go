@@ -6,9 +6,11 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/docker/docker/api/types/container"
@@ -262,6 +264,56 @@ func TestLogsTellWhatHappened(t *testing.T) {
 	}
 	h.expose(20, "logs", "nobody")
 	h.wants(h.expose(1, "logs", "--num", "-1").Stderr, "--num", "usage")
+}
+
+// SIGHUP has the daemon read everything again, and never ends it, however young it is.
+func TestHangUp(t *testing.T) {
+	t.Parallel()
+	h := start(t, builtin)
+	first := h.port()
+	h.push("mail", source("v1", lead(first, private)))
+	h.watched()
+	byHand := func() {
+		t.Helper()
+		public := h.port()
+		text := fmt.Sprintf("mappings = [\"%d:%d\"]\n", public, private)
+		dir := filepath.Join(h.Lib, "config", rig.Plugin, "apps")
+		h.must(os.MkdirAll(dir, 0o755))
+		h.must(os.WriteFile(filepath.Join(dir, "mail.toml"), []byte(text), 0o644))
+		h.must(syscall.Kill(h.DaemonGroup(), syscall.SIGHUP))
+		await(t, "the port is open", func() bool { _, err := h.dial(public); return err == nil })
+	}
+	byHand()
+
+	// As the service's script does it: the time before a program can do anything is not the program's.
+	signal.Ignore(syscall.SIGHUP)
+	defer signal.Reset(syscall.SIGHUP)
+	l := h.load(first, 2, 2)
+	for range 3 {
+		stop := make(chan struct{})
+		var signals sync.WaitGroup
+		signals.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					if err := h.SignalDaemon(syscall.SIGHUP); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+		h.must(h.RestartDaemon())
+		h.seen(l, 10)
+		close(stop)
+		signals.Wait()
+		if h.DaemonGroup() == 0 {
+			t.Fatalf("the daemon has ended: %s", h.daemonLog())
+		}
+	}
+	h.judge(l)
+	byHand()
 }
 
 func TestDrainWaitInVain(t *testing.T) {

@@ -43,13 +43,29 @@ var triggers = map[string]trigger{
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	// Whoever interrupts a deploy wants it to end. That nobody reads the output any more must not end it.
 	signal.Ignore(syscall.SIGPIPE)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	ends := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
+	if isService(args) {
+		// There it means to look at everything again, which a service does anyway that does not know of it yet.
+		signal.Ignore(syscall.SIGHUP)
+	} else {
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
 
 	err := run(ctx, args, stdin, stdout, stderr)
 	printer := dokku.Printer{Out: stdout, Err: stderr}
 	printer.Fail(err)
 	return dokku.ExitCode(err)
+}
+
+// isService tells whether the program is called as the daemon, or as its worker.
+func isService(args []string) bool {
+	name := filepath.Base(args[0])
+	if _, isTrigger := triggers[name]; isTrigger || name == "commands" || filepath.Base(filepath.Dir(args[0])) == "subcommands" {
+		return false
+	}
+	return len(args) > 1 && (args[1] == "daemon" || args[1] == "serve")
 }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (err error) {

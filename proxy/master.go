@@ -22,7 +22,7 @@ const masterEnv = "DOKKU_EXPOSE_MASTER_FD"
 // StartLimitIntervalSec=0 (restarts in a row are no failures); with Type=notify it needs NotifyAccess=all, for it is the worker
 // that is ready. After a real stop the ports close when the worker has lingered.
 //
-// SIGHUP is passed on to the worker. SIGINT, with which a terminal ends all its processes, ends the worker too. Master returns nil
+// SIGHUP is passed on to the worker, which ignores it until it asks for it ([signal.Notify]). SIGINT, with which a terminal ends all its processes, ends the worker too. Master returns nil
 // when it was told to end or the worker ended well, which it does when a worker of somebody else has taken over; a worker that
 // fails is an error, for the service manager to start it all anew.
 func Master(command *exec.Cmd, log *slog.Logger) error {
@@ -34,14 +34,17 @@ func Master(command *exec.Cmd, log *slog.Logger) error {
 	defer theirs.Close()
 	defer ours.Close()
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)
+	// A worker inherits that, and so does not die of one that comes before it asks for them.
+	signal.Ignore(syscall.SIGHUP)
 
 	command.ExtraFiles = append(command.ExtraFiles, ours)
 	command.Env = append(command.Environ(), masterEnv+"="+strconv.Itoa(2+len(command.ExtraFiles)))
 	if err := command.Start(); err != nil {
 		return fmt.Errorf("start the worker: %w", err)
 	}
+	signal.Notify(signals, syscall.SIGHUP)
 	ended := make(chan error, 1)
 	go func() { ended <- command.Wait() }()
 	for {

@@ -258,14 +258,28 @@ func (h *Host) stopService(s *service, socket string) error {
 // else's soon: those of this host are known by the folder of its sockets in their environment.
 func (h *Host) signalGroup(p *process, signal syscall.Signal) error {
 	group := p.cmd.Process.Pid
+	return h.signalAll(signal, func(pid int) bool {
+		of, err := syscall.Getpgid(pid)
+		return err == nil && of == group
+	})
+}
+
+// SignalDaemon signals all daemons of the host, main processes and workers, former ones included, however young they are.
+func (h *Host) SignalDaemon(signal syscall.Signal) error {
+	return h.signalAll(signal, func(pid int) bool {
+		args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		words := strings.Split(string(args), "\x00")
+		return err == nil && len(words) > 1 && (words[1] == "daemon" || words[1] == "serve")
+	})
+}
+
+// signalAll signals those processes of this host's services for which which is true.
+func (h *Host) signalAll(signal syscall.Signal, which func(pid int) bool) error {
 	entries, err := os.ReadDir("/proc")
 	errs := []error{err}
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		if of, err := syscall.Getpgid(pid); err != nil || of != group {
+		if err != nil || !which(pid) {
 			continue
 		}
 		environ, err := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
@@ -273,7 +287,7 @@ func (h *Host) signalGroup(p *process, signal syscall.Signal) error {
 			continue
 		}
 		if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
-			errs = append(errs, fmt.Errorf("rig: ending %s: %w", p.cmd, err))
+			errs = append(errs, fmt.Errorf("rig: sending %s to %d: %w", signal, pid, err))
 		}
 	}
 	return errors.Join(errs...)
