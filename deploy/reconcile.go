@@ -21,6 +21,8 @@ type Outcome struct {
 	Table    Table
 	Applied  Applied
 	Problems []*Problem
+	// Refused tells that some of them are the engine's, which could not make a route real: the reason may go away by itself.
+	Refused bool
 	// Containers are what Docker told of, nil when nothing had to be asked.
 	Containers []Container
 }
@@ -74,6 +76,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 		err = nil
 	}
 	routeErrors, rest := splitRouteErrors(err)
+	outcome.Refused = len(routeErrors) > 0
 	for _, e := range routeErrors {
 		outcome.Problems = append(outcome.Problems, &Problem{App: e.App, Listen: e.Listen, Err: e.Err})
 	}

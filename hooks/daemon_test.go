@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -314,6 +315,34 @@ func TestHangUp(t *testing.T) {
 	}
 	h.judge(l)
 	byHand()
+}
+
+// A port that somebody else has when the daemon starts is opened soon after it is free.
+func TestDaemonTriesPortsAgain(t *testing.T) {
+	t.Parallel()
+	h := start(t, builtin)
+	public := h.port()
+	h.push("mail", source("v1", lead(public, private)))
+	h.must(h.StopDaemon())
+	listener, err := net.Listen("tcp", fmt.Sprint(":", public))
+	h.must(err)
+	h.must(h.StartDaemon())
+	const refused = "msg=\"can't listen\""
+	await(t, "the port is refused", func() bool { return strings.Contains(h.daemonLog(), refused) })
+	shown := h.stats()
+	await(t, "it is tried more often than a daemon looks when it starts", func() bool {
+		_, metrics := h.page(shown, shown.Password, "/metrics")
+		_, count, _ := strings.Cut(metrics, "\ndokku_expose_reconcile_duration_seconds_count ")
+		n, _, _ := strings.Cut(count, "\n")
+		tries, err := strconv.Atoi(n)
+		h.must(err)
+		return tries >= 4
+	})
+	h.must(listener.Close())
+	await(t, "the port is open", func() bool { _, err := h.dial(public); return err == nil })
+	if n := strings.Count(h.daemonLog(), refused); n != 1 {
+		t.Errorf("it was told %d times that the port can't be had", n)
+	}
 }
 
 func TestDrainWaitInVain(t *testing.T) {

@@ -24,6 +24,8 @@ const (
 	relist = time.Minute
 	// The pause after a failure doubles from the first to the last.
 	firstRetry, lastRetry = 250 * time.Millisecond, 2 * time.Second
+	// lastTry is the longest pause while only single ports can't be served, whose holder may be there for good.
+	lastTry = 8 * time.Second
 	// doubt is how often it looks for Docker, and at the servers that nobody vouches for meanwhile: well below the time in which
 	// a container can be stopped and another one be started at its address.
 	doubt = 100 * time.Millisecond
@@ -136,6 +138,8 @@ type healer struct {
 	host     *Host
 	log      *slog.Logger
 	counters *stats.Counters
+	// again is the pause before the next try of ports that the engine refused, 0 when it refused none.
+	again time.Duration
 	// told are the problems that were logged and are still there.
 	told []problem
 	// known are the containers as Docker told them last.
@@ -200,6 +204,11 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 		if errors.Is(p, deploy.ErrNotAccepting) {
 			pause = reprove
 		}
+	}
+	if d.again = min(max(2*d.again, firstRetry), lastTry); !outcome.Refused {
+		d.again = 0
+	} else {
+		pause = min(pause, d.again)
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		problems = append(problems, problem{text: err.Error()})

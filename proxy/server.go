@@ -37,6 +37,8 @@ type Server struct {
 	table     deploy.Table
 	listeners map[deploy.Listen]*listener
 	routes    map[routeKey]*route
+	// refused is what was logged of the addresses that can't be listened on. It is tried again and again.
+	refused map[deploy.Listen]string
 	// retired tells that nothing is listened on any more, and never will be again.
 	retired bool
 	// switches are the Applies that switched anything, switchTime is what they took.
@@ -129,12 +131,16 @@ func (s *Server) apply(t deploy.Table) (applied deploy.Applied, err error) {
 		}
 	}
 	s.table = deploy.Table{TotalConnections: t.TotalConnections}
+	refused := make(map[deploy.Listen]string)
 	for _, spec := range t.Routes {
 		old, switched, routeErr := s.applyRoute(spec)
 		gone = append(gone, old...)
 		if routeErr != nil {
 			err = errors.Join(err, &deploy.RouteError{App: spec.App, Listen: spec.Listen, Err: routeErr})
-			s.log.Error("can't listen", "port", spec.Listen.String(), "app", spec.App, "error", routeErr)
+			refused[spec.Listen] = routeErr.Error()
+			if s.refused[spec.Listen] != routeErr.Error() {
+				s.log.Error("can't listen", "port", spec.Listen.String(), "app", spec.App, "error", routeErr)
+			}
 			continue
 		}
 		s.table.Routes = append(s.table.Routes, spec)
@@ -142,6 +148,7 @@ func (s *Server) apply(t deploy.Table) (applied deploy.Applied, err error) {
 			applied.Switched = append(applied.Switched, spec.Listen)
 		}
 	}
+	s.refused = refused
 	// When Apply returns, no attempt to connect to an old server may succeed any more.
 	for _, u := range gone {
 		u.dials.Wait()
