@@ -10,6 +10,37 @@ import (
 	"dokku-expose/proxy/tcp"
 )
 
+const (
+	// checksAtOnce bounds the connect checks in flight, checksOfApp those of one app: a check of a server that does not answer takes
+	// as long as an attempt to connect, and an app with a thousand of them must not have the others wait for it.
+	checksAtOnce = 64
+	checksOfApp  = 16
+)
+
+// slots are those that checks take. Who waits for one of an app's does not wait for one of everybody's yet.
+type slots struct{ ofApp, all chan struct{} }
+
+// take returns false when ctx has ended before there is a slot.
+func (s slots) take(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case s.ofApp <- struct{}{}:
+	}
+	select {
+	case <-ctx.Done():
+		<-s.ofApp
+		return false
+	case s.all <- struct{}{}:
+		return true
+	}
+}
+
+func (s slots) give() {
+	<-s.all
+	<-s.ofApp
+}
+
 // restartChecks has the servers checked at an interval, 0 for never. The mutex is held.
 func (r *route) restartChecks(interval time.Duration) {
 	if r.stopChecks != nil {
@@ -53,15 +84,13 @@ func (r *route) checkAll(ctx context.Context, which func(*upstream) bool) {
 	r.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, a := range list {
-		select {
-		case <-ctx.Done():
+		if !r.checks.take(ctx) {
 			return
-		case r.checks <- struct{}{}:
 		}
 		wg.Add(1)
 		dial(a.ctx, a.addr, true, func(conn *tcp.Conn, err error) {
 			defer wg.Done()
-			<-r.checks
+			r.checks.give()
 			switch {
 			case err != nil:
 			case form == "":

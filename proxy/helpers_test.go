@@ -82,6 +82,20 @@ func routeTo(app string, port uint16, servers ...*enginetest.Server) deploy.Rout
 	return r
 }
 
+// routesTo are many routes of an app.
+func routesTo(t testing.TB, n int, app string, servers ...*enginetest.Server) []deploy.Route {
+	t.Helper()
+	ports := make(map[uint16]bool)
+	for len(ports) < n {
+		ports[enginetest.FreePort(t)] = true
+	}
+	var routes []deploy.Route
+	for port := range ports {
+		routes = append(routes, routeTo(app, port, servers...))
+	}
+	return routes
+}
+
 // client is a connection to a public port.
 type client struct {
 	t     testing.TB

@@ -17,8 +17,8 @@ import (
 type route struct {
 	app    string
 	listen deploy.Listen
-	// checks bounds the connect checks that are made at the same time, of all routes.
-	checks chan struct{}
+	// checks bound the connect checks that are made at the same time.
+	checks slots
 	// turn is held by the one waiting client that tries servers which are not up.
 	turn chan struct{}
 	// kick has servers checked at once that are not up.
@@ -43,7 +43,7 @@ type route struct {
 	next       int
 }
 
-func newRoute(app string, listen deploy.Listen, checks chan struct{}) *route {
+func newRoute(app string, listen deploy.Listen, checks slots) *route {
 	return &route{
 		app: app, listen: listen, checks: checks,
 		turn: make(chan struct{}, 1), kick: make(chan struct{}, 1), changed: make(chan struct{}),

@@ -18,9 +18,6 @@ import (
 // EngineName is the word for the built-in engine in the setting `engine`.
 const EngineName = "builtin"
 
-// checksAtOnce bounds the connect checks in flight.
-const checksAtOnce = 64
-
 // errSuperseded tells a caller that another daemon has taken over, which is to be asked instead.
 var errSuperseded = errors.New("another daemon has taken over")
 
@@ -29,7 +26,6 @@ var errSuperseded = errors.New("another daemon has taken over")
 type Server struct {
 	log     *slog.Logger
 	limit   *limiter
-	checks  chan struct{}
 	started time.Time
 
 	// mu keeps changes apart: one Apply, or one handover, at a time.
@@ -37,6 +33,9 @@ type Server struct {
 	table     deploy.Table
 	listeners map[deploy.Listen]*listener
 	routes    map[routeKey]*route
+	// checks are slots for all connect checks together, appChecks those of each app.
+	checks    chan struct{}
+	appChecks map[string]chan struct{}
 	// refused is what was logged of the addresses that can't be listened on. It is tried again and again.
 	refused map[deploy.Listen]string
 	// retired tells that nothing is listened on any more, and never will be again.
@@ -62,7 +61,7 @@ func NewServer(log *slog.Logger) (*Server, error) {
 	}
 	return &Server{
 		log: log, limit: limit, checks: make(chan struct{}, checksAtOnce), started: time.Now(),
-		listeners: make(map[deploy.Listen]*listener), routes: make(map[routeKey]*route),
+		listeners: make(map[deploy.Listen]*listener), routes: make(map[routeKey]*route), appChecks: make(map[string]chan struct{}),
 	}, nil
 }
 
@@ -153,9 +152,19 @@ func (s *Server) apply(t deploy.Table) (applied deploy.Applied, err error) {
 	for _, u := range gone {
 		u.dials.Wait()
 	}
-	maps.DeleteFunc(s.routes, func(_ routeKey, r *route) bool { return r.unused() })
+	s.forgetUnused()
 	s.limit.resize(len(s.listeners), t.TotalConnections)
 	return applied, err
+}
+
+// forgetUnused forgets routes that nothing is left of, and their apps.
+func (s *Server) forgetUnused() {
+	maps.DeleteFunc(s.routes, func(_ routeKey, r *route) bool { return r.unused() })
+	apps := make(map[string]bool)
+	for key := range s.routes {
+		apps[key.app] = true
+	}
+	maps.DeleteFunc(s.appChecks, func(app string, _ chan struct{}) bool { return !apps[app] })
 }
 
 func (s *Server) applyRoute(spec deploy.Route) (gone []*upstream, switched bool, err error) {
@@ -198,7 +207,10 @@ func (s *Server) route(spec deploy.Route) *route {
 	key := routeKey{spec.App, spec.Listen}
 	r := s.routes[key]
 	if r == nil {
-		r = newRoute(spec.App, spec.Listen, s.checks)
+		if s.appChecks[spec.App] == nil {
+			s.appChecks[spec.App] = make(chan struct{}, checksOfApp)
+		}
+		r = newRoute(spec.App, spec.Listen, slots{s.appChecks[spec.App], s.checks})
 		s.routes[key] = r
 	}
 	return r
