@@ -44,9 +44,7 @@ func (h *Host) admit(ctx context.Context, app string, claims []deploy.Claim) (er
 	for _, refusal := range values.Policy.Check(app, claims) {
 		found.add(refusal, refusal.Claims...)
 	}
-	if err := h.admitProxies(app, values, claims, found.note); err != nil {
-		return err
-	}
+	h.admitProxies(values, claims, found.note)
 	if err := h.admitUnreadable(ctx, app, apps, claims, found.note); err != nil {
 		return err
 	}
@@ -121,11 +119,12 @@ func (o *objections) inOrder() error {
 }
 
 // admitProxies looks for ports that Dokku's own proxies (nginx and the like) map for any app. These proxies don't look
-// who has a port: one that they can't bind fails the reload of all apps' HTTP.
-func (h *Host) admitProxies(app string, values settings.Values, claims []deploy.Claim, note func(deploy.Claim, error)) error {
+// who has a port: one that they can't bind fails the reload of all apps' HTTP. What can't be read of other apps is told, but
+// stops no deploy of this one.
+func (h *Host) admitProxies(values settings.Values, claims []deploy.Claim, note func(deploy.Claim, error)) {
 	mapped, err := h.env.ProxyPorts()
 	if err != nil {
-		return err
+		h.out.Warn("%v", err)
 	}
 	byPort := make(map[uint16]int)
 	for i, m := range mapped {
@@ -138,7 +137,6 @@ func (h *Host) admitProxies(app string, values settings.Values, claims []deploy.
 		}
 		note(c, fmt.Errorf("public port %s (%s): %w", c.Listen, c.Where(), proxyConflict(c, mapped[i-1])))
 	}
-	return nil
 }
 
 // admitProxyOf looks for public ports of other apps that Dokku's proxy would listen on for this one. It is asked for every
@@ -220,10 +218,14 @@ func (h *Host) admitHost(ctx context.Context, claims []deploy.Claim, note func(d
 	if err != nil {
 		return err
 	}
-	engineListens := make(map[uint16]bool)
-	for listen := range serving {
-		engineListens[listen.Port] = true
-	}
+	sockets = slices.DeleteFunc(sockets, func(s listeners.Listener) bool {
+		for listen := range serving {
+			if s.Is(listen) {
+				return true
+			}
+		}
+		return false
+	})
 	for _, c := range claims {
 		if err := engine.Refuses(c.Listen); err != nil {
 			note(c, fmt.Errorf("public port %s (%s): %w", c.Listen, c.Where(), err))
@@ -237,7 +239,7 @@ func (h *Host) admitHost(ctx context.Context, claims []deploy.Claim, note func(d
 					c.Listen, c.Where(), p.Container))
 			}
 		}
-		if engineListens[c.Listen.Port] {
+		if _, served := serving[c.Listen]; served {
 			continue
 		}
 		for _, s := range sockets {

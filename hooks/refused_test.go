@@ -91,6 +91,40 @@ func TestPushIsRefusedBeforeTheBuild(t *testing.T) {
 	})
 }
 
+// A port that the engine has on one address can be somebody else's on another one.
+func TestPushIsRefusedThatWantsAnAddressBesideItsOwn(t *testing.T) {
+	forEachEngine(t, pushIsRefusedThatWantsAnAddressBesideItsOwn)
+}
+
+func pushIsRefusedThatWantsAnAddressBesideItsOwn(t *testing.T, engine func(*rig.Options)) {
+	t.Parallel()
+	h := start(t, engine)
+	port := h.port()
+	h.push("mail", source("v1", fmt.Sprintf("127.0.0.1:%d:%d", port, private)))
+	other, err := net.Listen("tcp", fmt.Sprintf("127.0.0.2:%d", port))
+	h.must(err)
+	h.wants(h.refused("pre-build", "mail", source("v2", lead(port, private))), fmt.Sprintf("public port %d (PORTS line 1)", port), "listens on it already")
+	h.push("mail", source("v2", fmt.Sprintf("127.0.0.1:%d:%d", port, private)))
+	h.must(other.Close())
+	h.push("mail", source("v3", lead(port, private)))
+	h.answers(port, "v3")
+}
+
+// What Dokku's proxies do for an app can't be told while its properties can't be read. That is told, and stops no other app.
+func TestUnreadableProxyOfAnAppStopsNoOtherApp(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	public, mapped := h.port(), h.port()
+	h.must(h.CreateApp("blog"))
+	broken := filepath.Join(h.Lib, "config", "ports", "blog", "map")
+	h.must(os.MkdirAll(broken, 0o755))
+	h.must(h.CreateApp("shop"))
+	h.must(h.SetProperty("ports", "shop", "map", fmt.Sprintf("http:%d:5000", mapped)))
+	h.wants(h.push("mail", source("v1", lead(public, private))), broken)
+	h.answers(public, "v1")
+	h.wants(h.refused("pre-build", "mail", source("v2", lead(mapped, private))), "the app shop")
+}
+
 // An image's EXPOSE makes Dokku's proxy listen on that port. Where it is another app's, nginx could not, and would take no
 // change for any app any more. Only the build tells what is in the image.
 func TestPushIsRefusedWhoseProxyWouldTakeAPublicPort(t *testing.T) {

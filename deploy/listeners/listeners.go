@@ -61,6 +61,12 @@ func (l Listener) Conflicts(o deploy.Listen) bool {
 	return l.Listen().Overlaps(o)
 }
 
+// Is tells whether the listener is that of the one who serves o: nobody else can listen on the same address. Of somebody who
+// serves every address it is one on all of a family.
+func (l Listener) Is(o deploy.Listen) bool {
+	return l.Port == o.Port && (l.IP.WithZone("") == o.IP || !o.IP.IsValid() && l.IP.IsUnspecified())
+}
+
 // stateListen is TCP_LISTEN of the kernel's include/net/tcp_states.h.
 const stateListen = 10
 
