@@ -166,13 +166,34 @@ func (h *host) push(app string, src rig.Source, opts ...rig.Option) string {
 // refused pushes what must be refused by the trigger, with nothing of the plugin's changed. It returns what the plugin said.
 func (h *host) refused(trigger, app string, src rig.Source, opts ...rig.Option) string {
 	h.t.Helper()
-	before := h.files()
+	before, unmoved := h.files(), h.unmoved()
 	var text strings.Builder
 	h.fails(trigger, h.Push(app, src, append(opts, said(&text))...))
 	if after := h.files(); !maps.Equal(before, after) {
 		h.t.Errorf("the files of the plugin have changed from\n%v\nto\n%v", before, after)
 	}
+	unmoved()
 	return text.String()
+}
+
+// unmoved notes where all ports lead and who serves them. The function that it returns wants both to be the same still.
+func (h *host) unmoved() func() {
+	h.t.Helper()
+	list := func() string {
+		result, err := h.Command("list", "--format", "json")
+		h.must(err)
+		return result.Stdout
+	}
+	routes, worker := list(), h.worker()
+	return func() {
+		h.t.Helper()
+		if now := list(); now != routes {
+			h.t.Errorf("the ports lead elsewhere; it was\n%s\nand is\n%s", routes, now)
+		}
+		if now := h.worker(); now != worker {
+			h.t.Errorf("HAProxy was reloaded: its worker was %s and is %s", worker, now)
+		}
+	}
 }
 
 // fails wants err to be that trigger's.

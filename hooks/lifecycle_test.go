@@ -242,9 +242,10 @@ func TestFromImageReadsPortsOutOfTheImage(t *testing.T) {
 // refusedImage deploys an image that must be refused once it is there. It returns what the plugin said.
 func (h *host) refusedImage(app, ref string) string {
 	h.t.Helper()
-	old := h.current(app, "web.1")
+	old, unmoved := h.current(app, "web.1"), h.unmoved()
 	var text strings.Builder
 	h.fails("post-release-builder", h.FromImage(app, ref, said(&text)))
+	unmoved()
 	if h.current(app, "web.1") != old {
 		h.t.Error("the container is another one")
 	}

@@ -1,10 +1,12 @@
 package hooks_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,9 +18,11 @@ import (
 
 // What a push asks for and can't have is refused before anything is built. The message names the holder and the remedy,
 // and nothing changes.
-func TestPushIsRefusedBeforeTheBuild(t *testing.T) {
+func TestPushIsRefusedBeforeTheBuild(t *testing.T) { forEachEngine(t, pushIsRefusedBeforeTheBuild) }
+
+func pushIsRefusedBeforeTheBuild(t *testing.T, engine func(*rig.Options)) {
 	t.Parallel()
-	h := start(t)
+	h := start(t, engine)
 	own, operator, held, asleep, mapped, detected, published := h.port(), h.port(), h.port(), h.port(), h.port(), h.port(), h.port()
 
 	h.push("mail", source("v1", lead(own, private)))
@@ -38,16 +42,19 @@ func TestPushIsRefusedBeforeTheBuild(t *testing.T) {
 	listening := uint16(listener.Addr().(*net.TCPAddr).Port)
 	publisher := h.publish(published)
 
-	for _, test := range []struct {
+	type row struct {
 		name  string
 		src   rig.Source
 		wants []string
-	}{
+	}
+	rows := []row{
 		{"syntax errors, all of them", source("v2", lead(own, private), "0:5025", "25", "26:5025 proces=web", "4-2:4-2"),
 			[]string{"PORTS:2:1: ", "PORTS:3:", "PORTS:4:", "proces", "PORTS:5:"}},
 		{"the same public port twice", source("v2", lead(own, private), lead(own, 5026)), []string{"PORTS:2:", fmt.Sprint(own)}},
 		{"more ports than a file may have", source("v2", "20000-22000:20000-22000"), []string{"PORTS:1:", "1024"}},
 		{"a file that is too long", source("v2", strings.Repeat("# nothing\n", 7000)), []string{"PORTS:", "64 KiB"}},
+		{"ten thousand lines that fit", source("v2", strings.Repeat("7:7\n", 10_000)), []string{"PORTS:2:1: ", "mapped already", "that are not shown: 1004"}},
+		{"the whole space", source("v2", "1-65535:1-65535"), []string{"PORTS:1:1: ", "too many public ports: 65535"}},
 		{"control characters", source("v2", "25\x1b[2J:5025"), []string{"PORTS:1:3: "}},
 		{"a symbolic link", prepared("PORTS", func(path string) error { return os.Symlink("/etc/passwd", path) }),
 			[]string{"PORTS is a symbolic link", "regular file"}},
@@ -58,8 +65,6 @@ func TestPushIsRefusedBeforeTheBuild(t *testing.T) {
 		{"another app's address, asked for on that address", source("v2", fmt.Sprintf("127.0.0.1:%d:%d", held, private)),
 			[]string{"belongs to the app chat"}},
 		{"a stopped app's port", source("v2", lead(asleep, private)), []string{"belongs to the app idle"}},
-		{"the port that HAProxy keeps closed for held connections", source("v2", lead(1, private)),
-			[]string{"public port 1 (PORTS line 1)", "HAProxy needs port 1", "choose another public port"}},
 		{"two ports, each with its reason", source("v2", lead(asleep, private), lead(held, private)),
 			[]string{"belongs to the app idle", "belongs to the app chat"}},
 		{"what expose:add gave the app", source("v2", lead(operator, private)),
@@ -73,7 +78,12 @@ func TestPushIsRefusedBeforeTheBuild(t *testing.T) {
 			[]string{fmt.Sprintf("public port %d (PORTS line 1)", listening), fmt.Sprintf("sport = :%d", listening)}},
 		{"a port that a container publishes", source("v2", lead(published, private)), []string{"the container " + publisher, "publishes it"}},
 		{"an address that the host has not", source("v2", "192.0.2.1:9025:5025"), []string{"this host has no address 192.0.2.1"}},
-	} {
+	}
+	if h.worker() != "" {
+		rows = append(rows, row{"the port that HAProxy keeps closed for held connections", source("v2", lead(1, private)),
+			[]string{"public port 1 (PORTS line 1)", "HAProxy needs port 1", "choose another public port"}})
+	}
+	for _, test := range rows {
 		h.run(test.name, func() {
 			h.wants(h.refused("pre-build", "mail", test.src), test.wants...)
 		})
@@ -90,6 +100,79 @@ func TestPushIsRefusedBeforeTheBuild(t *testing.T) {
 		h.closed(own)
 	})
 }
+
+// What would end a word, a line, a string or a section of HAProxy's configuration is in no value that an option takes, and no
+// word of HAProxy's is an option.
+func TestPushIsRefusedThatWouldWriteTheConfiguration(t *testing.T) {
+	forEachEngine(t, pushIsRefusedThatWouldWriteTheConfiguration)
+}
+
+func pushIsRefusedThatWouldWriteTheConfiguration(t *testing.T, engine func(*rig.Options)) {
+	t.Parallel()
+	h := start(t, engine)
+	public := h.port()
+	h.push("mail", source("v1", lead(public, private)))
+	var options []string
+	for _, key := range []string{"process", "allow", "proxy-protocol", "accept-proxy", "max-connections", "rate", "idle-timeout", "balance"} {
+		for _, value := range []string{
+			"", "x;y", `x"y`, `x'y`, `x\y`, "$HOME", "${HOME}", "$(id)", "%[src]", "{x}", "10.0.0.1,", "10.0.0.1\u00a0bind", "10.0.0.1\vbind", "10.0.0.1\rbind",
+			"10.0.0.1,10.0.0.2/33", "1/10s,1", "1s;", "-1.5", "..", "../x", "leastconn,x", "v1,v2", strings.Repeat("x", 64),
+		} {
+			options = append(options, key+"="+value)
+		}
+		options = append(options, key, key+" = x", strings.ToUpper(key)+"=1", key+"=1 "+key+"=1")
+	}
+	for _, word := range []string{"bind=:22", "server=10.0.0.1", "maxconn=1", "lua-load=/tmp/x", "tcp-request=reject", "errorfile=/etc/shadow", "source=0.0.0.0"} {
+		options = append(options, word)
+	}
+	// All of them are told, as far as one answer tells that many.
+	for some := range slices.Chunk(options, 20) {
+		lines := make([]string, len(some))
+		for i, option := range some {
+			lines[i] = lead(public+uint16(i), private) + " " + option
+		}
+		said := h.refused("pre-build", "mail", source("v2", lines...))
+		for i, option := range some {
+			if !strings.Contains(said, fmt.Sprintf("PORTS:%d:", i+1)) {
+				t.Errorf("%q is not refused in:\n%s", option, said)
+			}
+		}
+	}
+	h.answers(public, "v1")
+}
+
+// An image can hold anything where a repository has a file.
+func TestImageIsRefusedWhosePortsIsNoFile(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	public := h.port()
+	h.push("mail", source("v1", lead(public, private)))
+	for _, test := range []struct {
+		name    string
+		prepare func(path string) error
+		wants   []string
+	}{
+		{"a link to a file of the host", func(path string) error { return os.Symlink("/etc/shadow", path) }, []string{"/app/PORTS", "symbolic link"}},
+		{"a folder", func(path string) error { return os.Mkdir(path, 0o755) }, []string{"/app/PORTS is a directory"}},
+		{"a huge file", func(path string) error { return errors.Join(os.WriteFile(path, nil, 0o644), os.Truncate(path, huge)) },
+			[]string{"/app/PORTS is too large", fmt.Sprint(huge)}},
+	} {
+		h.run(test.name, func() {
+			ref, err := h.Image("example/mail", prepared("PORTS", test.prepare))
+			h.must(err)
+			said := h.refusedImage("mail", ref)
+			h.wants(said, test.wants...)
+			if strings.Contains(said, "root:") {
+				h.t.Errorf("it tells what is in the file:\n%s", said)
+			}
+		})
+	}
+	h.answers(public, "v1")
+}
+
+// huge is the size of a file that nobody may read whole, though it has no content. Docker writes all of it, twice, and reads it to
+// name it: a gigabyte takes it most of a minute, and is refused the same.
+const huge = 64 << 20
 
 // A port that the engine has on one address can be somebody else's on another one.
 func TestPushIsRefusedThatWantsAnAddressBesideItsOwn(t *testing.T) {
