@@ -35,13 +35,16 @@ type call struct {
 	flags *pflag.FlagSet
 }
 
+// byItself is the file of the subcommand that Dokku runs for `dokku expose` alone.
+const byItself = "default"
+
 // subcommands of `dokku expose`, each as a link with that name to the program, in the plugin's folder "subcommands".
 // The variable is set in init: the help command refers to it.
 var subcommands map[string]command
 
 func init() {
 	subcommands = map[string]command{
-		"default": helpCommand,
+		byItself:  helpCommand,
 		"help":    helpCommand,
 		"list":    listCommand,
 		"report":  reportCommand,
@@ -69,7 +72,7 @@ func Subcommands() []string { return slices.Sorted(maps.Keys(subcommands)) }
 func help() dokku.Help {
 	h := dokku.Help{Summary: "Public TCP ports for apps without downtime"}
 	for _, name := range Subcommands() {
-		if c := subcommands[name]; name != "default" {
+		if c := subcommands[name]; name != byItself {
 			h.Commands = append(h.Commands, dokku.Command{Usage: usage(name, c), Text: c.text})
 		}
 	}
@@ -77,11 +80,19 @@ func help() dokku.Help {
 }
 
 func usage(name string, c command) string {
+	if name == byItself {
+		return dokku.Plugin
+	}
 	return strings.TrimSpace(dokku.Plugin + ":" + name + " " + c.args)
 }
 
 var helpCommand = command{
 	text: "Lists these commands",
+	more: `
+What one of them does, with an example, is what it says with --help.
+
+  dokku expose:help
+  dokku expose:list --help`,
 	run: func(_ context.Context, h *Host, _ call) error {
 		_, err := io.WriteString(h.stdout, help().Page())
 		return err
@@ -120,7 +131,7 @@ func (h *Host) printUsage(name string, c command, flags *pflag.FlagSet) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Usage: dokku %s\n\n%s.\n", usage(name, c), c.text)
 	if c.more != "" {
-		fmt.Fprintf(&b, "\n%s\n", strings.TrimSpace(c.more))
+		fmt.Fprintf(&b, "\n%s\n", strings.Trim(c.more, "\n"))
 	}
 	if flags != nil && flags.HasFlags() {
 		fmt.Fprintf(&b, "\nFlags:\n%s", flags.FlagUsages())

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -120,7 +121,7 @@ func TestCommandsShowWhatIsServed(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	h := start(t, func(o *rig.Options) { o.HAProxy = false })
+	h := start(t)
 	for _, verb := range []string{"", "help"} {
 		page := h.expose(0, verb).Stdout
 		for _, name := range hooks.Subcommands() {
@@ -129,17 +130,53 @@ func TestHelp(t *testing.T) {
 			}
 		}
 	}
+	h.must(h.CreateApp("mail"))
 	for _, name := range hooks.Subcommands() {
+		verb, call := name, "dokku expose:"+name
 		if name == "default" {
-			continue
+			verb, call = "", "dokku expose"
 		}
-		result := h.expose(0, name, "--help")
-		h.wants(result.Stdout, "Usage: dokku expose:"+name)
-		if result.Stderr != "" {
-			t.Errorf("expose:%s --help says %q on the standard error", name, result.Stderr)
-		}
+		h.run(call, func() {
+			result := h.expose(0, name, "--help")
+			if usage, _, _ := strings.Cut(result.Stdout, "\n"); usage != "Usage: "+call && !strings.HasPrefix(usage, "Usage: "+call+" ") {
+				h.t.Errorf("it begins with %q", usage)
+			}
+			if result.Stderr != "" {
+				h.t.Errorf("it says %q on the standard error", result.Stderr)
+			}
+			examples := 0
+			for line := range strings.Lines(result.Stdout) {
+				if text := strings.TrimSpace(line); strings.HasPrefix(text, "dokku expose") {
+					if !strings.HasPrefix(line, "  dokku") {
+						h.t.Errorf("the example %q is not indented", text)
+					}
+					if text == call || strings.HasPrefix(text, call+" ") || verb == "" {
+						examples++
+					}
+				}
+			}
+			if examples == 0 {
+				h.t.Errorf("there is no example in:\n%s", result.Stdout)
+			}
+			for _, flag := range flags.FindAllString(result.Stdout, -1) {
+				switch flag {
+				case "--help", "--watch", "--tail": // they go on until somebody interrupts them
+				case "--global":
+					h.expose(0, name, flag, "hold")
+				case "--num":
+					h.expose(0, name, "mail", flag, "1")
+				case "--format":
+					h.expose(0, name, "mail", flag, "json")
+				default:
+					h.expose(0, name, "mail", flag)
+				}
+			}
+		})
 	}
 }
+
+// flags are those that a help text names.
+var flags = regexp.MustCompile(`--[a-z][a-z-]*`)
 
 func TestCommandsThatDoNotFitSayHowTheyAreMeant(t *testing.T) {
 	t.Parallel()

@@ -16,7 +16,7 @@ var reportCommand = command{
 	args: "[<app>] [--format stdout|json] [<flag>]",
 	text: "Displays a report about public ports and settings",
 	more: `
-A flag such as --expose-ports prints just that value. For each setting there are three: the app's own, the host's, and
+A flag such as --expose-public-ports prints just that value. For each setting there are three: the app's own, the host's, and
 the one that is in force.
 
   dokku expose:report mail
