@@ -16,9 +16,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
-
-	"github.com/google/renameio/v2"
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/docker"
@@ -135,18 +134,41 @@ func haproxyBinary() (string, error) {
 // statsUser is the login of the statistics page.
 const statsUser = "expose"
 
-// statsPassword is the login's password, made up when there is none.
+// statsPassword is the login's password, made up when there is none. Whoever asks for it first makes it, and two may be first:
+// some hold the host-wide lock and some don't.
 func (h *Host) statsPassword() (string, error) {
 	path := filepath.Join(h.env.DataDir(), "stats-password")
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(bytes.TrimSpace(text)) == 0 {
-		text = []byte(rand.Text() + "\n")
-		err = renameio.WriteFile(path, text, 0o600)
+		text, err = makePassword(path)
 	}
 	if err != nil {
 		return "", fmt.Errorf("password of the statistics page: %w", err)
 	}
 	return strings.TrimSpace(string(text)), nil
+}
+
+// makePassword makes the file up, unless somebody else has done it meanwhile. It returns what is in it then.
+func makePassword(path string) (text []byte, err error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	// The lock goes with the file.
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, err
+	}
+	if text, err = io.ReadAll(file); err != nil || len(bytes.TrimSpace(text)) > 0 {
+		return text, err
+	}
+	// An empty one may be somebody's who did not think of who reads it.
+	if err := file.Chmod(0o600); err != nil {
+		return nil, err
+	}
+	text = []byte(rand.Text() + "\n")
+	_, err = file.WriteAt(text, 0)
+	return text, errors.Join(err, file.Truncate(int64(len(text))), file.Sync())
 }
 
 // reconciler wires the parts that make the host's table real.
