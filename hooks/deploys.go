@@ -315,6 +315,20 @@ func (h *Host) portsOfDeploy(ctx context.Context, app string, remembered state.A
 	return remembered.Images[remembered.Current], ""
 }
 
+// brought is the image that a deploy brings back of which nobody has told yet: the one that has the app's name, if its PORTS
+// never came into force. It is "" where there is none.
+func (h *Host) brought(ctx context.Context, client *docker.Client, app string, remembered state.App) (string, error) {
+	for image := range remembered.Images {
+		if image == remembered.Current {
+			continue
+		}
+		if named, err := client.HasName(ctx, image, "dokku/"+app); named || err != nil {
+			return image, err
+		}
+	}
+	return "", nil
+}
+
 // admitUnstaged checks what a deploy asks for that brings back the PORTS of an image which never came into force (ps:restart
 // after a push that failed): meanwhile another app may have got what it claims. From here on it is held for the deploy. What
 // this deploy has staged, and what is in force, was admitted before. The caller holds the lock, and writes remembered down.

@@ -13,12 +13,12 @@ import (
 // that app's, whatever part of the claims Dokku's checks see.
 func TestRestartTakesNoPortOfARunningApp(t *testing.T) {
 	t.Parallel()
-	without := func(trigger string) func(*rig.Options) {
+	without := func(triggers ...string) func(*rig.Options) {
 		return func(o *rig.Options) {
-			o.Triggers = slices.DeleteFunc(hooks.Triggers(), func(name string) bool { return name == trigger })
+			o.Triggers = slices.DeleteFunc(hooks.Triggers(), func(name string) bool { return slices.Contains(triggers, name) })
 		}
 	}
-	const args = "docker-args-process-deploy"
+	const args, retired = "docker-args-process-deploy", "scheduler-register-retired"
 	for _, test := range []struct {
 		name      string
 		host      func(*rig.Options)
@@ -26,10 +26,11 @@ func TestRestartTakesNoPortOfARunningApp(t *testing.T) {
 		option    string // of the port that the other app gets
 		refused   string // the trigger
 	}{
-		{"without checks", func(*rig.Options) {}, true, "", args},
+		// Dokku is about to stop the old container.
+		{"without checks", func(*rig.Options) {}, true, "", retired},
 		{"a process type without containers", func(*rig.Options) {}, false, " process=worker", args},
-		// Where the image has the name of a registry, docker-args can't tell which one it is.
-		{"without checks, the image seen late", without(args), true, "", "post-deploy"},
+		// Where the image has the name of a registry, nobody can tell which one it is before there is a container.
+		{"without checks, the image seen late", without(args, retired), true, "", "post-deploy"},
 		{"a process type without containers, the image seen late", without(args), false, " process=worker", "check-deploy"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -50,6 +51,9 @@ func TestRestartTakesNoPortOfARunningApp(t *testing.T) {
 			h.fails(test.refused, h.Restart("mail", said(&text)))
 			h.wants(text.String(), "belongs to the app zulu")
 			h.answers(wanted, "zulu")
+			if test.refused != "post-deploy" {
+				h.answers(own, "v1")
+			}
 			h.Command("sync") // what it says of mail is not judged here
 			h.answers(wanted, "zulu")
 			if now := h.expose(0, "list", "zulu").Stdout; now != listed {

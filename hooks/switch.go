@@ -48,6 +48,14 @@ func retired(ctx context.Context, h *Host, args []string) error {
 		if err := h.begin(app, &remembered); err != nil {
 			return err
 		}
+		// Refused now, the deploy ends with the old container running.
+		image, err := h.brought(ctx, client, app, remembered)
+		if err != nil {
+			return err
+		}
+		if err := h.admitUnstaged(ctx, app, &remembered, image); err != nil {
+			return err
+		}
 		remembered.Deploy.Retired = append(remembered.Deploy.Retired, container.ID)
 		if err := h.state.Save(app, remembered); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +31,16 @@ var (
 func (c *Client) ImageID(ctx context.Context, ref string) (string, error) {
 	inspected, err := c.inspect(ctx, ref)
 	return inspected.ID, err
+}
+
+// HasName tells whether the image with that id has a name in the repository ("dokku/mail"), whatever its tag. One that is gone has
+// none.
+func (c *Client) HasName(ctx context.Context, id, repository string) (bool, error) {
+	inspected, err := c.inspect(ctx, id)
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	return slices.ContainsFunc(inspected.RepoTags, func(name string) bool { return strings.HasPrefix(name, repository+":") }), err
 }
 
 // WorkDir returns the working directory of the image, "/" when it names none.

@@ -248,7 +248,16 @@ func TestImage(t *testing.T) {
 			if again, err := c.ImageID(ctx, id); err != nil || again != id {
 				t.Errorf("id of the id %q: %q, %v", id, again, err)
 			}
+			repository, _, _ := strings.Cut(image, ":")
+			for name, want := range map[string]bool{repository: true, repository + "x": false, "dokku/mail": false} {
+				if has, err := c.HasName(ctx, id, name); has != want || err != nil {
+					t.Errorf("the image has a name in %s: %t, %v; want %t", name, has, err, want)
+				}
+			}
 		})
+	}
+	if has, err := c.HasName(ctx, "sha256:"+strings.Repeat("0", 64), "dokku/mail"); has || err != nil {
+		t.Errorf("an image that is gone has a name: %t, %v", has, err)
 	}
 	if _, err := c.ImageID(ctx, "dokku-expose-test/no-such-image:latest"); err == nil || !strings.Contains(err.Error(), "no-such-image") {
 		t.Errorf("got %v, want an error that names the image", err)
