@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,9 +33,19 @@ type Browser struct {
 func New(t testing.TB) *Browser {
 	t.Helper()
 	need.Program(t, "chromium", "chromium")
+	dir, err := os.MkdirTemp("", "chromium")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var command *exec.Cmd
+	t.Cleanup(func() { remove(t, dir, command) })
 	ctx, cancel := chromedp.NewExecAllocator(context.Background(),
 		chromedp.ExecPath("chromium"),
-		chromedp.UserDataDir(t.TempDir()),
+		chromedp.UserDataDir(dir),
+		chromedp.ModifyCmdFunc(func(c *exec.Cmd) {
+			c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+			command = c
+		}),
 		chromedp.WindowSize(1280, 800),
 		chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
 		chromedp.Flag("disable-quic", true),
@@ -49,6 +61,27 @@ func New(t testing.TB) *Browser {
 		t.Fatalf("chromium does not start: %v", err)
 	}
 	return &Browser{t: t, ctx: ctx}
+}
+
+// remove removes the folder of a Chromium that has ended. Its helpers may outlive it by a moment, in which they write there.
+func remove(t testing.TB, dir string, command *exec.Cmd) {
+	if command != nil && command.Process != nil {
+		_ = syscall.Kill(-command.Process.Pid, syscall.SIGKILL) // nobody is left but for that moment
+	}
+	over, tick := time.After(patience), time.NewTicker(20*time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := os.RemoveAll(dir)
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-over:
+			t.Error(err)
+			return
+		}
+	}
 }
 
 // Open opens a page and returns the HTTP status. A login that is refused is 401.
