@@ -56,7 +56,7 @@ func Confirmed(apps []App, containers []Container, serving map[Listen]Service) T
 	return b.table(drafts, func(d *draft) Route {
 		r := d.newRoute()
 		for _, s := range b.stillOwn(d.app, serving[r.Listen]) {
-			s.Proven = true
+			s.Proven = slices.Contains(serving[r.Listen].Servers, s.Addr)
 			r.Servers = append(r.Servers, s)
 		}
 		return r
@@ -273,7 +273,7 @@ func (b *builder) stillOwn(a *App, service Service) []Server {
 		return nil
 	}
 	var servers []Server
-	for _, addr := range service.Servers {
+	for _, addr := range service.all() {
 		for _, c := range b.byApp[a.Name] {
 			if b.serves(a, c) && c.Owns(addr) {
 				servers = append(servers, Server{Container: c.ID, Dyno: c.Dyno, Addr: addr})
@@ -290,11 +290,12 @@ func (b *builder) servedAt(a *App, listen Listen, c *Container) (netip.AddrPort,
 	if service.App != a.Name {
 		return netip.AddrPort{}, false
 	}
-	i := slices.IndexFunc(service.Servers, c.Owns)
+	addrs := service.all()
+	i := slices.IndexFunc(addrs, c.Owns)
 	if i < 0 {
 		return netip.AddrPort{}, false
 	}
-	return service.Servers[i], true
+	return addrs[i], true
 }
 
 // prove finds out which servers accept connections. One that the engine serves already is left to the engine's own

@@ -39,10 +39,16 @@ type Service struct {
 	App string
 	// Servers are the addresses that get new connections; it may be none.
 	Servers []netip.AddrPort
+	// Down are the others that the route leads to: the engine has seen that they don't accept, and sends them connections as soon
+	// as they do. Whose they are by then it does not know.
+	Down []netip.AddrPort
 	// Options are the route's as it was applied. An engine that can't tell says that nobody is let in: whoever keeps a route
 	// as it is must not open it.
 	Options portsfile.Options
 }
+
+// all are the addresses that the route leads to, or may at any moment.
+func (s Service) all() []netip.AddrPort { return slices.Concat(s.Servers, s.Down) }
 
 // Applied says what an Apply did.
 type Applied struct {

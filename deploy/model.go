@@ -111,7 +111,7 @@ func (t Table) lacks(serving map[Listen]Service) bool {
 		if !ok || r.App != service.App {
 			return true
 		}
-		for _, addr := range service.Servers {
+		for _, addr := range service.all() {
 			if !slices.ContainsFunc(r.Servers, func(s Server) bool { return s.Addr == addr }) {
 				return true
 			}

@@ -130,8 +130,8 @@ func (r *Reconciler) reduce(ctx context.Context, table Table) (Outcome, error) {
 }
 
 // Withdraw takes servers out of service that do not accept connections any more, while Docker can't be asked whose addresses
-// theirs are. known are the containers as they were told of last: a server that is none of them is taken out too. Where all
-// servers accept, nothing is changed.
+// theirs are. known are the containers as they were told of last: a server that is none of them is taken out too. One that the
+// engine has found down is not asked: what accepts there now may be another app's. Where all servers accept, nothing is changed.
 func (r *Reconciler) Withdraw(ctx context.Context, lock *Lock, known []Container) (Outcome, error) {
 	if !lock.held() {
 		return Outcome{}, errUnlocked
@@ -140,15 +140,16 @@ func (r *Reconciler) Withdraw(ctx context.Context, lock *Lock, known []Container
 	if err != nil {
 		return Outcome{}, err
 	}
-	var addrs []netip.AddrPort
+	var addrs, down []netip.AddrPort
 	for _, service := range serving {
 		addrs = append(addrs, service.Servers...)
+		down = append(down, service.Down...)
 	}
 	slices.SortFunc(addrs, netip.AddrPort.Compare)
 	// Twice, since one that is very busy may be slow to answer.
 	failed := acceptSoon(ctx, slices.Compact(addrs))
 	failed = acceptSoon(ctx, slices.Collect(maps.Keys(failed)))
-	if len(failed) == 0 || ctx.Err() != nil {
+	if len(failed)+len(down) == 0 || ctx.Err() != nil {
 		return Outcome{}, ctx.Err()
 	}
 	apps, err := r.Host.Apps(ctx)
@@ -158,7 +159,7 @@ func (r *Reconciler) Withdraw(ctx context.Context, lock *Lock, known []Container
 	table := Confirmed(apps, known, serving)
 	for i := range table.Routes {
 		servers := &table.Routes[i].Servers
-		*servers = slices.DeleteFunc(*servers, func(s Server) bool { return failed[s.Addr] != nil })
+		*servers = slices.DeleteFunc(*servers, func(s Server) bool { return failed[s.Addr] != nil || slices.Contains(down, s.Addr) })
 	}
 	return r.reduce(ctx, table)
 }

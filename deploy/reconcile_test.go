@@ -56,6 +56,8 @@ func TestTableLacks(t *testing.T) {
 		{"the same", map[Listen]Service{mail: {App: "mail", Servers: []netip.AddrPort{two, one}}, news: {App: "news"}}, false},
 		{"less", map[Listen]Service{mail: {App: "mail", Servers: []netip.AddrPort{one}}}, false},
 		{"a server more", map[Listen]Service{news: {App: "news", Servers: []netip.AddrPort{one}}}, true},
+		{"a server more that is down", map[Listen]Service{news: {App: "news", Down: []netip.AddrPort{one}}}, true},
+		{"one that is down", map[Listen]Service{mail: {App: "mail", Down: []netip.AddrPort{one}}}, false},
 		{"a port more", map[Listen]Service{{Port: 80}: {App: "mail"}}, true},
 		{"another app's", map[Listen]Service{mail: {App: "news"}}, true},
 		{"more ports", map[Listen]Service{mail: {App: "mail"}, news: {App: "news"}, {Port: 80}: {App: "mail"}}, true},

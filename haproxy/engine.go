@@ -81,8 +81,11 @@ func (e *Engine) Serving(ctx context.Context) (map[deploy.Listen]deploy.Service,
 		app, listen, _ := parseName(name)
 		service := deploy.Service{App: app, Options: options(name)}
 		for _, s := range running {
-			if s.serving() {
+			switch {
+			case s.serving():
 				service.Servers = append(service.Servers, s.addr)
+			case s.ready:
+				service.Down = append(service.Down, s.addr)
 			}
 		}
 		serving[listen] = service

@@ -16,6 +16,7 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 
+	"dokku-expose/deploy"
 	"dokku-expose/internal/load"
 	"dokku-expose/internal/rig"
 )
@@ -32,6 +33,13 @@ func (h *host) daemonLog() string {
 func (h *host) watched() {
 	h.t.Helper()
 	await(h.t, "the daemon watches Docker", func() bool { return strings.Contains(h.daemonLog(), "watching Docker") })
+}
+
+// held waits until the daemon has taken the last server of a public port out of service.
+func (h *host) held(app string, port uint16) {
+	h.t.Helper()
+	hold := fmt.Sprintf("msg=hold by=daemon app=%s public=%d", app, port)
+	await(h.t, hold, func() bool { return strings.Contains(h.daemonLog(), hold) })
 }
 
 // onlyMailAnswered ends the clients of mail, none of which may have been another app's.
@@ -226,10 +234,8 @@ func testWithoutDocker(t *testing.T, engine func(*rig.Options)) {
 	g.close()
 	mail, chat := h.current("mail", "web.1"), h.current("chat", "web.1")
 	h.kill(mail, chat)
-	for _, port := range []uint16{mailPort, chatPort} {
-		hold := fmt.Sprintf("msg=hold by=daemon app=%s public=%d", map[uint16]string{mailPort: "mail", chatPort: "chat"}[port], port)
-		await(t, hold, func() bool { return strings.Contains(h.daemonLog(), hold) })
-	}
+	h.held("mail", mailPort)
+	h.held("chat", chatPort)
 	h.startAgain(chat, mail)
 	h.answers(newsPort, "news-1")
 	h.must(held.echo())
@@ -238,6 +244,46 @@ func testWithoutDocker(t *testing.T, engine func(*rig.Options)) {
 	h.answers(mailPort, "mail-1")
 	h.answers(chatPort, "chat-1")
 	h.seen(l, 10)
+	h.onlyMailAnswered(l)
+}
+
+// A server that HAProxy has found down itself, since clients came before the daemon looked, is taken out of service as well: else
+// HAProxy's own check would bring it up again at whatever container accepts there next.
+func TestDaemonWithoutDockerTakesOutWhatIsDown(t *testing.T) {
+	t.Parallel()
+	g := newGate(t)
+	h := start(t, g.through, settings("hold", patience.String()))
+	mailPort, chatPort := h.port(), h.port()
+	h.push("mail", source("mail-1", lead(mailPort, private)))
+	h.push("chat", source("chat-1", lead(chatPort, private)))
+	h.watched()
+	mail, chat := h.current("mail", "web.1"), h.current("chat", "web.1")
+	h.kill(chat)
+	h.held("chat", chatPort)
+	l := h.load(mailPort, 8, 0)
+	h.seen(l, 50)
+
+	g.close()
+	await(t, "the daemon is without Docker", func() bool { return strings.Contains(h.daemonLog(), "msg=docker") })
+	// The daemon waits, as it does for a hook.
+	lock, err := deploy.Acquire(t.Context(), filepath.Join(h.Lib, "data", rig.Plugin, "lock"))
+	h.must(err)
+	h.kill(mail)
+	await(t, "HAProxy finds mail down", func() bool {
+		for line := range strings.Lines(h.haproxySays("show stat -1 4 -1")) {
+			if strings.HasPrefix(line, "mail") && strings.Contains(line, ",DOWN") {
+				return true
+			}
+		}
+		return false
+	})
+	h.must(lock.Release())
+	h.held("mail", mailPort)
+	h.startAgain(chat) // where mail was
+	g.open()
+	h.answers(chatPort, "chat-1")
+	h.startAgain(mail)
+	h.answers(mailPort, "mail-1")
 	h.onlyMailAnswered(l)
 }
 

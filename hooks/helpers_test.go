@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"net"
@@ -345,23 +346,29 @@ var workerPID = regexp.MustCompile(`(?m)^Pid: (\d+)$`)
 // worker is HAProxy's process that takes connections. A reload makes another one. Without HAProxy it is "".
 func (h *host) worker() string {
 	h.t.Helper()
-	c, err := net.Dial("unix", filepath.Join(h.Run, "stats.sock"))
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(h.Run, "stats.sock")); errors.Is(err, fs.ErrNotExist) {
 		return ""
 	}
+	text := h.haproxySays("show info")
+	m := workerPID.FindStringSubmatch(text)
+	if m == nil {
+		h.t.Fatalf("HAProxy answers: %s", text)
+	}
+	return m[1]
+}
+
+// haproxySays is HAProxy's answer to a command.
+func (h *host) haproxySays(command string) string {
+	h.t.Helper()
+	c, err := net.Dial("unix", filepath.Join(h.Run, "stats.sock"))
 	h.must(err)
 	defer c.Close()
 	h.must(c.SetDeadline(time.Now().Add(patience)))
-	_, err = fmt.Fprintln(c, "show info")
+	_, err = fmt.Fprintln(c, command)
 	h.must(err)
-	var text strings.Builder
-	_, err = bufio.NewReader(c).WriteTo(&text)
+	text, err := io.ReadAll(c)
 	h.must(err)
-	m := workerPID.FindStringSubmatch(text.String())
-	if m == nil {
-		h.t.Fatalf("HAProxy answers: %s", &text)
-	}
-	return m[1]
+	return string(text)
 }
 
 // load lets clients connect to a public port until judge, or the test's end.
