@@ -63,6 +63,20 @@ func Confirmed(apps []App, containers []Container, serving map[Listen]Service) T
 	})
 }
 
+// asServed is what is served now, as far as it is to go on, whosever the servers are.
+func asServed(apps []App, serving map[Listen]Service) Table {
+	b := newBuilder(nil, serving)
+	drafts := slices.DeleteFunc(b.drafts(apps), func(d *draft) bool { return serving[d.claim.Listen].App != d.app.Name })
+	return b.table(drafts, func(d *draft) Route {
+		r := d.newRoute()
+		service := serving[r.Listen]
+		for _, addr := range service.all() {
+			r.Servers = append(r.Servers, Server{Addr: addr, Proven: slices.Contains(service.Servers, addr)})
+		}
+		return r
+	})
+}
+
 // Unserved is the table that apps ask for, without a server: what there is to do while nothing is known of containers.
 func Unserved(apps []App) Table {
 	b := newBuilder(nil, nil)

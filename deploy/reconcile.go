@@ -87,8 +87,23 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 	return outcome, nil
 }
 
-// listen has an engine that has just started hold connections, while Docker can't be asked whose containers are where. One that
+// Listen has an engine that has just started hold connections, while Docker can't be asked whose containers are where. One that
 // serves something goes on with it.
+func (r *Reconciler) Listen(ctx context.Context, lock *Lock) (Outcome, error) {
+	if !lock.held() {
+		return Outcome{}, errUnlocked
+	}
+	apps, err := r.Host.Apps(ctx)
+	if err != nil {
+		return Outcome{}, err
+	}
+	serving, err := r.serving(ctx)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return Outcome{}, r.listen(ctx, truth{apps: apps, serving: serving})
+}
+
 func (r *Reconciler) listen(ctx context.Context, t truth) error {
 	if len(t.apps) == 0 || t.serving == nil || len(t.serving) > 0 {
 		return nil
@@ -130,7 +145,7 @@ func (r *Reconciler) reduce(ctx context.Context, table Table) (Outcome, error) {
 }
 
 // Withdraw takes servers out of service that do not accept connections any more, while Docker can't be asked whose addresses
-// theirs are. known are the containers as they were told of last: a server that is none of them is taken out too. One that the
+// theirs are. known are the containers as they were told of last: a server that is none of them is taken out too, unless nothing was told yet. One that the
 // engine has found down is not asked: what accepts there now may be another app's. Where all servers accept, nothing is changed.
 func (r *Reconciler) Withdraw(ctx context.Context, lock *Lock, known []Container) (Outcome, error) {
 	if !lock.held() {
@@ -157,6 +172,10 @@ func (r *Reconciler) Withdraw(ctx context.Context, lock *Lock, known []Container
 		return Outcome{}, err
 	}
 	table := Confirmed(apps, known, serving)
+	if known == nil {
+		// Nobody has been vouched for since this process began, so nobody is the worse for it.
+		table = asServed(apps, serving)
+	}
 	for i := range table.Routes {
 		servers := &table.Routes[i].Servers
 		*servers = slices.DeleteFunc(*servers, func(s Server) bool { return failed[s.Addr] != nil || slices.Contains(down, s.Addr) })

@@ -144,6 +144,8 @@ type gate struct {
 	mu       sync.Mutex
 	listener net.Listener
 	conns    []net.Conn
+	// hangs has the gate take connections and let nothing through.
+	hangs bool
 }
 
 func newGate(t *testing.T) *gate {
@@ -181,7 +183,15 @@ func (g *gate) open() {
 			if err != nil {
 				return // closed
 			}
-			go g.pass(conn)
+			g.mu.Lock()
+			hangs := g.hangs
+			if hangs {
+				g.conns = append(g.conns, conn)
+			}
+			g.mu.Unlock()
+			if !hangs {
+				go g.pass(conn)
+			}
 		}
 	}()
 }
@@ -213,11 +223,40 @@ func (g *gate) close() {
 	g.conns = nil
 }
 
+// hang ends what goes through the gate, and has what comes next wait for an answer, as systemd's socket does while Docker restarts.
+func (g *gate) hang() {
+	g.t.Helper()
+	g.close()
+	g.mu.Lock()
+	g.hangs = true
+	g.mu.Unlock()
+	g.open()
+}
+
+// answer is the end of hang.
+func (g *gate) answer() {
+	g.t.Helper()
+	g.close()
+	g.mu.Lock()
+	g.hangs = false
+	g.mu.Unlock()
+	g.open()
+}
+
 // While Docker can't be asked, what goes on accepting goes on serving, and a container that is gone is taken out of service: its
 // address is another app's in a moment.
-func TestDaemonWithoutDocker(t *testing.T) { forEachEngine(t, testWithoutDocker) }
+func TestDaemonWithoutDocker(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		lose func(*gate)
+	}{{"gone", (*gate).close}, {"hanging", (*gate).hang}} {
+		t.Run(test.name, func(t *testing.T) {
+			forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) { testWithoutDocker(t, engine, test.lose) })
+		})
+	}
+}
 
-func testWithoutDocker(t *testing.T, engine func(*rig.Options)) {
+func testWithoutDocker(t *testing.T, engine func(*rig.Options), lose func(*gate)) {
 	t.Parallel()
 	g := newGate(t)
 	h := start(t, engine, g.through, settings("hold", patience.String()))
@@ -231,7 +270,7 @@ func testWithoutDocker(t *testing.T, engine func(*rig.Options)) {
 	l := h.load(mailPort, 2, 0)
 	h.seen(l, 10)
 
-	g.close()
+	lose(g)
 	mail, chat := h.current("mail", "web.1"), h.current("chat", "web.1")
 	h.kill(mail, chat)
 	h.held("mail", mailPort)
@@ -240,11 +279,33 @@ func testWithoutDocker(t *testing.T, engine func(*rig.Options)) {
 	h.answers(newsPort, "news-1")
 	h.must(held.echo())
 
-	g.open()
+	g.answer()
 	h.answers(mailPort, "mail-1")
 	h.answers(chatPort, "chat-1")
 	h.seen(l, 10)
 	h.onlyMailAnswered(l)
+}
+
+// A daemon that starts while Docker can't be asked knows nobody that it could vouch for, and takes nobody out of service that
+// accepts: with one server of one app gone, all others go on.
+func TestDaemonStartedWithoutDocker(t *testing.T) {
+	t.Parallel()
+	g := newGate(t)
+	h := start(t, g.through, settings("hold", patience.String()))
+	mailPort, newsPort := h.port(), h.port()
+	h.push("mail", source("mail-1", lead(mailPort, private)))
+	h.push("news", source("news-1", lead(newsPort, private)))
+	g.hang()
+	h.must(h.StopDaemon())
+	h.must(h.StartDaemon())
+	mail := h.current("mail", "web.1")
+	h.kill(mail)
+	h.held("mail", mailPort)
+	h.answers(newsPort, "news-1")
+	g.answer()
+	h.startAgain(mail)
+	h.answers(mailPort, "mail-1")
+	h.expose(0, "check")
 }
 
 // A server that HAProxy has found down itself, since clients came before the daemon looked, is taken out of service as well: else

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
+	"dokku-expose/stats"
 )
 
 // oldLook is how often the daemon counts the connections on old containers. A deploy, which is what makes containers old, is
@@ -23,19 +24,44 @@ func (o draining) name() string { return o.dyno + "@" + o.container[:min(12, len
 
 func (o draining) same(p draining) bool { return o.app == p.app && o.container == p.container }
 
-// lookAtOld counts the connections on old containers. It logs when there are some, and when they have ended together with their
-// container: Dokku stops old containers whether anybody is connected to them or not. How many they were then is what the look
-// before found.
+// look is what one look at old containers has found.
+type look struct {
+	routes []stats.Route
+	// pause is how long to wait for the next one.
+	pause time.Duration
+}
+
+// lookAtOld counts the connections on old containers, and tells d.looked. Nothing waits for an engine that is slow to answer, nor
+// is Docker asked: servers that are gone have to leave service meanwhile.
 func (d *healer) lookAtOld(ctx context.Context) {
-	facts, err := d.host.facts(ctx)
-	if err != nil {
-		return // The next reconcile says so.
+	looked := make(chan look, 1)
+	d.looked = looked
+	go func() {
+		began := time.Now()
+		var facts stats.Facts
+		engine, err := d.host.engine()
+		if err == nil {
+			// That it can't be asked the next reconcile says.
+			facts, _ = engine.Facts(ctx)
+		}
+		// With thousands of ports a look costs something.
+		looked <- look{facts.Routes, max(oldLook, 50*time.Since(began))}
+	}()
+}
+
+// noteOld logs when there are connections on old containers, and when they have ended together with their container: Dokku stops
+// old containers whether anybody is connected to them or not. How many they were then is what the look before found.
+func (d *healer) noteOld(routes []stats.Route) {
+	if routes == nil {
+		return // The engine could not be asked.
 	}
 	runs := func(container string) bool {
 		return slices.ContainsFunc(d.known, func(c deploy.Container) bool { return c.ID == container && c.Running })
 	}
 	var now []draining
-	for _, r := range facts.Routes {
+	for i := range routes {
+		r := &routes[i]
+		nameServers(r, d.known)
 		for _, s := range r.Servers {
 			// What a dead container has left is of no use: its client has been told of the end, and may be in no hurry.
 			if !s.Old || s.Connections == 0 || !runs(s.Container) {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"dokku-expose/deploy"
@@ -39,53 +38,59 @@ func (h *Host) follow(ctx context.Context, log *slog.Logger, counters *stats.Cou
 	defer cancel()
 	wake := make(chan struct{}, 1)
 	d := healer{host: h, log: log, counters: counters}
-	poke := func(died string) {
+	client, err := h.docker()
+	if err != nil {
+		return err
+	}
+	w := newWatcher(client, log, func(died string) {
 		d.noteDied(died)
 		select {
 		case wake <- struct{}{}:
 		default:
 		}
-	}
+	})
+	h.asks = w
+	var watching sync.WaitGroup
+	watching.Go(func() { w.run(ctx) })
+	defer func() { cancel(); watching.Wait() }()
 
-	client, err := h.docker()
-	if err != nil {
-		return err
-	}
-	// away tells that Docker can't be asked.
-	var away atomic.Bool
-	watcher := make(chan struct{})
-	go func() {
-		defer close(watcher)
-		watch(ctx, client, log, &away, poke)
-	}()
-	defer func() { cancel(); <-watcher }()
-
-	retry := firstRetry
-	for {
-		pause := doubt
-		if away.Load() {
+	retry, pause := firstRetry, doubt
+	// It waits first: Docker needs a moment to answer at all.
+	for d.wait(ctx, pause, hup, wake) {
+		d.drop(ctx)
+		pause = doubt
+		if w.away.Load() {
 			d.doubt(ctx)
-		} else if pause, err = d.heal(ctx); err != nil {
+			if w.missed.Load() {
+				ready()
+			}
+			continue
+		}
+		if !sleep(ctx, settle) {
+			return nil
+		}
+		if pause, err = d.heal(ctx); err != nil {
 			pause, retry = retry, min(2*retry, lastRetry)
 		} else {
 			retry = firstRetry
 		}
+		if errors.Is(err, docker.ErrUnreachable) {
+			w.lose()
+			pause = 0
+		}
 		ready()
-		if !d.wait(ctx, pause, hup, wake) {
-			return nil
-		}
-		d.drop(ctx)
-		if !away.Load() && !sleep(ctx, settle) {
-			return nil
-		}
 	}
+	return nil
 }
 
 // wait returns when there is reason to look again, or false when ctx has ended. Meanwhile it looks at old containers.
 func (d *healer) wait(ctx context.Context, pause time.Duration, hup <-chan os.Signal, wake <-chan struct{}) bool {
 	over := time.After(pause)
-	look := time.Duration(0)
 	for {
+		var due <-chan time.Time
+		if d.looked == nil {
+			due = time.After(time.Until(d.nextLook))
+		}
 		select {
 		case <-ctx.Done():
 			return false
@@ -95,31 +100,12 @@ func (d *healer) wait(ctx context.Context, pause time.Duration, hup <-chan os.Si
 			return true
 		case <-wake:
 			return true
-		case <-time.After(look):
-			began := time.Now()
+		case <-due:
 			d.lookAtOld(ctx)
-			// With thousands of ports a look costs something.
-			look = max(oldLook, 50*time.Since(began))
+		case old := <-d.looked:
+			d.looked, d.nextLook = nil, time.Now().Add(old.pause)
+			d.noteOld(old.routes)
 		}
-	}
-}
-
-// watch pokes for each event of Docker's, and whenever the connection to Docker is lost or there again.
-func watch(ctx context.Context, client *docker.Client, log *slog.Logger, away *atomic.Bool, poke func(died string)) {
-	for ctx.Err() == nil {
-		err := client.Watch(ctx, func() {
-			log.Info("watching Docker")
-			away.Store(false)
-			poke("")
-		}, poke)
-		if ctx.Err() != nil {
-			return
-		}
-		if !away.Swap(true) {
-			log.Error("docker", "error", err)
-			poke("")
-		}
-		sleep(ctx, doubt)
 	}
 }
 
@@ -146,6 +132,11 @@ type healer struct {
 	known []deploy.Container
 	// old are the connections on old containers at the last look.
 	old []draining
+	// looked gets what the look finds that is under way, nil when none is; nextLook is when the next one begins.
+	looked   chan look
+	nextLook time.Time
+	// listening tells that what has just started was told to hold connections.
+	listening bool
 
 	mu sync.Mutex
 	// died are containers that Docker has told of since the last look.
@@ -227,6 +218,15 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 // doubt takes servers out of service that are gone while Docker can't be asked: what is there next at their addresses may be
 // another app's. Those that go on accepting stay, as Docker's live-restore keeps them.
 func (d *healer) doubt(ctx context.Context) {
+	if d.known == nil && !d.listening {
+		d.listening = true
+		err := d.reduce(ctx, func(ctx context.Context, r *deploy.Reconciler, lock *deploy.Lock) (deploy.Outcome, error) {
+			return r.Listen(ctx, lock)
+		})
+		if err != nil && !errors.Is(err, context.Canceled) {
+			d.log.Error("problem", "error", err)
+		}
+	}
 	err := d.reduce(ctx, func(ctx context.Context, r *deploy.Reconciler, lock *deploy.Lock) (deploy.Outcome, error) {
 		return r.Withdraw(ctx, lock, d.known)
 	})

@@ -51,6 +51,8 @@ type Host struct {
 	// docked guards dockerClient: the daemon's page asks beside the daemon's other work.
 	docked       sync.Mutex
 	dockerClient *docker.Client
+	// asks is what the daemon asks for containers in the stead of dockerClient.
+	asks deploy.Docker
 	// server is the built-in engine in the process that is it.
 	server deploy.Engine
 	// log gets what happens, with the trigger or the command that it happens in.
@@ -181,7 +183,11 @@ func (h *Host) reconciler() (*deploy.Reconciler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &deploy.Reconciler{Host: h, Docker: client, Engine: engine}, nil
+	r := &deploy.Reconciler{Host: h, Docker: client, Engine: engine}
+	if h.asks != nil {
+		r.Docker = h.asks
+	}
+	return r, nil
 }
 
 // reconcile makes everything as it should be. The caller holds the lock.
@@ -236,6 +242,9 @@ func serverNames(servers []deploy.Server) []string {
 // underLock runs change with the host-wide lock held. Whoever goes away meanwhile (the user's ssh connection drops) ends
 // the wait for the lock, but not the change: half a switch would be worse than one that nobody waits for.
 func (h *Host) underLock(ctx context.Context, change func(context.Context, *deploy.Lock) error) (err error) {
+	if h.asks == nil {
+		h.hurry(ctx)
+	}
 	lock, err := h.lock(ctx)
 	if err != nil {
 		return err
@@ -244,4 +253,19 @@ func (h *Host) underLock(ctx context.Context, change func(context.Context, *depl
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTimeout)
 	defer cancel()
 	return change(ctx, lock)
+}
+
+// hurriedAnswer is what a Docker that did not answer is waited for once more.
+const hurriedAnswer = time.Second
+
+// hurry waits for a Docker that hangs before the lock is held, not with it: the daemon, which takes servers out of service that
+// are gone meanwhile, needs the lock for that.
+func (h *Host) hurry(ctx context.Context) {
+	client, err := h.docker()
+	if err != nil {
+		return // Whoever needs it says so.
+	}
+	if client.Ping(ctx) != nil {
+		client.Bound(hurriedAnswer)
+	}
 }

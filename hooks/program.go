@@ -120,6 +120,9 @@ func (h *Host) lint(args []string) error {
 	return err
 }
 
+// prepareAnswer is how long a start of HAProxy waits for Docker: clients are refused meanwhile.
+const prepareAnswer = 3 * time.Second
+
 // prepare writes the configuration for a start of HAProxy. What Docker does not confirm at this moment is not in it. Where
 // HAProxy is not the engine in force there are no ports in it.
 //
@@ -131,6 +134,9 @@ func (h *Host) prepare(ctx context.Context) error {
 	}
 	if err := haproxy.New(config).Disarm(ctx); err != nil {
 		return err
+	}
+	if client, err := h.docker(); err == nil {
+		client.Bound(prepareAnswer)
 	}
 	return h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
 		name, err := h.engineName()

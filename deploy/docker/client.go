@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/docker/docker/client"
@@ -22,7 +23,7 @@ import (
 var ErrUnreachable = errors.New("the Docker engine is not reachable")
 
 const (
-	// callTimeout bounds one question to Docker. A healthy engine answers within milliseconds; one that pulls and builds on
+	// callTimeout bounds one question to Docker, where nothing else is said. A healthy engine answers within milliseconds; one that pulls and builds on
 	// a slow disk can take seconds.
 	callTimeout = 30 * time.Second
 	// readTimeout bounds ReadFile, and again the removal of its temporary container.
@@ -32,6 +33,8 @@ const (
 // Client asks one Docker engine. It may be used by several goroutines at once.
 type Client struct {
 	api *client.Client
+	// bound is what one question may take, a time.Duration.
+	bound atomic.Int64
 }
 
 var _ deploy.Docker = (*Client)(nil)
@@ -43,7 +46,27 @@ func New() (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the environment variables DOCKER_* don't name a Docker engine (DOCKER_HOST is %q): %w", os.Getenv("DOCKER_HOST"), err)
 	}
-	return &Client{api: api}, nil
+	c := &Client{api: api}
+	c.Bound(callTimeout)
+	return c, nil
+}
+
+// Bound sets how long Docker may take to answer one question from now on; 30 seconds is what it is at first.
+func (c *Client) Bound(d time.Duration) { c.bound.Store(int64(d)) }
+
+// within bounds one question.
+func (c *Client) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, time.Duration(c.bound.Load()))
+}
+
+// Ping tells whether Docker answers at all.
+func (c *Client) Ping(ctx context.Context) error {
+	ctx, cancel := c.within(ctx)
+	defer cancel()
+	if _, err := c.api.Ping(ctx); err != nil {
+		return c.failed("asking Docker", err)
+	}
+	return nil
 }
 
 // Close closes idle connections.

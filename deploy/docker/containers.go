@@ -91,7 +91,7 @@ func (c *Client) PublishedPorts(ctx context.Context) ([]Published, error) {
 }
 
 func (c *Client) list(ctx context.Context, what string, o container.ListOptions) ([]container.Summary, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := c.within(ctx)
 	defer cancel()
 	list, err := c.api.ContainerList(ctx, o)
 	if err != nil {

@@ -3,18 +3,20 @@ package docker
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
 )
 
 // Watch calls changed for each event after which a container of an app may run, may not, or may have another address: it
-// was started, died, was paused or taken out of a network. It first calls subscribed, when no event can be missed any more.
+// was started, died, was paused or taken out of a network. It first calls subscribed, when no event can be missed any more, and
+// returns that one's error.
 // What has changed is for the caller to look up; events tell too little, and some get lost. Only that a container has died can't
 // be told soon enough, for its address is free from now on: died is its id then, else "".
 //
 // It returns when ctx ends or Docker does not answer any more; the latter error wraps [ErrUnreachable].
-func (c *Client) Watch(ctx context.Context, subscribed func(), changed func(died string)) error {
+func (c *Client) Watch(ctx context.Context, subscribed func() error, changed func(died string)) error {
 	filter := filters.NewArgs(
 		filters.Arg("type", string(events.ContainerEventType)),
 		filters.Arg("type", string(events.NetworkEventType)),
@@ -26,12 +28,20 @@ func (c *Client) Watch(ctx context.Context, subscribed func(), changed func(died
 		filter.Add("event", string(action))
 	}
 	// The library does not tell a stream that could not be opened from one that has ended.
-	if _, err := c.api.Ping(ctx); err != nil {
-		return c.failed("watching containers", err)
+	if err := c.Ping(ctx); err != nil {
+		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	late := time.AfterFunc(time.Duration(c.bound.Load()), cancel)
 	stream, errs := c.api.Events(ctx, events.ListOptions{Filters: filter})
+	if !late.Stop() {
+		return c.failed("watching containers", context.DeadlineExceeded)
+	}
 	// The library has Docker's answer by now: from here on no event is missed.
-	subscribed()
+	if err := subscribed(); err != nil {
+		return err
+	}
 	for {
 		select {
 		case event := <-stream:

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
 
 	"dokku-expose/internal/need"
@@ -24,6 +25,10 @@ var dockerdFaults = []fault{
 	{name: "dockerd killed, with live-restore", dockerd: true, promise: loseNothing, short: true, inject: func(s *scene) { s.restartDockerd(syscall.SIGKILL, true) }},
 	{name: "dockerd restarted", dockerd: true, promise: loseOwn, inject: func(s *scene) { s.restartDockerd(syscall.SIGTERM, false) }},
 	{name: "dockerd killed", dockerd: true, promise: loseOwn, inject: func(s *scene) { s.restartDockerd(syscall.SIGKILL, false) }},
+	{name: "dockerd killed, among many containers", dockerd: true, promise: loseOwn, inject: func(s *scene) {
+		defer s.crowd(25)()
+		s.restartDockerd(syscall.SIGKILL, false)
+	}},
 	{name: "dockerd stopped for seconds", dockerd: true, promise: loseNothing, inject: func(s *scene) { s.freeze(s.docker.cmd.Process.Pid) }},
 	{name: "reboot, services before dockerd", dockerd: true, promise: loseEngine, inject: func(s *scene) {
 		s.docker.liveRestore(s.t, false)
@@ -52,6 +57,26 @@ func (s *scene) restartDockerd(signal syscall.Signal, liveRestore bool) {
 	s.docker.start(s.t)
 	dead()
 	s.start(ids...)
+}
+
+// crowd starts n containers that are no app's and come back with dockerd, so that addresses are handed out anew while there is
+// more to do than to listen to others.
+func (s *scene) crowd(n int) (leave func()) {
+	s.t.Helper()
+	var ids []string
+	image := s.inspect(s.current(s.chat())[0]).Config.Image
+	for range n {
+		created, err := s.Docker.ContainerCreate(s.t.Context(), &container.Config{Image: image},
+			&container.HostConfig{RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyAlways}}, nil, nil, "")
+		s.must(err)
+		ids = append(ids, created.ID)
+	}
+	s.start(ids...)
+	return func() {
+		for _, id := range ids {
+			s.must(s.Docker.ContainerRemove(s.t.Context(), id, container.RemoveOptions{Force: true}))
+		}
+	}
 }
 
 // dockerd is a Docker engine of the test's own, with a bridge of its own.
