@@ -17,8 +17,11 @@ import (
 const (
 	// maxMessage bounds a message: far more than the table of a host with ten thousand ports.
 	maxMessage = 16 << 20
-	// filesAtOnce is how many descriptors go with one piece of a message; the kernel takes 253 (SCM_MAX_FD).
-	filesAtOnce = 200
+	// filesAtOnce is how many descriptors go with one piece of a message. Each is there twice until it is sent, in a process that may
+	// have few left (reservedFiles).
+	filesAtOnce = 32
+	// mostAtOnce is how many the kernel takes at the most (SCM_MAX_FD), of which other versions make more use.
+	mostAtOnce = 253
 	// maxFiles bounds the descriptors that come with a message: more than there are ports.
 	maxFiles = 1 << 17
 	// callTimeout bounds what either side of the control socket waits for the other.
@@ -85,7 +88,7 @@ func (w wire) receive() (line []byte, files []*os.File, err error) {
 		}
 	}()
 	chunk := make([]byte, 64<<10)
-	rights := make([]byte, unix.CmsgSpace(filesAtOnce*4))
+	rights := make([]byte, unix.CmsgSpace(mostAtOnce*4))
 	for {
 		n, rightsLen, flags, _, err := w.conn.ReadMsgUnix(chunk, rights)
 		if err != nil {
