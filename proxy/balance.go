@@ -3,12 +3,13 @@ package proxy
 import (
 	"hash/fnv"
 	"net/netip"
+	"slices"
 
 	"dokku-expose/portsfile"
 )
 
-// choose returns the server that a client gets of those that may serve now, nil when there is none. The mutex is held.
-func (r *route) choose(s *session) *upstream {
+// choose returns the server that a client gets of those that may serve now, but for some, nil when there is none. The mutex is held.
+func (r *route) choose(s *session, but []*upstream) *upstream {
 	var (
 		best *upstream
 		rank uint64
@@ -18,7 +19,7 @@ func (r *route) choose(s *session) *upstream {
 	r.next++
 	for i := range r.current {
 		u := r.current[(i+r.next)%len(r.current)]
-		if !u.mayServe(checked) {
+		if !u.mayServe(checked) || slices.Contains(but, u) {
 			continue
 		}
 		switch r.spec.Options.Balance {

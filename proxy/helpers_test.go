@@ -110,10 +110,15 @@ func dialPort(t testing.TB, port uint16) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
+	return newClient(t, conn.(*net.TCPConn))
+}
+
+func newClient(t testing.TB, conn *net.TCPConn) *client {
+	t.Helper()
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
-	return &client{t, conn.(*net.TCPConn), bufio.NewReader(conn)}
+	return &client{t, conn, bufio.NewReader(conn)}
 }
 
 // greeting is the name of who answers.

@@ -39,6 +39,11 @@ func (r *route) await(s *session, changed <-chan struct{}) bool {
 		case r.turn <- struct{}{}:
 			linked := r.tryDown(ctx, s, changed)
 			if !linked {
+				// Servers that are up are tried too, for those who wait for something that this host lacked: each who gets it lets the
+				// next one try at once.
+				linked, changed = r.tryUp(s)
+			}
+			if !linked && changed != nil {
 				select {
 				case <-ctx.Done():
 				case <-changed:
@@ -46,9 +51,10 @@ func (r *route) await(s *session, changed <-chan struct{}) bool {
 				}
 			}
 			<-r.turn
-			if linked {
-				return true
+			if linked || changed == nil {
+				return linked
 			}
+			continue
 		}
 		var linked bool
 		if linked, changed = r.tryUp(s); linked || changed == nil {

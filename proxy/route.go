@@ -19,6 +19,7 @@ type route struct {
 	listen deploy.Listen
 	// checks bound the connect checks that are made at the same time.
 	checks slots
+	lacks  *lacks
 	// turn is held by the one waiting client that tries servers which are not up.
 	turn chan struct{}
 	// kick has servers checked at once that are not up.
@@ -43,9 +44,9 @@ type route struct {
 	next       int
 }
 
-func newRoute(app string, listen deploy.Listen, checks slots) *route {
+func newRoute(app string, listen deploy.Listen, checks slots, lacks *lacks) *route {
 	return &route{
-		app: app, listen: listen, checks: checks,
+		app: app, listen: listen, checks: checks, lacks: lacks,
 		turn: make(chan struct{}, 1), kick: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
 }
@@ -194,7 +195,12 @@ func (r *route) unused() bool {
 // then is called when the client is linked, or with what is closed at the next change when there is no server; nil when the route
 // is out of the table, or the client gone.
 func (r *route) try(s *session, then func(linked bool, changed <-chan struct{})) {
-	a, changed := r.pick(s)
+	r.tryBut(nil, s, then)
+}
+
+// tryBut leaves servers out that this host has no means to connect to now. They are as up as they were.
+func (r *route) tryBut(lacking []*upstream, s *session, then func(linked bool, changed <-chan struct{})) {
+	a, changed := r.pick(s, lacking)
 	if a.upstream == nil {
 		then(false, changed)
 		return
@@ -204,22 +210,23 @@ func (r *route) try(s *session, then func(linked bool, changed <-chan struct{}))
 		case err == nil:
 			then(true, changed)
 		case isLocal(err):
-			then(false, changed)
+			// There may be a port for another address.
+			r.tryBut(append(lacking, a.upstream), s, then)
 		default:
-			r.try(s, then)
+			r.tryBut(lacking, s, then)
 		}
 	})
 }
 
 // pick chooses a server. The attempt to connect to it counts from now on.
-func (r *route) pick(s *session) (attempt, <-chan struct{}) {
+func (r *route) pick(s *session, but []*upstream) (attempt, <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	// Options may ask for the address since somebody waits of whom nobody wanted to know it.
 	if !r.active || asksForAddress(r.spec.Options) && s.locate() != nil {
 		return attempt{}, nil
 	}
-	u := r.choose(s)
+	u := r.choose(s, but)
 	if u == nil {
 		return attempt{}, r.changed
 	}
@@ -244,9 +251,13 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 		err = context.Canceled
 	}
 	if err != nil {
-		if ctx.Err() == nil && !isLocal(err) {
+		if ctx.Err() == nil {
 			u.failed.Add(1)
-			r.mark(u, false)
+			if isLocal(err) {
+				r.lacks.tell(r.app, r.listen, err)
+			} else {
+				r.mark(u, false)
+			}
 		}
 		r.tidy(u)
 		return err

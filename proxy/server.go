@@ -26,6 +26,7 @@ var errSuperseded = errors.New("another daemon has taken over")
 type Server struct {
 	log     *slog.Logger
 	limit   *limiter
+	lacks   *lacks
 	started time.Time
 
 	// mu keeps changes apart: one Apply, or one handover, at a time.
@@ -60,7 +61,7 @@ func NewServer(log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	return &Server{
-		log: log, limit: limit, checks: make(chan struct{}, checksAtOnce), started: time.Now(),
+		log: log, limit: limit, lacks: &lacks{log: log}, checks: make(chan struct{}, checksAtOnce), started: time.Now(),
 		listeners: make(map[deploy.Listen]*listener), routes: make(map[routeKey]*route), appChecks: make(map[string]chan struct{}),
 	}, nil
 }
@@ -210,7 +211,7 @@ func (s *Server) route(spec deploy.Route) *route {
 		if s.appChecks[spec.App] == nil {
 			s.appChecks[spec.App] = make(chan struct{}, checksOfApp)
 		}
-		r = newRoute(spec.App, spec.Listen, slots{s.appChecks[spec.App], s.checks})
+		r = newRoute(spec.App, spec.Listen, slots{s.appChecks[spec.App], s.checks}, s.lacks)
 		s.routes[key] = r
 	}
 	return r

@@ -1,0 +1,133 @@
+package proxy
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dokku-expose/deploy/enginetest"
+	"dokku-expose/internal/need"
+	"dokku-expose/portsfile"
+)
+
+// aloneEnv tells a test that it is in a network of its own.
+const aloneEnv = "DOKKU_EXPOSE_TEST_ALONE"
+
+// alone runs the test in a process with a network of its own, which has that many local ports for each address that is connected
+// to. It is false in the process that only waits for that one.
+func alone(t *testing.T, ports int) bool {
+	t.Helper()
+	if os.Getenv(aloneEnv) == "" {
+		need.Mounts(t)
+		command := exec.Command(os.Args[0], "-test.v", "-test.run=^"+t.Name()+"$")
+		command.Env = append(os.Environ(), aloneEnv+"=1")
+		command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+		if out, err := command.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return false
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	loopback, err := unix.NewIfreq("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	loopback.SetUint16(unix.IFF_UP)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, loopback); err != nil {
+		t.Fatal(err)
+	}
+	first := 40000
+	limits := fmt.Sprintf("%d %d", first, first+ports-1)
+	if err := os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte(limits), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return true
+}
+
+// When the local ports to one container have run out, those to another one are used. When all have, clients wait, and go through
+// as fast as ports become free. It is told, and counted.
+func TestLocalPortsRunOut(t *testing.T) {
+	const ports, waiting = 8, 80
+	if !alone(t, ports) {
+		return
+	}
+	var log syncBuffer
+	s, err := NewServer(slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(expired())
+	r := routeTo("mail", enginetest.FreePort(t), enginetest.NewServer(t, "one"), enginetest.NewServer(t, "two"))
+	// One after the other with a pause between two, fewer than half of them would be in time.
+	r.Hold, r.HealthCheck = 4*time.Second, 0
+	// All clients are to have the same container.
+	r.Options.Balance = portsfile.BySource
+	apply(t, s, r)
+
+	n := 0
+	dial := func() *client {
+		t.Helper()
+		n++
+		// Its own port is none of those that are short, and its connection leaves none behind.
+		from := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 50000 + n}
+		conn, err := net.DialTCP("tcp4", from, net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), r.Listen.Port)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		if err := conn.SetLinger(0); err != nil {
+			t.Fatal(err)
+		}
+		return newClient(t, conn)
+	}
+	var first []*client
+	names := make(map[string]int)
+	for range 2 * ports {
+		c := dial()
+		names[c.greeting()]++
+		first = append(first, c)
+	}
+	if names["one"] != ports || names["two"] != ports {
+		t.Errorf("got %v, want %d each", names, ports)
+	}
+	if failed := s.Status().Routes[0].Failed; failed < ports {
+		t.Errorf("%d attempts failed, want %d at least", failed, ports)
+	}
+	if told := strings.Count(log.String(), "ip_local_port_range"); told != 1 {
+		t.Errorf("it was told %d times:\n%s", told, log.String())
+	}
+
+	var second []*client
+	for range waiting {
+		second = append(second, dial())
+	}
+	eventually(t, "they wait", func() bool { return s.Status().Routes[0].Held == waiting })
+	for _, c := range first {
+		c.conn.Close()
+	}
+	// Whose turn it is is nobody's choice.
+	var served sync.WaitGroup
+	for _, c := range second {
+		served.Go(func() {
+			if _, err := c.lines.ReadString('\n'); err != nil {
+				t.Errorf("no greeting: %v", err)
+			}
+			c.conn.Close()
+		})
+	}
+	served.Wait()
+}
