@@ -20,6 +20,8 @@ type limiter struct {
 
 	mu         sync.Mutex
 	max, total int
+	// alone tells that there is one listener, with a limit that somebody set: it may have it all.
+	alone bool
 	// waiting are listeners that may have no more for now, because of the others.
 	waiting []*listener
 	// ended is closed when a connection ends, if somebody waits for that; else it is nil.
@@ -35,7 +37,7 @@ func (l *limiter) begin(of *listener) bool {
 		of.full = true
 		return false
 	}
-	if of.count >= greed*(l.max-l.total) {
+	if l.total >= l.max || !l.alone && of.count >= greed*(l.max-l.total) {
 		if !of.waits {
 			of.waits = true
 			l.waiting = append(l.waiting, of)
@@ -146,7 +148,7 @@ func (l *limiter) resize(listeners, total int) {
 		most = min(most, total)
 	}
 	l.mu.Lock()
-	l.max = most
+	l.max, l.alone = most, listeners == 1 && total > 0
 	waiting := l.takeWaiting()
 	l.mu.Unlock()
 	resume(waiting)

@@ -131,6 +131,28 @@ func TestFloodLeavesOthersUsable(t *testing.T) {
 	}
 }
 
+// A limit that an operator sets is what a single port gets, no less and no more.
+func TestTotalConnectionsOfOnePort(t *testing.T) {
+	const most = 10
+	s, r := newServer(t), routeTo("mail", enginetest.FreePort(t), enginetest.NewServer(t, "v1"))
+	if _, err := s.Apply(t.Context(), deploy.Table{Routes: []deploy.Route{r}, TotalConnections: most}); err != nil {
+		t.Fatal(err)
+	}
+	var clients []*client
+	for range most {
+		c := dialPort(t, r.Listen.Port)
+		c.greeting()
+		clients = append(clients, c)
+	}
+	next := dialPort(t, r.Listen.Port)
+	clients[0].echo()
+	if n := s.connections(); n != most {
+		t.Errorf("there are %d connections, want %d", n, most)
+	}
+	clients[0].conn.Close()
+	next.greeting()
+}
+
 // What a table says of options reaches who is asked for them, and goes along when another daemon takes over.
 func TestOptionsAreHandedOver(t *testing.T) {
 	control, v1 := controlPath(t), enginetest.NewServer(t, "v1")
