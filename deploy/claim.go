@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -21,6 +22,13 @@ type Claim struct {
 	// File and Line say where the app's PORTS asks for it. An operator's claim (`expose:add`) has neither.
 	File string
 	Line int
+	// Mapped are the public ports of the whole mapping that it is a part of. An operator's is taken back as a whole.
+	Mapped portsfile.Range
+}
+
+// Mapping is the public side of that mapping, as `expose:remove` names it.
+func (c Claim) Mapping() string {
+	return portsfile.Mapping{Bind: c.Listen.IP, Public: c.Mapped}.Listen()
 }
 
 // Where says who asked, for messages: "PORTS line 3", "expose:add".
@@ -57,6 +65,21 @@ func whereAll(claims []Claim) string {
 	return strings.Join(texts, ", ")
 }
 
+// publicPorts are the public addresses of claims, shortly: "22, 6000-6010, 127.0.0.1:80".
+func publicPorts(claims []Claim) string {
+	byIP := make(map[netip.Addr][]portsfile.Range)
+	for _, c := range claims {
+		byIP[c.Listen.IP] = append(byIP[c.Listen.IP], portsfile.Range{First: c.Listen.Port, Last: c.Listen.Port})
+	}
+	var texts []string
+	for _, ip := range slices.SortedFunc(maps.Keys(byIP), netip.Addr.Compare) {
+		for _, ports := range portsfile.Join(byIP[ip]) {
+			texts = append(texts, portsfile.Mapping{Bind: ip, Public: ports}.Listen())
+		}
+	}
+	return strings.Join(texts, ", ")
+}
+
 // pushed tells whether the claim came with a push, and is not an operator's.
 func (c Claim) pushed() bool { return c.File != "" }
 
@@ -81,7 +104,7 @@ func expand(app, file string, line int, m portsfile.Mapping) []Claim {
 	for public, private := range m.Ports() {
 		claims = append(claims, Claim{
 			App: app, Listen: Listen{IP: m.Bind, Port: public}, Private: private, Process: m.Process, Options: m.Options,
-			File: file, Line: line,
+			File: file, Line: line, Mapped: m.Public,
 		})
 	}
 	return claims
@@ -100,10 +123,59 @@ func (c *Conflict) Error() string {
 	}
 	free := fmt.Sprintf("take it out of %s of %s and deploy that", held.File, held.App)
 	if held.File == "" {
-		free = fmt.Sprintf("free it there: dokku expose:remove %s %s", held.App, held.Listen)
+		free = fmt.Sprintf("free it there: dokku expose:remove %s %s", held.App, held.Mapping())
 	}
 	return fmt.Sprintf("public port %s (%s) belongs to the app %s already (%s, public port %s); use another port, or %s",
 		want.Listen, want.Where(), held.App, held.Where(), held.Listen, free)
+}
+
+// Conflicts are those with what one app holds by one file, or by `expose:add`.
+type Conflicts []*Conflict
+
+// ByHolder sorts conflicts by who holds the addresses.
+func ByHolder(all []*Conflict) []Conflicts {
+	var sorted []Conflicts
+	for _, c := range all {
+		i := slices.IndexFunc(sorted, func(o Conflicts) bool { return o[0].Held.App == c.Held.App && o[0].Held.File == c.Held.File })
+		if i < 0 {
+			i = len(sorted)
+			sorted = append(sorted, nil)
+		}
+		sorted[i] = append(sorted[i], c)
+	}
+	return sorted
+}
+
+// Wants are the claims that can't be granted.
+func (cs Conflicts) Wants() []Claim {
+	claims := make([]Claim, 0, len(cs))
+	for _, c := range cs {
+		claims = append(claims, c.Want)
+	}
+	return claims
+}
+
+func (cs Conflicts) Error() string {
+	if len(cs) == 1 {
+		return cs[0].Error()
+	}
+	var (
+		held     []Claim
+		mappings []string
+		holder   = cs[0].Held
+	)
+	for _, c := range cs {
+		held = append(held, c.Held)
+		if m := c.Held.Mapping(); !slices.Contains(mappings, m) {
+			mappings = append(mappings, m)
+		}
+	}
+	free := fmt.Sprintf("take them out of %s of %s and deploy that", holder.File, holder.App)
+	if holder.File == "" {
+		free = fmt.Sprintf("free them there: dokku expose:remove %s %s", holder.App, strings.Join(mappings, " "))
+	}
+	return fmt.Sprintf("public ports %s (%s) belong to the app %s already (%s, public ports %s); use other ports, or %s",
+		publicPorts(cs.Wants()), whereAll(cs.Wants()), holder.App, whereAll(held), publicPorts(held), free)
 }
 
 // Holders finds who holds which addresses. The zero value is empty and ready for use.

@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -38,19 +37,7 @@ type Refusal struct {
 }
 
 // Ports are the public addresses that it is about, shortly: "22, 6000-6010, 127.0.0.1:80".
-func (r *Refusal) Ports() string {
-	byIP := make(map[netip.Addr][]portsfile.Range)
-	for _, c := range r.Claims {
-		byIP[c.Listen.IP] = append(byIP[c.Listen.IP], portsfile.Range{First: c.Listen.Port, Last: c.Listen.Port})
-	}
-	var texts []string
-	for _, ip := range slices.SortedFunc(maps.Keys(byIP), netip.Addr.Compare) {
-		for _, ports := range portsfile.Join(byIP[ip]) {
-			texts = append(texts, portsfile.Mapping{Bind: ip, Public: ports}.Listen())
-		}
-	}
-	return strings.Join(texts, ", ")
-}
+func (r *Refusal) Ports() string { return publicPorts(r.Claims) }
 
 func (r *Refusal) Error() string {
 	return fmt.Sprintf("public %s %s (%s): %s; %s", plural(len(r.Claims), "port", "ports"), r.Ports(), whereAll(r.Claims), r.Reason, r.Remedy)

@@ -36,10 +36,14 @@ func (h *Host) admit(ctx context.Context, app string, claims []deploy.Claim) (er
 	}
 	var found objections
 	taken := deploy.Taken(apps, app)
+	var conflicts []*deploy.Conflict
 	for _, c := range claims {
 		if conflict := taken.Conflict(c); conflict != nil {
-			found.note(c, conflict)
+			conflicts = append(conflicts, conflict)
 		}
+	}
+	for _, conflict := range deploy.ByHolder(conflicts) {
+		found.add(conflict, conflict.Wants()...)
 	}
 	for _, refusal := range values.Policy.Check(app, claims) {
 		found.add(refusal, refusal.Claims...)

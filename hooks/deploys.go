@@ -135,7 +135,7 @@ func selfConflicts(claims, operator []deploy.Claim) error {
 	holders.Add(operator...)
 	for _, c := range claims {
 		if conflict := holders.Conflict(c); conflict != nil {
-			errs = append(errs, fmt.Errorf("%w: dokku expose:remove %s %s", conflict, c.App, conflict.Held.Listen))
+			errs = append(errs, fmt.Errorf("%w: dokku expose:remove %s %s", conflict, c.App, conflict.Held.Mapping()))
 		}
 	}
 	return errors.Join(errs...)

@@ -94,29 +94,17 @@ ones go on. Ports of the app's PORTS file go with the next deploy of a PORTS wit
 func without(app string, have []portsfile.Mapping, publics []string) ([]portsfile.Mapping, error) {
 	var errs []error
 	for _, public := range publics {
-		rest := slices.DeleteFunc(slices.Clone(have), func(m portsfile.Mapping) bool { return publicSide(m) == public })
+		rest := slices.DeleteFunc(slices.Clone(have), func(m portsfile.Mapping) bool { return m.Listen() == public })
 		if len(rest) == len(have) {
 			var known []string
 			for _, m := range have {
-				known = append(known, publicSide(m))
+				known = append(known, m.Listen())
 			}
 			errs = append(errs, fmt.Errorf("%s has no public port %s that expose:add added; it has: %s", app, public, orNone(known)))
 		}
 		have = rest
 	}
 	return have, errors.Join(errs...)
-}
-
-// publicSide is how a mapping's public side is written: "25", "[::1]:6000-6010".
-func publicSide(m portsfile.Mapping) string {
-	if !m.Bind.IsValid() {
-		return m.Public.String()
-	}
-	bind := m.Bind.String()
-	if m.Bind.Is6() {
-		bind = "[" + bind + "]"
-	}
-	return bind + ":" + m.Public.String()
 }
 
 func orNone(list []string) string {

@@ -81,7 +81,7 @@ func (h *Host) exposed(app string, v view) ([]exposed, error) {
 
 func (v view) exposed(a deploy.App, m portsfile.Mapping, from string) exposed {
 	e := exposed{
-		App: a.Name, Public: publicSide(m), Private: m.Private.String(), Process: m.Process, From: from, Containers: []string{},
+		App: a.Name, Public: m.Listen(), Private: m.Private.String(), Process: m.Process, From: from, Containers: []string{},
 	}
 	total, listening := 0, 0
 	for public := range m.Ports() {
