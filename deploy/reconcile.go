@@ -25,6 +25,8 @@ type Outcome struct {
 	Refused bool
 	// Containers are what Docker told of, nil when nothing had to be asked.
 	Containers []Container
+	// Apps are what the host told of.
+	Apps []App
 }
 
 // Of returns the routes and the problems of one app.
@@ -58,7 +60,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 	if err != nil {
 		return Outcome{}, errors.Join(err, r.listen(ctx, t))
 	}
-	outcome := Outcome{Containers: t.containers}
+	outcome := Outcome{Apps: t.apps, Containers: t.containers}
 	if confirmed := Confirmed(t.apps, t.containers, t.serving); confirmed.lacks(t.serving) {
 		// What is gone goes first. Its errors come again below, where they are reported.
 		outcome.Applied, _ = r.Engine.Apply(ctx, confirmed)
@@ -83,6 +85,24 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 	if rest != nil {
 		// Nobody must take the table for what is in force.
 		return Outcome{Problems: outcome.Problems}, fmt.Errorf("engine %s: %w", r.Engine.Name(), rest)
+	}
+	return outcome, nil
+}
+
+// Confirm takes servers out of service that Docker does not say to be their app's, and does nothing else.
+func (r *Reconciler) Confirm(ctx context.Context, lock *Lock) (Outcome, error) {
+	if !lock.held() {
+		return Outcome{}, errUnlocked
+	}
+	t, err := r.read(ctx)
+	if err != nil {
+		return Outcome{}, err
+	}
+	outcome := Outcome{Apps: t.apps, Containers: t.containers}
+	if table := Confirmed(t.apps, t.containers, t.serving); table.lacks(t.serving) {
+		reduced, err := r.reduce(ctx, table)
+		outcome.Table, outcome.Applied = reduced.Table, reduced.Applied
+		return outcome, err
 	}
 	return outcome, nil
 }

@@ -130,6 +130,10 @@ type healer struct {
 	told []problem
 	// known are the containers as Docker told them last.
 	known []deploy.Container
+	// apps and engine are what could be read last, unread why they can't be now.
+	apps   []deploy.App
+	engine deploy.Engine
+	unread error
 	// old are the connections on old containers at the last look.
 	old []draining
 	// looked gets what the look finds that is under way, nil when none is; nextLook is when the next one begins.
@@ -183,6 +187,12 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 		defer func(began time.Time) { took = time.Since(began) }(time.Now())
 		keepErr := d.host.keepEngine()
 		outcome, err = d.host.reconcile(ctx, lock)
+		switch {
+		case err == nil:
+			d.remember(outcome)
+		case !errors.Is(err, docker.ErrUnreachable) && !errors.Is(err, context.Canceled):
+			err = errors.Join(err, d.confirm(ctx, lock))
+		}
 		return errors.Join(err, keepErr)
 	})
 	if outcome.Containers != nil {
@@ -238,13 +248,10 @@ func (d *healer) doubt(ctx context.Context) {
 // reduce takes servers out of service under the host-wide lock, and records which.
 func (d *healer) reduce(ctx context.Context, by func(context.Context, *deploy.Reconciler, *deploy.Lock) (deploy.Outcome, error)) error {
 	return d.host.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
-		r, err := d.host.reconciler()
-		if err != nil {
-			return err
-		}
-		outcome, err := by(ctx, r, lock)
+		d.unread = nil
+		outcome, err := by(ctx, d.reconciler(ctx), lock)
 		d.host.record(outcome)
-		return err
+		return errors.Join(d.unread, err)
 	})
 }
 

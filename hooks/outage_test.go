@@ -140,3 +140,65 @@ func TestBrokenSettingsEndNoConnection(t *testing.T) {
 		t.Errorf("HAProxy was reloaded: its worker was %s and is %s", worker, now)
 	}
 }
+
+// A mistake in the host's settings stops what hooks and commands do. The daemon goes on taking containers out of service that are
+// gone: their addresses are other apps' in a moment.
+func TestMistakeInTheHostsSettingsKeepsNobodyInService(t *testing.T) {
+	forEachEngine(t, testMistakeInTheHostsSettings)
+}
+
+func testMistakeInTheHostsSettings(t *testing.T, engine func(*rig.Options)) {
+	t.Parallel()
+	h := start(t, engine, settings("hold", patience.String()))
+	mailPort, chatPort, newsPort := h.port(), h.port(), h.port()
+	h.push("mail", source("mail-1", lead(mailPort, private)))
+	h.push("chat", source("chat-1", lead(chatPort, private)))
+	h.push("news", source("news-1", lead(newsPort, private)))
+	h.watched()
+	mail, chat := h.current("mail", "web.1"), h.current("chat", "web.1")
+	l := h.load(mailPort, 2, 0)
+	h.seen(l, 10)
+
+	file := filepath.Join(h.Lib, "config", rig.Plugin, "global.toml")
+	text, err := os.ReadFile(file)
+	h.must(err)
+	h.must(os.WriteFile(file, append(text, "hodl = \"5s\"\n"...), 0o644))
+	h.wants(h.expose(1, "sync").Stderr, file, "hodl")
+	h.kill(mail, chat)
+	h.held("mail", mailPort)
+	h.held("chat", chatPort)
+	h.startAgain(chat, mail)
+	h.answers(newsPort, "news-1")
+	h.wants(h.daemonLog(), "hodl")
+
+	h.must(os.WriteFile(file, text, 0o644))
+	h.answers(mailPort, "mail-1")
+	h.answers(chatPort, "chat-1")
+	h.seen(l, 10)
+	h.onlyMailAnswered(l)
+}
+
+// Nor does one that a new daemon finds, which never read anything else: who serves what is the engine's to tell then.
+func TestMistakeInTheHostsSettingsAtTheDaemonsStart(t *testing.T) {
+	t.Parallel()
+	h := start(t, settings("hold", patience.String()))
+	mailPort, newsPort := h.port(), h.port()
+	h.push("mail", source("mail-1", lead(mailPort, private)))
+	h.push("news", source("news-1", lead(newsPort, private)))
+	h.must(h.StopDaemon())
+	file := filepath.Join(h.Lib, "config", rig.Plugin, "global.toml")
+	text, err := os.ReadFile(file)
+	h.must(err)
+	h.must(os.WriteFile(file, append(text, "hodl = \"5s\"\n"...), 0o644))
+	mail := h.current("mail", "web.1")
+	h.must(h.StartDaemon())
+	h.kill(mail)
+	h.held("mail", mailPort)
+	h.answers(newsPort, "news-1")
+
+	h.must(os.WriteFile(file, text, 0o644))
+	h.startAgain(mail)
+	h.answers(mailPort, "mail-1")
+	h.answers(newsPort, "news-1")
+	h.expose(0, "check")
+}

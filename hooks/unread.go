@@ -1,0 +1,89 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+
+	"dokku-expose/deploy"
+	"dokku-expose/haproxy"
+	"dokku-expose/hooks/settings"
+)
+
+// A mistake in the settings, or a full disk, stops hooks and commands, which say so. The daemon goes on taking servers out of
+// service all the same, by what it could read last: their addresses may be another app's in a moment, and it is better to serve
+// less than what was asked for than somebody else.
+
+// reconciler is the host's, or one that goes by what could be read last. It is for taking servers out of service.
+func (d *healer) reconciler(ctx context.Context) *deploy.Reconciler {
+	r, err := d.host.reconciler()
+	if err != nil {
+		d.unread = errors.Join(d.unread, err)
+		if d.engine == nil {
+			d.engine = d.anyEngine(ctx)
+		}
+		r = &deploy.Reconciler{Docker: d.host.asks, Engine: d.engine}
+	}
+	d.engine, r.Host = r.Engine, d
+	return r
+}
+
+// anyEngine is the engine that serves something, with the settings that hold where nothing is set.
+func (d *healer) anyEngine(ctx context.Context) deploy.Engine {
+	if serving, err := d.host.server.Serving(ctx); err == nil && len(serving) > 0 {
+		return builtinEngine{Engine: d.host.server}
+	}
+	// Without its binary HAProxy can't be reloaded, but told of servers.
+	config, _ := d.host.haproxyConfig()
+	values := settings.Defaults()
+	config.WorkerDeadline, config.TotalConnections = values.WorkerDeadline, values.TotalConnections
+	if password, err := d.host.statsPassword(); err == nil {
+		config.StatsListen, config.StatsUser, config.StatsPassword = values.StatsListen, statsUser, password
+		config.DaemonSocket = d.host.pageSocket()
+	}
+	return haproxyEngine{haproxy.New(config)}
+}
+
+// Apps implements [deploy.Host]: the apps as they could be read last, or those that something is served for.
+func (d *healer) Apps(ctx context.Context) ([]deploy.App, error) {
+	apps, err := d.host.Apps(ctx)
+	if err == nil {
+		d.apps = apps
+		return apps, nil
+	}
+	d.unread = errors.Join(d.unread, err)
+	if d.apps != nil {
+		return d.apps, nil
+	}
+	serving, servingErr := d.engine.Serving(ctx)
+	if servingErr != nil {
+		return nil, servingErr
+	}
+	values := settings.Defaults()
+	names := make(map[string]bool)
+	for _, service := range serving {
+		if !names[service.App] {
+			names[service.App] = true
+			apps = append(apps, deploy.App{Name: service.App, Err: err, Hold: values.Hold, HealthCheck: values.HealthCheck})
+		}
+	}
+	return apps, nil
+}
+
+// remember keeps what a reconcile has read.
+func (d *healer) remember(outcome deploy.Outcome) {
+	d.apps = outcome.Apps
+	if engine, err := d.host.engine(); err == nil {
+		d.engine = engine
+	}
+}
+
+// confirm takes out of service what Docker does not vouch for, where more can't be done. The caller tells why.
+func (d *healer) confirm(ctx context.Context, lock *deploy.Lock) error {
+	d.unread = nil
+	outcome, err := d.reconciler(ctx).Confirm(ctx, lock)
+	d.host.record(outcome)
+	if outcome.Containers != nil {
+		d.known = outcome.Containers
+	}
+	return err
+}
