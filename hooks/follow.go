@@ -157,12 +157,18 @@ func (d *healer) noteDied(id string) {
 	d.died = append(d.died, id)
 }
 
-// drop takes containers out of service at once that have died.
-func (d *healer) drop(ctx context.Context) {
+// takeDied returns those, and forgets them.
+func (d *healer) takeDied() []string {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	died := d.died
 	d.died = nil
-	d.mu.Unlock()
+	return died
+}
+
+// drop takes containers out of service at once that have died.
+func (d *healer) drop(ctx context.Context) {
+	died := d.takeDied()
 	if !slices.ContainsFunc(d.known, func(c deploy.Container) bool { return slices.Contains(died, c.ID) }) {
 		return
 	}
@@ -185,6 +191,8 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 	)
 	err = d.host.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) (err error) {
 		defer func(began time.Time) { took = time.Since(began) }(time.Now())
+		// Who has died so far Docker does not tell of any more, or is back: it must not be dropped for that when this has ended.
+		d.takeDied()
 		keepErr := d.host.keepEngine()
 		outcome, err = d.host.reconcile(ctx, lock)
 		switch {
