@@ -13,6 +13,7 @@ import (
 
 // Problem is something that keeps a route from being what was asked for. Whatever worked before goes on working.
 type Problem struct {
+	// App is "" for a problem of the whole host.
 	App string
 	// Listen is the zero Listen for a problem of the whole app.
 	Listen Listen
@@ -20,6 +21,9 @@ type Problem struct {
 }
 
 func (p *Problem) Error() string {
+	if p.App == "" {
+		return p.Err.Error()
+	}
 	if p.Listen == (Listen{}) {
 		return fmt.Sprintf("%s: %v", p.App, p.Err)
 	}
@@ -37,6 +41,9 @@ var ErrNotAccepting = errors.New("does not accept connections yet; new ones are 
 // ErrAddressKept tells that a running container has no address of the kind that `upstream` wants, which may have been set
 // after it was created.
 var ErrAddressKept = errors.New("until then it goes on serving at the address where it does now")
+
+// ErrUnended tells that what a container out of service still has may go on for longer than it should.
+var ErrUnended = errors.New("connections to containers out of service were not ended")
 
 // Build makes the table that apps and containers ask for. serving is what the engine serves at this moment: a container
 // that does not accept connections never replaces one that does and is still the app's.

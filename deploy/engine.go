@@ -56,11 +56,13 @@ type Applied struct {
 	Switched []Listen
 	// Reload is the reason of a reload, "" when there was none.
 	Reload string
+	// Unended is why connections go on that should have been ended; the table is in force all the same.
+	Unended error `json:"-"`
 }
 
 // and is what two Applies in a row did.
 func (a Applied) and(b Applied) Applied {
 	switched := slices.Concat(a.Switched, b.Switched)
 	slices.SortFunc(switched, Listen.Compare)
-	return Applied{Switched: slices.Compact(switched), Reload: cmp.Or(b.Reload, a.Reload)}
+	return Applied{Switched: slices.Compact(switched), Reload: cmp.Or(b.Reload, a.Reload), Unended: b.Unended}
 }

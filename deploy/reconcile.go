@@ -63,14 +63,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 	outcome := Outcome{Apps: t.apps, Containers: t.containers}
 	if confirmed := Confirmed(t.apps, t.containers, t.serving); confirmed.lacks(t.serving) {
 		// What is gone goes first. Its errors come again below, where they are reported.
-		outcome.Applied, _ = r.Engine.Apply(ctx, confirmed)
+		var err error
+		if outcome.Applied, err = r.Engine.Apply(ctx, confirmed); err == nil {
+			outcome.Table = confirmed
+		}
 	}
 	table, problems, err := t.build(ctx)
 	if err != nil {
-		return Outcome{}, err
+		return outcome, err
 	}
+	first, inForce := outcome.Applied, outcome.Table
 	outcome.Table, outcome.Problems = table, problems
-	first := outcome.Applied
 	outcome.Applied, err = r.Engine.Apply(ctx, table)
 	outcome.Applied = first.and(outcome.Applied)
 	if len(table.Routes) == 0 && errors.Is(err, ErrNotRunning) {
@@ -82,9 +85,13 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 	for _, e := range routeErrors {
 		outcome.Problems = append(outcome.Problems, &Problem{App: e.App, Listen: e.Listen, Err: e.Err})
 	}
+	if unended := outcome.Applied.Unended; unended != nil {
+		outcome.Problems = append(outcome.Problems, &Problem{Err: fmt.Errorf("%w: %w", ErrUnended, unended)})
+	}
 	if rest != nil {
 		// Nobody must take the table for what is in force.
-		return Outcome{Problems: outcome.Problems}, fmt.Errorf("engine %s: %w", r.Engine.Name(), rest)
+		outcome.Table = inForce
+		return outcome, fmt.Errorf("engine %s: %w", r.Engine.Name(), rest)
 	}
 	return outcome, nil
 }

@@ -38,7 +38,7 @@ func (e *Engine) Apply(ctx context.Context, t deploy.Table) (deploy.Applied, err
 		return err
 	})
 	if err == nil {
-		err = e.endOld(ctx, t)
+		applied.Unended = e.endOld(ctx, t)
 	}
 	return applied, errors.Join(refused, err)
 }

@@ -136,7 +136,11 @@ func postDeploy(ctx context.Context, h *Host, args []string) error {
 	if err != nil {
 		return fmt.Errorf("the public ports of %s were not all switched; its old containers are left running: %w", app, err)
 	}
-	return h.leave(ctx, app, old)
+	if err := h.leave(ctx, app, old); err != nil {
+		// The deploy has ended well all the same.
+		h.out.Warn("the connections to old containers of %s are not waited for: %v", app, err)
+	}
+	return nil
 }
 
 // promoted is what is to be remembered of an app once the deploy on its way has ended well.
@@ -214,7 +218,7 @@ func (h *Host) awaitUngated(ctx context.Context, app string) error {
 // passing tells whether a problem is to be told, but is no failure: a container of a deploy without checks that is slow to
 // start, whose connections are held, and one that serves at its former kind of address until the next deploy.
 func passing(p *deploy.Problem) bool {
-	return errors.Is(p, deploy.ErrNotAccepting) || errors.Is(p, deploy.ErrAddressKept)
+	return errors.Is(p, deploy.ErrNotAccepting) || errors.Is(p, deploy.ErrAddressKept) || errors.Is(p, deploy.ErrUnended)
 }
 
 // failures are the problems of apps that mean that something was not switched.
