@@ -132,13 +132,18 @@ func (h *Host) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := haproxy.New(config).Disarm(ctx); err != nil {
+	disarm := haproxy.New(config).Disarm
+	if err := disarm(ctx); err != nil {
 		return err
 	}
 	if client, err := h.docker(); err == nil {
 		client.Bound(prepareAnswer)
 	}
 	return h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
+		// Who had the lock until now may have been about to write the file, for a HAProxy that was running still.
+		if err := disarm(ctx); err != nil {
+			return err
+		}
 		name, err := h.engineName()
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"dokku-expose/deploy"
 	"dokku-expose/internal/rig"
 	"dokku-expose/internal/rig/rigtest"
 )
@@ -133,8 +134,9 @@ func TestHAProxyStartsWithoutAddressesThatNobodyConfirmed(t *testing.T) {
 	info, err := h.Docker.ContainerInspect(t.Context(), h.current("mail", "web.1"))
 	h.must(err)
 	address := netip.MustParseAddr(info.NetworkSettings.Networks["bridge"].IPAddress).String()
+	file := filepath.Join(h.Lib, "data", rig.Plugin, "haproxy", "haproxy.cfg")
 	configured := func() bool {
-		text, err := os.ReadFile(filepath.Join(h.Lib, "data", rig.Plugin, "haproxy", "haproxy.cfg"))
+		text, err := os.ReadFile(file)
 		h.must(err)
 		return strings.Contains(string(text), address+":")
 	}
@@ -159,7 +161,26 @@ func TestHAProxyStartsWithoutAddressesThatNobodyConfirmed(t *testing.T) {
 	h.expose(0, "sync")
 	h.answers(public, "v1")
 
+	// Somebody is about to write what was right until a moment ago.
+	lock, err := deploy.Acquire(t.Context(), filepath.Join(h.Lib, "data", rig.Plugin, "lock"))
+	h.must(err)
+	before, err := os.ReadFile(file)
+	h.must(err)
 	h.must(h.StopHAProxy())
+	h.must(os.WriteFile(settings, append(text, "no setting\n"...), 0o644))
+	prepared := make(chan error, 1)
+	go func() { prepared <- prepare() }()
+	await(t, "the addresses are out of the configuration", func() bool { return !configured() })
+	h.must(os.WriteFile(file, before, 0o640))
+	h.must(lock.Release())
+	if err := <-prepared; err == nil {
+		t.Error("broken settings are no error")
+	}
+	if configured() {
+		t.Errorf("HAProxy is to start with the address %s, which was written meanwhile", address)
+	}
+	h.must(os.WriteFile(settings, text, 0o644))
+
 	h.must(prepare())
 	if !configured() {
 		t.Error("the container that Docker confirms is not in the configuration")
