@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 
 	"dokku-expose/deploy"
@@ -311,6 +312,13 @@ func TestOutOfFiles(t *testing.T) {
 	for _, c := range before {
 		c.echo()
 	}
+	// Whoever asks again and again for what it can't have uses all of this time.
+	const watched = time.Second
+	used := cpuTime(t, p.worker)
+	<-time.After(watched)
+	if used = cpuTime(t, p.worker) - used; used > watched/2 {
+		t.Errorf("it used %s of CPU time in %s, with nothing to do", used, watched)
+	}
 	for _, c := range crowd {
 		c.conn.Close()
 	}
@@ -321,6 +329,20 @@ func TestOutOfFiles(t *testing.T) {
 	for _, c := range before {
 		c.echo()
 	}
+}
+
+// cpuTime is what a process has used.
+func cpuTime(t *testing.T, pid int) time.Duration {
+	t.Helper()
+	process, err := procfs.NewProc(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stat, err := process.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(stat.CPUTime() * float64(time.Second))
 }
 
 func TestControlSocketIsForTheGroup(t *testing.T) {
