@@ -110,6 +110,32 @@ func TestEndInTheMiddleOfAHandover(t *testing.T) {
 	}
 }
 
+// Connections through ports that have gone, to another engine perhaps, outlive a restart as all others do.
+func TestRestartAfterAllPortsHaveGone(t *testing.T) {
+	dir := folder(t)
+	config := processConfig{
+		Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: time.Millisecond, Linger: patience, Master: true,
+	}
+	port := enginetest.FreePort(t)
+	truth(t, config.Truth, routeTo("mail", port, enginetest.NewServer(t, "v1")))
+	p := startProcess(t, config)
+	old := dialPort(t, port)
+	old.greeting()
+	truth(t, config.Truth)
+	p.signal(syscall.SIGHUP)
+	p.awaitReady()
+	for range 2 {
+		p.signal(syscall.SIGTERM)
+		p.await()
+		old.echo()
+		p = startProcess(t, config)
+	}
+	old.echo()
+	if all := predecessorsOf(t, NewClient(config.Control, commands)); len(all) != 1 {
+		t.Errorf("the predecessors are %v, want the one with the connection", all)
+	}
+}
+
 // The control socket of a daemon that began anew, where somebody had removed the old one's, is not the old one's to remove.
 func TestSocketOfAnotherStays(t *testing.T) {
 	config := processConfig{Control: controlPath(t)}

@@ -67,14 +67,14 @@ func (d *daemon) follow(w wire) error {
 // has ended before.
 func (d *daemon) findLeader() *net.UnixConn {
 	for {
-		if conn, err := d.offer(); err == nil {
-			d.log.Info("another daemon is followed")
-			return conn
-		}
 		select {
 		case <-d.closing.Done():
 			return nil
 		case <-time.After(offerInterval):
+		}
+		if conn, err := d.offer(); err == nil {
+			d.log.Info("another daemon is followed")
+			return conn
 		}
 	}
 }

@@ -41,6 +41,12 @@ func (p *predecessors) add(conns ...*net.UnixConn) {
 	}
 }
 
+func (p *predecessors) none() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.list) == 0
+}
+
 // takeIn adds one that has missed what the others were told.
 func (p *predecessors) takeIn(conn *net.UnixConn) {
 	p.mu.Lock()

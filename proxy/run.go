@@ -112,7 +112,7 @@ func (d *daemon) reconcile(ctx context.Context, o Options) error {
 				return fmt.Errorf("reconcile: %w", err)
 			}
 		case <-orphaned:
-			if len(d.server.addresses()) == 0 {
+			if len(d.server.addresses()) == 0 && d.server.connections() == 0 && d.predecessors.none() {
 				// Nobody would miss anything.
 				return nil
 			}
