@@ -107,8 +107,8 @@ type deployed struct {
 	lists, calls int
 }
 
-// deploy deploys the ith app anew, as far as the switch goes: what the triggers before it do is done for them. Since none of them
-// was called, post-deploy knows of no old container, and makes no pause for their sake.
+// deploy deploys the ith app anew, as far as the switch goes: what the triggers before it do is done for them. Old containers are not
+// noted down, so that post-deploy makes no pause for their sake.
 func (s *site) deploy(i int) (deployed, error) {
 	app := appName(i)
 	old := s.generation(i)
@@ -118,7 +118,14 @@ func (s *site) deploy(i int) (deployed, error) {
 	if err != nil {
 		return deployed{}, err
 	}
-	remembered.PutImage(g.image, portsFile(i))
+	process, err := dokku.FindProcess(os.Getpid())
+	if err != nil {
+		return deployed{}, err
+	}
+	ports := portsFile(i)
+	remembered.PutImage(g.image, ports)
+	// As it was read and admitted before the build.
+	remembered.Deploy = &state.Deploy{Process: process, Pending: &ports}
 	if err := s.state.Save(app, remembered); err != nil {
 		return deployed{}, err
 	}
