@@ -31,6 +31,8 @@ type snapshot struct {
 	pid     int
 	// uptime is how long ago it was started.
 	uptime time.Duration
+	// maxConnections is the most that it takes.
+	maxConnections int
 	// stopping is true of an old worker that was reached in the moment of a reload.
 	stopping bool
 	// structure and stats are what the running configuration was rendered with (see description); "" when it is not ours.
@@ -121,6 +123,8 @@ func (s *snapshot) info(key, value string) {
 	case "Uptime_sec":
 		seconds, _ := strconv.Atoi(value)
 		s.uptime = time.Duration(seconds) * time.Second
+	case "Maxconn":
+		s.maxConnections, _ = strconv.Atoi(value)
 	case "Stopping":
 		s.stopping = value != "0"
 	case "description":

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,6 +20,8 @@ type Status struct {
 	Running bool
 	// Version is HAProxy's own ("2.6.12-1+deb12u4").
 	Version string
+	// MaxConnections is the most that it takes, Asked what it was to take, 0 for as many as can be had.
+	MaxConnections, Asked int
 	// Master and Worker are process ids; OldWorkers are those of workers that a reload left to their last connections.
 	Master, Worker int
 	OldWorkers     []int
@@ -41,7 +44,8 @@ func (e *Engine) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	s := Status{Running: true, Version: live.version, Master: p.master, Worker: live.pid}
+	s := Status{Running: true, Version: live.version, Master: p.master, Worker: live.pid,
+		MaxConnections: live.maxConnections, Asked: e.cfg.TotalConnections}
 	s.OldWorkers = slices.DeleteFunc(p.workers, func(pid int) bool { return pid == live.pid })
 	if live.stats != "" {
 		if s.Stats, err = netip.ParseAddrPort(live.stats); err != nil {
@@ -67,6 +71,20 @@ func statsClients(total int) int {
 		return maxStatsClients
 	}
 	return min(max(total/10, 1), maxStatsClients)
+}
+
+// Installed is the version of the program that the next start runs. It asks the program: "HAProxy version 2.6.12-1+deb12u4 2023/12/16 - ...".
+func (e *Engine) Installed(ctx context.Context) (string, error) {
+	text, err := exec.CommandContext(ctx, e.cfg.Binary, "-v").Output()
+	if err != nil {
+		return "", fmt.Errorf("the version of %s: %w", e.cfg.Binary, err)
+	}
+	fields := strings.Fields(string(text))
+	i := slices.Index(fields, "version")
+	if i < 0 || i+1 == len(fields) {
+		return "", fmt.Errorf("%s -v does not tell its version: %.200s", e.cfg.Binary, text)
+	}
+	return fields[i+1], nil
 }
 
 // ShowConfig returns the configuration file, the password of the statistics page masked.

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 
 	"dokku-expose/deploy"
-	"dokku-expose/deploy/listeners"
 	"dokku-expose/hooks/dokku"
 	"dokku-expose/proxy"
 )
@@ -130,7 +130,7 @@ func (h *Host) check(ctx context.Context) []finding {
 		note("", "", err)
 		h.checkServed(ctx, table, serving, note)
 		checkAccepting(ctx, table, serving, note)
-		h.checkListeners(table, serving, note)
+		checkListeners(ctx, engine, serving, note)
 	}
 	return findings
 }
@@ -159,29 +159,6 @@ func checkAccepting(ctx context.Context, table deploy.Table, serving map[deploy.
 		for _, s := range r.Servers {
 			if err := failed[s.Addr]; err != nil {
 				note(r.App, r.Listen.String(), fmt.Errorf("%s (%.12s) does not accept connections: %w; see dokku logs %s", s.Dyno, s.Container, err, r.App))
-			}
-		}
-	}
-}
-
-// checkListeners looks for processes of other users that listen where the engine does: the kernel lets two share a port when both
-// want to, and one on a single address goes before one on all.
-func (h *Host) checkListeners(table deploy.Table, serving map[deploy.Listen]deploy.Service, note func(app, public string, err error)) {
-	sockets, err := listeners.List()
-	if err != nil {
-		note("", "", err)
-		return
-	}
-	for _, r := range table.Routes {
-		if _, ok := serving[r.Listen]; !ok {
-			continue
-		}
-		own := slices.IndexFunc(sockets, func(s listeners.Listener) bool { return s.Port == r.Listen.Port && s.Conflicts(r.Listen) })
-		for _, s := range sockets {
-			if own >= 0 && s.Conflicts(r.Listen) && s.UID != sockets[own].UID {
-				note(r.App, r.Listen.String(), fmt.Errorf("%s and %s both listen on it, so some connections go astray; stop the one that is not dokku-expose's (ss -ltnp 'sport = :%d' names them)",
-					listeners.Who(sockets[own]), listeners.Who(s), r.Listen.Port))
-				break
 			}
 		}
 	}
@@ -243,6 +220,17 @@ func (h *Host) checkServed(ctx context.Context, table deploy.Table, serving map[
 					note(r.App, r.Listen.String(), fmt.Errorf("%s (%.12s) at %s gets no connections; run: dokku expose:sync", s.Dyno, s.Container, s.Addr))
 				}
 			}
+			for _, addr := range service.Servers {
+				if !slices.ContainsFunc(r.Servers, func(s deploy.Server) bool { return s.Addr == addr }) {
+					note(r.App, r.Listen.String(), fmt.Errorf("it leads to %s too, where no container of it is to serve; run: dokku expose:sync", addr))
+				}
+			}
+		}
+	}
+	for _, listen := range slices.SortedFunc(maps.Keys(serving), deploy.Listen.Compare) {
+		service := serving[listen]
+		if !slices.ContainsFunc(table.Routes, func(r deploy.Route) bool { return r.Listen == listen }) {
+			note(service.App, listen.String(), errors.New("it is open, and nobody asks for that any more; run: dokku expose:sync"))
 		}
 	}
 }

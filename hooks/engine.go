@@ -27,6 +27,8 @@ type engine interface {
 	Refuses(deploy.Listen) error
 	// Health says what is wrong with the engine itself, and whether it runs. The error is that it can't be asked.
 	Health(ctx context.Context) (running bool, wrong []error, err error)
+	// Processes are the ids of the processes that may listen for it.
+	Processes(ctx context.Context) ([]int, error)
 	// Page is where the statistics page listens, the zero value when nowhere.
 	Page(ctx context.Context) (netip.AddrPort, error)
 	// Facts are what the engine counts. The error wraps deploy.ErrNotRunning when it does not run.
@@ -49,6 +51,22 @@ func (e haproxyEngine) Health(ctx context.Context) (running bool, wrong []error,
 	}
 	if status.Stale != "" {
 		wrong = append(wrong, fmt.Errorf("HAProxy runs with something else than its configuration file says (%s); run: dokku expose:sync", status.Stale))
+	}
+	installed, err := e.Installed(ctx)
+	if err != nil {
+		return true, wrong, err
+	}
+	if installed != status.Version {
+		wrong = append(wrong, fmt.Errorf("the HAProxy that runs is version %s, but %s is installed; let the new one run, which ends connections: systemctl restart dokku-expose-haproxy (runit: sv restart dokku-expose-haproxy)",
+			status.Version, installed))
+	}
+	few := fewConnections
+	if status.Asked > 0 {
+		few = min(few, status.Asked)
+	}
+	if status.MaxConnections < few {
+		wrong = append(wrong, fmt.Errorf("HAProxy can have %d connections at a time; let its service have more open files (LimitNOFILE), six a connection, then restart it: systemctl restart dokku-expose-haproxy (runit: sv restart dokku-expose-haproxy)",
+			status.MaxConnections))
 	}
 	return true, wrong, nil
 }

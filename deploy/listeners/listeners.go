@@ -137,3 +137,41 @@ func holder(l Listener) (procfs.Proc, bool) {
 	}
 	return found, found.PID != 0
 }
+
+// Open returns the numbers of the sockets that the processes have open, and whether all of these that live could be looked into.
+func Open(pids []int) (inodes map[uint64]bool, seen bool) {
+	inodes = make(map[uint64]bool)
+	for _, pid := range pids {
+		p, err := procfs.NewProc(pid)
+		if err != nil {
+			continue // It has ended.
+		}
+		targets, err := p.FileDescriptorTargets()
+		if err != nil {
+			return nil, false
+		}
+		for _, target := range targets {
+			var inode uint64
+			if _, err := fmt.Sscanf(target, "socket:[%d]", &inode); err == nil {
+				inodes[inode] = true
+			}
+		}
+	}
+	return inodes, true
+}
+
+// Users are the ids of the users that the processes run as, of those that live.
+func Users(pids []int) []uint32 {
+	var users []uint32
+	for _, pid := range pids {
+		p, err := procfs.NewProc(pid)
+		if err != nil {
+			continue
+		}
+		// The owner of the folder may be root's, whoever runs it.
+		if status, err := p.NewStatus(); err == nil {
+			users = append(users, uint32(status.UIDs[1]))
+		}
+	}
+	return users
+}

@@ -373,3 +373,29 @@ func TestWho(t *testing.T) {
 		})
 	}
 }
+
+// Whose sockets they are is told by open files, and where these can't be seen by users.
+func TestProcessesOfListeners(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	sockets, err := List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := ln.Addr().(*net.TCPAddr).Port
+	i := slices.IndexFunc(sockets, func(l Listener) bool { return int(l.Port) == port })
+	if i < 0 {
+		t.Fatalf("nobody listens on port %d", port)
+	}
+	const nobody = 1 << 30
+	inodes, seen := Open([]int{nobody, os.Getpid()})
+	if !seen || !inodes[sockets[i].Inode] {
+		t.Errorf("%v, %v: the own socket %d is not among those that are open", inodes, seen, sockets[i].Inode)
+	}
+	if users := Users([]int{nobody, os.Getpid()}); !slices.Equal(users, []uint32{sockets[i].UID}) {
+		t.Errorf("users %v, want %d", users, sockets[i].UID)
+	}
+}

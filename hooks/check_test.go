@@ -1,0 +1,64 @@
+package hooks_test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// What is wrong with a port, and with HAProxy, is seen from outside: the engine itself does not always know. Not parallel: one part
+// has another HAProxy first on the PATH.
+func TestCheckSeesWhatTheEngineDoesNot(t *testing.T) {
+	h := start(t)
+	public, silent := h.port(), h.port()
+	h.push("mail", source("v1", lead(public, private)))
+	h.expose(0, "check")
+
+	h.run("a container that does not accept", func() {
+		h.expose(0, "add", "mail", lead(silent, 9999))
+		h.wants(h.expose(1, "check").Stderr, fmt.Sprintf("mail: public port %d: ", silent), "does not accept connections")
+		h.expose(0, "remove", "mail", fmt.Sprint(silent))
+		h.expose(0, "check")
+	})
+	h.run("a HAProxy that hangs", func() {
+		h.must(syscall.Kill(-h.HAProxyGroup(), syscall.SIGSTOP))
+		result := h.expose(1, "check")
+		h.must(syscall.Kill(-h.HAProxyGroup(), syscall.SIGCONT))
+		h.wants(result.Stderr, "HAProxy does not answer on", "systemctl restart dokku-expose-haproxy")
+		h.expose(0, "check")
+	})
+	h.run("a HAProxy that was upgraded, and not started again", func() {
+		dir := h.t.TempDir()
+		h.must(os.WriteFile(filepath.Join(dir, "haproxy"), []byte("#!/bin/sh\necho HAProxy version 9.9.9 2030/01/01\n"), 0o755))
+		h.t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+		h.wants(h.expose(1, "check").Stderr, "9.9.9 is installed", "systemctl restart dokku-expose-haproxy")
+	})
+	h.run("a limit of open files that is too low", func() {
+		real, err := exec.LookPath("haproxy")
+		h.must(err)
+		dir := h.t.TempDir()
+		h.must(os.WriteFile(filepath.Join(dir, "haproxy"), fmt.Appendf(nil, "#!/bin/sh\nulimit -n 1200\nexec %s \"$@\"\n", real), 0o755))
+		h.t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+		h.must(h.StopHAProxy())
+		h.must(h.StartHAProxy())
+		await(h.t, "check sees the limit of the HAProxy that has started", func() bool {
+			result, err := h.Command("check")
+			h.must(err)
+			return result.Code == 1 && strings.Contains(result.Stderr, "LimitNOFILE")
+		})
+	})
+	h.run("a port that somebody closed, and then took", func() {
+		h.haproxySays(fmt.Sprintf("disable frontend mail:%d", public))
+		h.closed(public)
+		h.wants(h.expose(1, "check").Stderr, fmt.Sprintf("mail: public port %d: nobody listens on it", public))
+		listener, err := net.Listen("tcp", fmt.Sprint(":", public))
+		h.must(err)
+		defer listener.Close()
+		h.wants(h.expose(1, "check").Stderr, fmt.Sprintf("mail: public port %d: ", public), "and not the engine")
+	})
+}
