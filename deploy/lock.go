@@ -30,6 +30,9 @@ func Acquire(ctx context.Context, path string) (*Lock, error) {
 		ok, err = file.TryLockContext(ctx, lockRetry)
 	}
 	if err != nil || !ok {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return nil, fmt.Errorf("interrupted while another dokku-expose process held the lock %s: %w", path, ctx.Err())
+		}
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("another dokku-expose process holds the lock %s for too long (`fuser -v %s` names it): %w", path, path, ctx.Err())
 		}

@@ -63,3 +63,18 @@ func TestLockOfKilledHolder(t *testing.T) {
 		t.Error("reconcile went on without the lock")
 	}
 }
+
+// Who is interrupted is not told that somebody hangs.
+func TestLockWhoseWaitIsInterrupted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	held, err := Acquire(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Release()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Acquire(ctx, path); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "interrupted") {
+		t.Errorf("got %v, want an error that tells of the interruption", err)
+	}
+}

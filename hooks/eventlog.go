@@ -7,16 +7,24 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // maxLog is the size in bytes at which the log is put aside for a new one; the one put aside before that goes.
 const maxLog = 1 << 20
 
 // eventLog is a file that hooks, commands and the daemon add lines to, each in a process of its own.
-type eventLog struct{ path string }
+type eventLog struct {
+	path string
+	// stuck tells that another process has not let go of the file for longer than logPatience; nil where nobody remembers.
+	stuck *atomic.Bool
+}
 
-func (h *Host) eventLog() eventLog { return eventLog{filepath.Join(h.env.DataDir(), "events.log")} }
+func (h *Host) eventLog() eventLog {
+	return eventLog{filepath.Join(h.env.DataDir(), "events.log"), new(atomic.Bool)}
+}
 
 // former is the log that was put aside.
 func (l eventLog) former() string { return l.path + ".1" }
@@ -30,19 +38,37 @@ func (l eventLog) Write(line []byte) (int, error) {
 
 func (l eventLog) write(line []byte) (err error) {
 	file, err := l.open()
+	if errors.Is(err, errStuck) {
+		return l.append(line)
+	}
 	if err != nil {
 		return err
 	}
 	// Closing gives the lock back.
 	defer func() { err = errors.Join(err, file.Close()) }()
-	if _, err := file.Write(line); err != nil {
+	before, err := file.Stat()
+	if err != nil {
 		return err
+	}
+	if _, err := file.Write(line); err != nil {
+		// The disk is full. Half a line would be the beginning of the next one.
+		return errors.Join(err, file.Truncate(before.Size()))
 	}
 	info, err := file.Stat()
 	if err == nil && info.Size() > maxLog {
 		err = os.Rename(l.path, l.former())
 	}
 	return err
+}
+
+// append adds a line to a file that can't be locked. At the worst it is in the one that is being put aside.
+func (l eventLog) append(line []byte) error {
+	file, err := os.OpenFile(l.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(line)
+	return errors.Join(err, file.Close())
 }
 
 // open opens the file that has the name, and locks it: only then does it keep the name until it is closed.
@@ -52,8 +78,7 @@ func (l eventLog) open() (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX)
-		if err == nil {
+		if err = l.lock(file); err == nil {
 			var opened, named os.FileInfo
 			if opened, err = file.Stat(); err == nil {
 				named, err = os.Stat(l.path)
@@ -65,6 +90,33 @@ func (l eventLog) open() (*os.File, error) {
 		_ = file.Close()
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
+		}
+	}
+}
+
+// logPatience is how long a line waits for those of others, once for a process: deploys wait with it.
+const logPatience = time.Second
+
+// errStuck tells that another process, which was stopped, does not let go of the file.
+var errStuck = errors.New("another process has the log")
+
+func (l eventLog) lock(file *os.File) error {
+	for over := time.Now().Add(logPatience); ; time.Sleep(time.Millisecond) {
+		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case !errors.Is(err, syscall.EWOULDBLOCK):
+			if err == nil && l.stuck != nil {
+				l.stuck.Store(false)
+			}
+			return err
+		case l.stuck != nil && l.stuck.Load():
+			return errStuck
+		case time.Now().After(over):
+			if l.stuck != nil {
+				l.stuck.Store(true)
+			}
+			return errStuck
 		}
 	}
 }

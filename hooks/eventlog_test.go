@@ -9,7 +9,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"dokku-expose/internal/need"
 )
 
 func TestField(t *testing.T) {
@@ -32,7 +38,7 @@ func TestField(t *testing.T) {
 // Many write at once, and the file is put aside in between: whoever follows it sees each line, whole and once.
 func TestLogOfManyWriters(t *testing.T) {
 	const writers, lines = 4, 3000
-	log := eventLog{filepath.Join(t.TempDir(), "events.log")}
+	log := eventLog{path: filepath.Join(t.TempDir(), "events.log")}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	reader, writer := io.Pipe()
@@ -84,5 +90,50 @@ func TestLogOfManyWriters(t *testing.T) {
 	}
 	if info, err := os.Stat(log.former()); err != nil || info.Size() < maxLog {
 		t.Errorf("nothing was put aside: %v", err)
+	}
+}
+
+// Whoever was stopped with the file locked must not stop everybody else.
+func TestLogThatSomebodyHolds(t *testing.T) {
+	log := eventLog{filepath.Join(t.TempDir(), "events.log"), new(atomic.Bool)}
+	holder, err := log.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Close()
+	const lines = 1000
+	for n := range lines {
+		if err := log.write(fmt.Appendf(nil, "msg=%d\n", n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(log.path)
+	if n := strings.Count(string(text), "\n"); err != nil || n != lines {
+		t.Errorf("%d lines, %v, want %d", n, err, lines)
+	}
+}
+
+// A line that there is no room for is left out as a whole.
+func TestLogOnAFullDisk(t *testing.T) {
+	need.Mounts(t)
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", 2*os.Getpagesize())); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	log := eventLog{path: filepath.Join(dir, "events.log")}
+	line := []byte("msg=" + strings.Repeat("x", 995) + "\n")
+	var failed error
+	written := 0
+	for ; failed == nil; written++ {
+		failed = log.write(line)
+	}
+	text, err := os.ReadFile(log.path)
+	if err != nil || !errors.Is(failed, syscall.ENOSPC) || string(text) != strings.Repeat(string(line), written-1) {
+		t.Errorf("%v, %v; the log has %d bytes, want %d lines of %d", err, failed, len(text), written-1, len(line))
 	}
 }

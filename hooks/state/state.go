@@ -161,7 +161,10 @@ func (s Store) Save(app string, a App) error {
 	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
 		return err
 	}
-	return renameio.WriteFile(path, append(text, '\n'), 0o600)
+	if err := renameio.WriteFile(path, append(text, '\n'), 0o600); err != nil {
+		return err
+	}
+	return s.sync()
 }
 
 // Remove forgets an app.
@@ -170,10 +173,24 @@ func (s Store) Remove(app string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err = os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
-	return nil
+	return s.sync()
+}
+
+// sync makes a change of the folder's names last through a crash.
+func (s Store) sync() (err error) {
+	dir, err := os.Open(s.Dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	return dir.Sync()
 }
 
 // Rename hands what is remembered of an app over to its new name. The new app is not stopped and has no deploy yet.
