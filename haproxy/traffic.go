@@ -106,9 +106,7 @@ func (e *Engine) oldWorker(ctx context.Context, pid int) (*workerTraffic, error)
 // workerTraffic is what one worker says.
 type workerTraffic struct {
 	*snapshot
-	uptime         time.Duration
-	maxConnections int
-	stat           stat
+	stat stat
 }
 
 // worker asks one worker. The commands go one by one: a master takes no more at a time.
@@ -127,16 +125,6 @@ func (e *Engine) worker(ctx context.Context, ask func(context.Context, string) (
 		return nil, err
 	}
 	w := &workerTraffic{snapshot: s}
-	for line := range strings.Lines(answers[1]) {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
-		switch key {
-		case "Uptime_sec":
-			seconds, _ := strconv.Atoi(value)
-			w.uptime = time.Duration(seconds) * time.Second
-		case "Maxconn":
-			w.maxConnections, _ = strconv.Atoi(value)
-		}
-	}
 	w.stat, err = parseStat(answers[2])
 	return w, err
 }
