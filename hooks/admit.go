@@ -17,15 +17,10 @@ import (
 // admit tells what speaks against the claims of an app, all of it at once: another app that holds an address, the policy,
 // a port that Dokku's own proxies or any other process of the host listen on. nil means that they may come into force.
 // The caller holds the lock, and keeps it until the claims are written down.
-func (h *Host) admit(ctx context.Context, app string, claims []deploy.Claim) (err error) {
+func (h *Host) admit(ctx context.Context, app string, claims []deploy.Claim) error {
 	if len(claims) == 0 {
 		return nil
 	}
-	defer func() {
-		if err != nil {
-			h.log.Warn("refuse", "app", app, "error", err)
-		}
-	}()
 	values, err := h.settings.Effective(app)
 	if err != nil {
 		return err

@@ -355,6 +355,8 @@ func TestLogsTellWhatHappened(t *testing.T) {
 	h.push("mail", source("v1", lead(public, private)))
 	h.push("chat", source("v1", lead(h.port(), private)))
 	h.refused("pre-build", "thief", source("v1", lead(public, private)))
+	h.refused("pre-build", "typo", source("v1", "nonsense"))
+	h.expose(1, "add", "mail", "0:0")
 	id := h.current("mail", "web.1")
 	h.kill(id)
 	await(t, "mail is held", func() bool { return strings.Contains(h.expose(0, "logs", "mail").Stdout, "msg=hold by=daemon") })
@@ -363,7 +365,8 @@ func TestLogsTellWhatHappened(t *testing.T) {
 
 	all := h.expose(0, "logs").Stdout
 	h.wants(all, "msg=switch by=scheduler-post-deploy-process app=mail", "app=chat", "msg=reload",
-		"msg=refuse by=pre-build app=thief", "belongs to the app mail", "msg=heal by=daemon app=mail")
+		"msg=refuse by=pre-build app=thief", "belongs to the app mail", "msg=heal by=daemon app=mail",
+		"msg=refuse by=pre-build app=typo", "PORTS:1", "msg=refuse by=add app=mail")
 	if mail := h.expose(0, "logs", "mail").Stdout; strings.Contains(mail, "app=chat") || strings.Contains(mail, "app=thief") {
 		t.Errorf("the log of mail has lines of others:\n%s", mail)
 	}

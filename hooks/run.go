@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -18,24 +19,26 @@ import (
 type trigger struct {
 	// args is how many arguments Dokku passes at least.
 	args int
-	run  func(ctx context.Context, h *Host, args []string) error
+	// app is which of them is the app.
+	app int
+	run func(ctx context.Context, h *Host, args []string) error
 }
 
 // triggers are the ones that the plugin listens to, each as a link with that name to the program.
 var triggers = map[string]trigger{
-	"pre-build":                     {3, preBuild},
-	"post-release-builder":          {3, postRelease},
-	"docker-args-process-deploy":    {4, dockerArgs},
-	"check-deploy":                  {3, checkDeploy},
-	"scheduler-register-retired":    {2, retired},
-	"scheduler-post-deploy-process": {2, postProcess},
-	"post-deploy":                   {1, postDeploy},
-	"post-stop":                     {1, postStop},
-	"post-create":                   {1, postCreate},
-	"post-delete":                   {1, postDelete},
-	"post-app-rename-setup":         {2, renameSetup},
-	"post-app-clone-setup":          {2, cloneSetup},
-	"report":                        {0, reportTrigger},
+	"pre-build":                     {3, 1, preBuild},
+	"post-release-builder":          {3, 1, postRelease},
+	"docker-args-process-deploy":    {4, 0, dockerArgs},
+	"check-deploy":                  {3, 0, checkDeploy},
+	"scheduler-register-retired":    {2, 0, retired},
+	"scheduler-post-deploy-process": {2, 0, postProcess},
+	"post-deploy":                   {1, 0, postDeploy},
+	"post-stop":                     {1, 0, postStop},
+	"post-create":                   {1, 0, postCreate},
+	"post-delete":                   {1, 0, postDelete},
+	"post-app-rename-setup":         {2, 0, renameSetup},
+	"post-app-clone-setup":          {2, 0, cloneSetup},
+	"report":                        {0, 0, reportTrigger},
 }
 
 // Main runs the program: a trigger or a subcommand of the plugin, by the name that it was called as, or one of the
@@ -81,16 +84,38 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	switch t, isTrigger := triggers[base]; {
 	case filepath.Base(filepath.Dir(name)) == "subcommands":
 		// Dokku passes the command as the first argument: "expose:list".
-		return h.subcommand(ctx, base, args[min(1, len(args)):])
+		args = args[min(1, len(args)):]
+		err := h.subcommand(ctx, base, args)
+		if slices.Contains([]string{"add", "remove", "set", "enable", "disable"}, base) {
+			app := h.env.App
+			if app == "" && len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+				app = args[0]
+			}
+			h.refuse(app, err)
+		}
+		return err
 	case base == "commands":
 		return h.commands(ctx, args)
 	case isTrigger:
 		if len(args) < t.args {
 			return fmt.Errorf("trigger %s: %d arguments, expected at least %d", base, len(args), t.args)
 		}
-		return t.run(ctx, h, args)
+		err := t.run(ctx, h, args)
+		app := ""
+		if len(args) > t.app {
+			app = args[t.app]
+		}
+		h.refuse(app, err)
+		return err
 	}
 	return h.program(ctx, args)
+}
+
+// refuse logs what an app was refused.
+func (h *Host) refuse(app string, err error) {
+	if err != nil {
+		h.log.Warn("refuse", "app", app, "error", err)
+	}
 }
 
 // commands answers `dokku help` and `dokku expose:help`.
