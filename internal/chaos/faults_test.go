@@ -129,6 +129,9 @@ func (p promise) broken(app string, r load.Report) (wrong []string) {
 	if r.TimedOut > 0 {
 		add("%d connections were held in vain", r.TimedOut)
 	}
+	if n := r.Stale + r.Garbled; p.engine && n > 0 {
+		add("%d connections got to a container that was no longer current, or got something else than an answer", n)
+	}
 	if !p.engine && r.Failed() > 0 {
 		add("%d connections failed", r.Failed())
 	}

@@ -102,6 +102,8 @@ func TestPromises(t *testing.T) {
 		{"a held connection broke", report(func(r *load.Report) { r.Held.Broken = 1 }), []promise{loseEngine}},
 		{"one was held in vain", report(func(r *load.Report) { r.TimedOut = 1 }), nil},
 		{"one was refused afterwards", report(func(r *load.Report) { r.Refused, r.Phases[1].Refused = 1, 1 }), nil},
+		{"a former container answered", report(func(r *load.Report) { r.Stale = 1 }), nil},
+		{"something else answered", report(func(r *load.Report) { r.Garbled = 1 }), nil},
 		{"another app answered", report(func(r *load.Report) { r.Versions[0].Name = "chat-1" }), nil},
 	} {
 		for _, p := range []promise{loseNothing, loseOwn, loseEngine} {
