@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -80,4 +82,29 @@ func acceptSoon(ctx context.Context, addrs []netip.AddrPort) map[netip.AddrPort]
 	ctx, cancel := context.WithTimeout(ctx, soon)
 	defer cancel()
 	return AcceptAll(ctx, addrs, 0)
+}
+
+// unusedPort is tcpmux, which nothing listens on.
+const unusedPort = 1
+
+// there are those of the addresses whose network answers at all, if only that nothing listens on a port. A server that is too busy
+// to accept another connection is told from one that is gone by this. It goes for a container's own address alone: this host's
+// own ones always answer.
+func there(ctx context.Context, addrs []netip.AddrPort) map[netip.AddrPort]bool {
+	closed := make(map[netip.AddrPort]netip.AddrPort)
+	var ask []netip.AddrPort
+	for _, addr := range addrs {
+		closed[addr] = netip.AddrPortFrom(addr.Addr(), unusedPort)
+		if !slices.Contains(ask, closed[addr]) {
+			ask = append(ask, closed[addr])
+		}
+	}
+	failed := acceptSoon(ctx, ask)
+	answered := make(map[netip.AddrPort]bool)
+	for addr, unused := range closed {
+		if err := failed[unused]; err == nil || errors.Is(err, syscall.ECONNREFUSED) {
+			answered[addr] = true
+		}
+	}
+	return answered
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"syscall"
 )
 
 // Reconciler makes the host's routes what Dokku, the operator and Docker say that they should be.
@@ -172,8 +173,11 @@ func (r *Reconciler) reduce(ctx context.Context, table Table) (Outcome, error) {
 }
 
 // Withdraw takes servers out of service that do not accept connections any more, while Docker can't be asked whose addresses
-// theirs are. known are the containers as they were told of last: a server that is none of them is taken out too, unless nothing was told yet. One that the
-// engine has found down is not asked: what accepts there now may be another app's. Where all servers accept, nothing is changed.
+// theirs are. known are the containers as they were told of last: a server that is none of them is taken out too, unless nothing
+// was told yet. One that the engine has found down is not asked: what accepts there now may be another app's. Where all servers
+// accept, nothing is changed.
+//
+// Who was taken out stays out until Docker can be asked: meanwhile nobody can tell that a container at its address is the same.
 func (r *Reconciler) Withdraw(ctx context.Context, lock *Lock, known []Container) (Outcome, error) {
 	if !lock.held() {
 		return Outcome{}, errUnlocked
@@ -188,9 +192,23 @@ func (r *Reconciler) Withdraw(ctx context.Context, lock *Lock, known []Container
 		down = append(down, service.Down...)
 	}
 	slices.SortFunc(addrs, netip.AddrPort.Compare)
-	// Twice, since one that is very busy may be slow to answer.
 	failed := acceptSoon(ctx, slices.Compact(addrs))
-	failed = acceptSoon(ctx, slices.Collect(maps.Keys(failed)))
+	// A refusal is proof. No answer may be that of one that is very busy: a container that is there nevertheless goes on serving, and
+	// the others get a second chance.
+	var silent, own []netip.AddrPort
+	for addr, err := range failed {
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			continue
+		}
+		delete(failed, addr)
+		silent = append(silent, addr)
+		if slices.ContainsFunc(known, func(c Container) bool { return c.Running && slices.Contains(c.Direct, addr.Addr()) }) {
+			own = append(own, addr)
+		}
+	}
+	busy := there(ctx, own)
+	silent = slices.DeleteFunc(silent, func(addr netip.AddrPort) bool { return busy[addr] })
+	maps.Copy(failed, acceptSoon(ctx, silent))
 	if len(failed)+len(down) == 0 || ctx.Err() != nil {
 		return Outcome{}, ctx.Err()
 	}
