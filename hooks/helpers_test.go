@@ -216,14 +216,15 @@ func (h *host) wants(text string, parts ...string) {
 	}
 }
 
-// files are the plugin's settings and what it keeps, by path; the lock, the password and the log aside.
+// files are the plugin's settings and what it keeps, by path; the lock, the password and the log aside, and the name of the engine,
+// which a daemon that is slow to start writes down when it has.
 func (h *host) files() map[string]string {
 	h.t.Helper()
 	files := make(map[string]string)
 	for _, kind := range []string{"config", "data"} {
 		root := filepath.Join(h.Lib, kind, rig.Plugin)
 		h.must(filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || !d.Type().IsRegular() || slices.Contains([]string{"lock", "stats-password", "events.log"}, d.Name()) {
+			if err != nil || !d.Type().IsRegular() || slices.Contains([]string{"lock", "stats-password", "events.log", "engine"}, d.Name()) {
 				return err
 			}
 			text, err := os.ReadFile(path)
