@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"dokku-expose/internal/rig"
+	"dokku-expose/internal/rig/rigtest"
 )
 
 func TestDeploysLoseNoConnection(t *testing.T) { forEachEngine(t, testDeploys) }
@@ -27,7 +28,8 @@ func testDeploys(t *testing.T, engine func(*rig.Options)) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			h := start(t, engine)
+			// Load is what this is about: the race detector would take all that the machine has.
+			h := start(t, engine, func(o *rig.Options) { o.Service = rigtest.Plugin(t) })
 			public := h.port()
 			app := func(version int) rig.Source {
 				src := source(fmt.Sprint("v", version), lead(public, private))

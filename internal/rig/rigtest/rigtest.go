@@ -73,7 +73,11 @@ func New(t testing.TB, change ...func(*rig.Options)) *rig.Host {
 		need.Docker(t)
 	}
 	if opts.Binary == "" {
-		opts.Binary, opts.Service = Plugin(t), program(t, service)
+		opts.Binary = Plugin(t)
+		// A test that is about much traffic may want the plain one.
+		if opts.Service == "" {
+			opts.Service = program(t, service)
+		}
 	}
 	if opts.HAProxy {
 		need.HAProxy(t)
