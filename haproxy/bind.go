@@ -98,21 +98,11 @@ func holder(l deploy.Listen, sockets []listeners.Listener, own []deploy.Listen, 
 		return probed
 	}
 	for _, s := range sockets {
-		if s.Conflicts(l) && !isOwn(s, own) {
+		if s.Conflicts(l) && !slices.ContainsFunc(own, s.Is) {
 			return fmt.Errorf("%s listens on it already; stop that or choose another public port", listeners.Who(s))
 		}
 	}
 	return probed
-}
-
-// isOwn tells whether a socket is one of HAProxy's: nobody else can listen on the same address.
-func isOwn(s listeners.Listener, own []deploy.Listen) bool {
-	for _, o := range own {
-		if o.Port == s.Port && (o.IP == s.IP || !o.IP.IsValid() && s.IP.IsUnspecified()) {
-			return true
-		}
-	}
-	return false
 }
 
 var errInUse = errors.New("the port is in use, if only for an outgoing connection of this host; choose another public port")

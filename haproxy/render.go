@@ -145,6 +145,7 @@ type view struct {
 
 type statsView struct {
 	Listen         netip.AddrPort
+	Bind           string
 	User, Password string
 	Clients        int // how many there may be at once
 	// Daemon is the address of who shows the containers, "" for nobody.
@@ -185,7 +186,8 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
 	}
 	if stats {
 		v.Stats = &statsView{
-			Listen: e.cfg.StatsListen, User: e.cfg.StatsUser, Password: e.cfg.StatsPassword, Clients: statsClients(e.cfg.TotalConnections),
+			Listen: e.cfg.StatsListen, Bind: bind(deploy.Listen{IP: e.cfg.StatsListen.Addr(), Port: e.cfg.StatsListen.Port()}, true),
+			User: e.cfg.StatsUser, Password: e.cfg.StatsPassword, Clients: statsClients(e.cfg.TotalConnections),
 		}
 		if e.cfg.DaemonSocket != "" {
 			v.Stats.Daemon = "unix@" + e.cfg.DaemonSocket

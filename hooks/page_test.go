@@ -2,6 +2,7 @@ package hooks_test
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -43,6 +44,16 @@ func TestThePageMoves(t *testing.T) {
 			}
 			h.noPage(from)
 			h.must(c.echo())
+			from = now
+		}
+		for every, one := range map[string]string{"0.0.0.0": "127.0.0.1", "[::]": "[::1]"} {
+			port := h.port()
+			h.expose(0, "set", "--global", "stats-listen", fmt.Sprintf("%s:%d", every, port))
+			now := h.awaitPage(fmt.Sprintf("%s:%d", one, port))
+			if code, _ := h.page(now, now.Password, "/"); code != http.StatusOK || now.Tunnel == "" {
+				h.t.Errorf("on every address: %d with the tunnel %q", code, now.Tunnel)
+			}
+			h.noPage(from)
 			from = now
 		}
 		h.seen(l, 10)

@@ -213,6 +213,14 @@ func (h *Host) statsPage(ctx context.Context) (statsPage, error) {
 		return statsPage{}, fmt.Errorf("the engine %s runs without its statistics page: the address in stats-listen is taken; set another one: dokku expose:set --global stats-listen 127.0.0.1:8405", engine.Name())
 	}
 	password, err := h.statsPassword()
+	if ip := listen.Addr(); ip.IsUnspecified() {
+		// It is there on this host's own address, too.
+		loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		if ip.Is6() {
+			loopback = netip.IPv6Loopback()
+		}
+		listen = netip.AddrPortFrom(loopback, listen.Port())
+	}
 	page := statsPage{URL: fmt.Sprintf("http://%s/", listen), User: statsUser, Password: password}
 	if engine.Name() == settings.HAProxy {
 		page.Containers = page.URL + "containers"

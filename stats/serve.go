@@ -79,7 +79,12 @@ func Serve(ctx context.Context, o Options) error {
 
 func listen(ctx context.Context, o Options) (net.Listener, error) {
 	if o.Socket == "" {
-		return new(net.ListenConfig).Listen(ctx, "tcp", o.Listen.String())
+		network := "tcp4"
+		if o.Listen.Addr().Is6() {
+			// [::] is every address of IPv6, as for the public ports: 0.0.0.0 is somebody else's choice.
+			network = "tcp6"
+		}
+		return new(net.ListenConfig).Listen(ctx, network, o.Listen.String())
 	}
 	// What is there is of a daemon that has ended, or is about to: two don't serve the same host.
 	if err := os.Remove(o.Socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
