@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/renameio/v2"
+
 	"dokku-expose/hooks"
 	"dokku-expose/internal/rig"
 )
@@ -301,7 +303,7 @@ func settingsOfTheHostTakeNothingFromApps(t *testing.T, engine func(*rig.Options
 		file := filepath.Join(h.Lib, "config", rig.Plugin, "apps", "mail.toml")
 		text, err := os.ReadFile(file)
 		h.must(err)
-		h.must(os.WriteFile(file, []byte("hold = soon\n"+string(text)), 0o644))
+		h.must(renameio.WriteFile(file, []byte("hold = soon\n"+string(text)), 0o644))
 		h.expose(0, "set", "--global", "hold", "3s")
 	})
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/google/renameio/v2"
 
 	"dokku-expose/internal/load"
 	"dokku-expose/internal/rig"
@@ -139,6 +140,7 @@ func TestLogsTellWhatHappened(t *testing.T) {
 	h := start(t)
 	public := h.port()
 	h.push("mail", source("v1", lead(public, private)))
+	h.push("mail", source("v2", lead(public, private)))
 	h.push("chat", source("v1", lead(h.port(), private)))
 	h.refused("pre-build", "thief", source("v1", lead(public, private)))
 	h.refused("pre-build", "typo", source("v1", "nonsense"))
@@ -147,10 +149,10 @@ func TestLogsTellWhatHappened(t *testing.T) {
 	h.kill(id)
 	await(t, "mail is held", func() bool { return strings.Contains(h.expose(0, "logs", "mail").Stdout, "msg=hold by=daemon") })
 	h.startAgain(id)
-	h.answers(public, "v1")
+	h.answers(public, "v2")
 
 	all := h.expose(0, "logs").Stdout
-	h.wants(all, "msg=switch by=scheduler-post-deploy-process app=mail", "app=chat", "msg=reload",
+	h.wants(all, "msg=switch by=post-deploy app=mail", "app=chat", "msg=reload",
 		"msg=refuse by=pre-build app=thief", "belongs to the app mail", "msg=heal by=daemon app=mail",
 		"msg=refuse by=pre-build app=typo", "PORTS:1", "msg=refuse by=add app=mail")
 	if mail := h.expose(0, "logs", "mail").Stdout; strings.Contains(mail, "app=chat") || strings.Contains(mail, "app=thief") {
@@ -176,7 +178,7 @@ func TestHangUp(t *testing.T) {
 		text := fmt.Sprintf("mappings = [\"%d:%d\"]\n", public, private)
 		dir := filepath.Join(h.Lib, "config", rig.Plugin, "apps")
 		h.must(os.MkdirAll(dir, 0o755))
-		h.must(os.WriteFile(filepath.Join(dir, "mail.toml"), []byte(text), 0o644))
+		h.must(renameio.WriteFile(filepath.Join(dir, "mail.toml"), []byte(text), 0o644))
 		h.must(syscall.Kill(h.DaemonGroup(), syscall.SIGHUP))
 		await(t, "the port is open", func() bool { _, err := h.dial(public); return err == nil })
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/renameio/v2"
+
 	"dokku-expose/internal/rig"
 )
 
@@ -85,7 +87,7 @@ func TestEngineStaysTheOneThatWasFound(t *testing.T) {
 	if serving := h.worker(); serving == "" {
 		t.Error("HAProxy does not run")
 	}
-	h.must(os.WriteFile(file, []byte("builtin\n"), 0o644))
+	h.must(renameio.WriteFile(file, []byte("builtin\n"), 0o644))
 	h.expose(0, "sync")
 	h.answers(public, "v1")
 	h.must(h.StopHAProxy())

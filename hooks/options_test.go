@@ -2,10 +2,11 @@ package hooks_test
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/renameio/v2"
 
 	"dokku-expose/internal/rig"
 )
@@ -77,7 +78,7 @@ func optionsOfOperatorsAndPushes(t *testing.T, engine func(*rig.Options)) {
 	h.run("settings that can't be read", func() {
 		h.expose(0, "set", "mail", "allow", "none")
 		file := filepath.Join(h.Lib, "config", rig.Plugin, "apps", "mail.toml")
-		h.must(os.WriteFile(file, []byte("allow = none\n"), 0o644))
+		h.must(renameio.WriteFile(file, []byte("allow = none\n"), 0o644))
 		h.wants(h.expose(1, "sync").Stderr, file)
 		shut(port, added)
 	})

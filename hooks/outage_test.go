@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/renameio/v2"
+
 	"dokku-expose/internal/rig"
 )
 
@@ -20,7 +22,7 @@ func TestBrokenSettingsOfOneAppConcernNoOther(t *testing.T) {
 	h.push("chat", source("v1", lead(chat, private)))
 	file := filepath.Join(h.Lib, "config", rig.Plugin, "apps", "mail.toml")
 	h.must(os.MkdirAll(filepath.Dir(file), 0o755))
-	h.must(os.WriteFile(file, []byte("# mine\nhold = \"soon\"\n"), 0o644))
+	h.must(renameio.WriteFile(file, []byte("# mine\nhold = \"soon\"\n"), 0o644))
 
 	h.wants(h.refused("pre-build", "mail", source("v2", lead(mail, private))), "mail.toml", ":2", "hold", "soon")
 	h.answers(mail, "v1")
@@ -130,7 +132,7 @@ func TestBrokenSettingsEndNoConnection(t *testing.T) {
 
 	file := filepath.Join(h.Lib, "config", rig.Plugin, "apps", "mail.toml")
 	h.must(os.MkdirAll(filepath.Dir(file), 0o755))
-	h.must(os.WriteFile(file, []byte("hold = \"soon\"\n"), 0o644))
+	h.must(renameio.WriteFile(file, []byte("hold = \"soon\"\n"), 0o644))
 	h.wants(h.expose(1, "sync").Stderr, file)
 	if err := old.echo(); err != nil {
 		t.Errorf("a connection to the old container was ended: %v", err)
@@ -162,7 +164,7 @@ func testMistakeInTheHostsSettings(t *testing.T, engine func(*rig.Options)) {
 	file := filepath.Join(h.Lib, "config", rig.Plugin, "global.toml")
 	text, err := os.ReadFile(file)
 	h.must(err)
-	h.must(os.WriteFile(file, append(text, "hodl = \"5s\"\n"...), 0o644))
+	h.must(renameio.WriteFile(file, append(text, "hodl = \"5s\"\n"...), 0o644))
 	h.wants(h.expose(1, "sync").Stderr, file, "hodl")
 	h.kill(mail, chat)
 	h.held("mail", mailPort)
@@ -171,7 +173,7 @@ func testMistakeInTheHostsSettings(t *testing.T, engine func(*rig.Options)) {
 	h.answers(newsPort, "news-1")
 	h.wants(h.daemonLog(), "hodl")
 
-	h.must(os.WriteFile(file, text, 0o644))
+	h.must(renameio.WriteFile(file, text, 0o644))
 	h.answers(mailPort, "mail-1")
 	h.answers(chatPort, "chat-1")
 	h.seen(l, 10)
@@ -189,14 +191,14 @@ func TestMistakeInTheHostsSettingsAtTheDaemonsStart(t *testing.T) {
 	file := filepath.Join(h.Lib, "config", rig.Plugin, "global.toml")
 	text, err := os.ReadFile(file)
 	h.must(err)
-	h.must(os.WriteFile(file, append(text, "hodl = \"5s\"\n"...), 0o644))
+	h.must(renameio.WriteFile(file, append(text, "hodl = \"5s\"\n"...), 0o644))
 	mail := h.current("mail", "web.1")
 	h.must(h.StartDaemon())
 	h.kill(mail)
 	h.held("mail", mailPort)
 	h.answers(newsPort, "news-1")
 
-	h.must(os.WriteFile(file, text, 0o644))
+	h.must(renameio.WriteFile(file, text, 0o644))
 	h.startAgain(mail)
 	h.answers(mailPort, "mail-1")
 	h.answers(newsPort, "news-1")

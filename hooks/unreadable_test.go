@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/renameio/v2"
+
 	"dokku-expose/deploy"
 	"dokku-expose/internal/rig"
 	"dokku-expose/internal/rig/rigtest"
@@ -33,7 +35,7 @@ func TestUnreadableFilesOfAnAppGiveItsPortsToNobody(t *testing.T) {
 			} else {
 				h.push("mail", source("v1", lead(public, private)))
 			}
-			h.must(os.WriteFile(test.file, []byte(test.text), 0o644))
+			h.must(renameio.WriteFile(test.file, []byte(test.text), 0o644))
 
 			h.wants(h.refused("pre-build", "other", source("v2", fmt.Sprintf("127.0.0.1:%d:%d", public, private))),
 				"leads to the app mail", test.file)
@@ -80,8 +82,8 @@ func TestUnreadableFilesOfAStoppedAppGiveItsPortsToNobody(t *testing.T) {
 		h.run(test.name, func() {
 			text, err := os.ReadFile(test.file)
 			h.must(err)
-			h.must(os.WriteFile(test.file, []byte(test.change(string(text))), 0o644))
-			defer func() { h.must(os.WriteFile(test.file, text, 0o644)) }()
+			h.must(renameio.WriteFile(test.file, []byte(test.change(string(text))), 0o644))
+			defer func() { h.must(renameio.WriteFile(test.file, text, 0o644)) }()
 			for _, port := range test.kept {
 				h.wants(h.refused("pre-build", "zulu", source("v2", lead(others, private), lead(port, private))), fmt.Sprintf("public port %d (PORTS line 2)", port), "mail")
 				h.wants(h.expose(1, "add", "zulu", lead(port, private)).Stderr, fmt.Sprintf("public port %d", port), "mail")
@@ -149,14 +151,14 @@ func TestHAProxyStartsWithoutAddressesThatNobodyConfirmed(t *testing.T) {
 	settings := filepath.Join(h.Lib, "config", rig.Plugin, "global.toml")
 	text, err := os.ReadFile(settings)
 	h.must(err)
-	h.must(os.WriteFile(settings, append(text, "no setting\n"...), 0o644))
+	h.must(renameio.WriteFile(settings, append(text, "no setting\n"...), 0o644))
 	if err := prepare(); err == nil {
 		t.Error("broken settings are no error")
 	}
 	if configured() {
 		t.Errorf("HAProxy is to start with the address %s", address)
 	}
-	h.must(os.WriteFile(settings, text, 0o644))
+	h.must(renameio.WriteFile(settings, text, 0o644))
 	h.must(h.StartHAProxy())
 	h.expose(0, "sync")
 	h.answers(public, "v1")
@@ -167,11 +169,11 @@ func TestHAProxyStartsWithoutAddressesThatNobodyConfirmed(t *testing.T) {
 	before, err := os.ReadFile(file)
 	h.must(err)
 	h.must(h.StopHAProxy())
-	h.must(os.WriteFile(settings, append(text, "no setting\n"...), 0o644))
+	h.must(renameio.WriteFile(settings, append(text, "no setting\n"...), 0o644))
 	prepared := make(chan error, 1)
 	go func() { prepared <- prepare() }()
 	await(t, "the addresses are out of the configuration", func() bool { return !configured() })
-	h.must(os.WriteFile(file, before, 0o640))
+	h.must(renameio.WriteFile(file, before, 0o640))
 	h.must(lock.Release())
 	if err := <-prepared; err == nil {
 		t.Error("broken settings are no error")
@@ -179,7 +181,7 @@ func TestHAProxyStartsWithoutAddressesThatNobodyConfirmed(t *testing.T) {
 	if configured() {
 		t.Errorf("HAProxy is to start with the address %s, which was written meanwhile", address)
 	}
-	h.must(os.WriteFile(settings, text, 0o644))
+	h.must(renameio.WriteFile(settings, text, 0o644))
 
 	h.must(prepare())
 	if !configured() {
@@ -192,6 +194,6 @@ func TestEmptyPasswordIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	h := start(t)
 	h.push("mail", source("v1", lead(h.port(), private)))
-	h.must(os.WriteFile(filepath.Join(h.Lib, "data", rig.Plugin, "stats-password"), []byte("\n"), 0o600))
+	h.must(renameio.WriteFile(filepath.Join(h.Lib, "data", rig.Plugin, "stats-password"), []byte("\n"), 0o600))
 	h.expose(0, "sync")
 }
