@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"os"
 	"os/user"
+	"path/filepath"
 	"slices"
 	"strconv"
 
@@ -142,15 +144,18 @@ func holder(l Listener) (procfs.Proc, bool) {
 func Open(pids []int) (inodes map[uint64]bool, seen bool) {
 	inodes = make(map[uint64]bool)
 	for _, pid := range pids {
-		p, err := procfs.NewProc(pid)
-		if err != nil {
-			continue // It has ended.
-		}
-		targets, err := p.FileDescriptorTargets()
-		if err != nil {
+		dir := fmt.Sprintf("/proc/%d/fd", pid)
+		files, err := os.ReadDir(dir)
+		if errors.Is(err, fs.ErrPermission) {
 			return nil, false
 		}
-		for _, target := range targets {
+		// With any other error it has ended.
+		for _, file := range files {
+			target, err := os.Readlink(filepath.Join(dir, file.Name()))
+			if errors.Is(err, fs.ErrPermission) {
+				// A process that has a capability which this one has not shows its user how many files it has open, but not which.
+				return nil, false
+			}
 			var inode uint64
 			if _, err := fmt.Sscanf(target, "socket:[%d]", &inode); err == nil {
 				inodes[inode] = true

@@ -50,6 +50,8 @@ func bootServed(t *testing.T, init, stopSignal string, env ...string) *served {
 func (m *served) open() {
 	m.t.Helper()
 	m.must(fmt.Sprintf("runuser -u dokku -- %s/subcommands/add expose:add %s %d:5025", installedTree, m.app, servedPort))
+	// The services have a capability that user dokku has not, who therefore sees less of their processes than of his own.
+	m.must(fmt.Sprintf("runuser -u dokku -- %s/subcommands/check expose:check", installedTree))
 }
 
 // worker is the process that serves, a child of main.
