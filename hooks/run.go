@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -71,6 +72,9 @@ func isService(args []string) bool {
 	return len(args) > 1 && (args[1] == "daemon" || args[1] == "serve")
 }
 
+// hookGC is how much a trigger may allocate between two collections, in percent of what is in use.
+const hookGC = 400
+
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (err error) {
 	name, args := args[0], args[1:]
 	h, err := newHost(os.Getenv, stdin, stdout, stderr)
@@ -100,6 +104,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		if len(args) < t.args {
 			return fmt.Errorf("trigger %s: %d arguments, expected at least %d", base, len(args), t.args)
 		}
+		// A trigger lives for a moment, and on a host with many apps has little time for garbage: with 1,000 of them a fifth of a
+		// post-deploy's went there.
+		debug.SetGCPercent(hookGC)
 		err := t.run(ctx, h, args)
 		app := ""
 		if len(args) > t.app {

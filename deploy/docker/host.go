@@ -46,8 +46,9 @@ func hostSubnets() ([]subnet, error) {
 		if _, err := os.Stat("/sys/class/net/" + i.Name + "/brport"); err == nil {
 			continue
 		}
+		direct := leadsToContainers(socket, i.Name)
 		for _, prefix := range own {
-			subnets = append(subnets, subnet{prefix: prefix, direct: leadsToContainers(socket, i.Name)})
+			subnets = append(subnets, subnet{prefix: prefix, direct: direct})
 		}
 	}
 	slices.SortStableFunc(subnets, func(a, b subnet) int { return b.prefix.Bits() - a.prefix.Bits() })
