@@ -282,7 +282,7 @@ func (b *builder) asServed(a *App) []*draft {
 		if service.App != a.Name {
 			continue
 		}
-		claim := Claim{App: a.Name, Listen: listen}
+		claim := Claim{App: a.Name, Process: service.Process, Listen: listen}
 		list = append(list, &draft{app: a, claim: claim, options: service.Options, servers: b.stillOwn(a, service)})
 	}
 	return list

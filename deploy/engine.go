@@ -37,6 +37,8 @@ type Engine interface {
 type Service struct {
 	// App is the app that the route was applied for.
 	App string
+	// Process is the process type that the route was applied for, "" where the engine can't tell.
+	Process string
 	// Servers are the addresses that get new connections; it may be none.
 	Servers []netip.AddrPort
 	// Down are the others that the route leads to: the engine has seen that they don't accept, and sends them connections as soon

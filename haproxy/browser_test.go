@@ -42,7 +42,7 @@ func TestStatsPageInABrowser(t *testing.T) {
 		return cells.MatchString
 	}
 	b.Await("two connections on v1", row("2", " UP"))
-	if text := b.Text(); !strings.Contains(text, "public port "+mail.String()+" of app mail") {
+	if text := b.Text(); !strings.Contains(text, "public port "+mail.String()+" of app mail, process type web") {
 		t.Errorf("the page does not say what the port is for:\n%s", text)
 	}
 	apply(t, h, route("mail", mail, v2))

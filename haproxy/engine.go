@@ -10,7 +10,6 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/listeners"
-	"dokku-expose/portsfile"
 )
 
 // Config says where the HAProxy of an [Engine] lives. Every field without a stated default must be set.
@@ -73,13 +72,13 @@ func (e *Engine) Serving(ctx context.Context) (map[deploy.Listen]deploy.Service,
 	if err != nil {
 		return nil, err
 	}
-	options, err := e.options(live)
+	filed, err := e.filed(live)
 	if err != nil {
 		return nil, err
 	}
 	for name, running := range live.proxies {
 		app, listen, _ := parseName(name)
-		service := deploy.Service{App: app, Options: options(name)}
+		service := deploy.Service{App: app, Process: filed(name).process, Options: filed(name).options}
 		for _, s := range running {
 			switch {
 			case s.serving():
@@ -93,9 +92,9 @@ func (e *Engine) Serving(ctx context.Context) (map[deploy.Listen]deploy.Service,
 	return serving, nil
 }
 
-// options tells the options that the running HAProxy was started with. They are read from its configuration file; where that is
-// another one by now, nobody is said to be let in.
-func (e *Engine) options(live *snapshot) (func(name string) portsfile.Options, error) {
+// filed tells what the running HAProxy was started with that it can't be asked. It is read from its configuration file; where that
+// is another one by now, nobody is said to be let in.
+func (e *Engine) filed(live *snapshot) (func(name string) filedRoute, error) {
 	text, err := e.file()
 	if errors.Is(err, fs.ErrNotExist) {
 		text, err = nil, nil
@@ -104,8 +103,8 @@ func (e *Engine) options(live *snapshot) (func(name string) portsfile.Options, e
 		return nil, err
 	}
 	if structureOf(text) != live.structure {
-		return func(string) portsfile.Options { return unknownOptions }, nil
+		return func(string) filedRoute { return filedRoute{options: unknownOptions} }, nil
 	}
-	options := filedOptions(text)
-	return func(name string) portsfile.Options { return options[name] }, nil
+	routes := filedRoutes(text)
+	return func(name string) filedRoute { return routes[name] }, nil
 }

@@ -150,30 +150,43 @@ func header(r deploy.Route) string {
 	return ""
 }
 
+// processLine begins the comment that says the process type.
+const processLine = "    # Process type: "
+
 var (
 	saidLine  = regexp.MustCompile(`^    # Options: (.*)$`)
 	allowLine = regexp.MustCompile(`(?m)^    acl (from[46]) src -u (\d+) (.*)$`)
 )
 
-// filedOptions are the options of each proxy of a configuration. Where they can't be read back, for two options may have more
-// networks in common than one may name, nobody is said to be let in: that must not keep all other proxies from being known.
-func filedOptions(text []byte) map[string]portsfile.Options {
-	options := make(map[string]portsfile.Options)
+// filedRoute is what a configuration's comments say of a route.
+type filedRoute struct {
+	process string
+	options portsfile.Options
+}
+
+// filedRoutes are those of each proxy of a configuration. Where options can't be read back, for two options may have more networks in
+// common than one may name, nobody is said to be let in: that must not keep all other proxies from being known.
+func filedRoutes(text []byte) map[string]filedRoute {
+	routes := make(map[string]filedRoute)
 	var name string
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSuffix(line, "\n")
+		r := routes[name]
 		if section, ok := strings.CutPrefix(line, "listen "); ok {
-			name = section
-			options[name] = portsfile.Options{}
+			name, r = section, filedRoute{}
+		} else if process, ok := strings.CutPrefix(line, processLine); ok {
+			r.process = process
 		} else if said := saidLine.FindStringSubmatch(line); said != nil {
-			o, err := portsfile.ParseOptions(said[1])
-			if err != nil {
-				o = unknownOptions
+			var err error
+			if r.options, err = portsfile.ParseOptions(said[1]); err != nil {
+				r.options = unknownOptions
 			}
-			options[name] = o
+		} else {
+			continue
 		}
+		routes[name] = r
 	}
-	return options
+	return routes
 }
 
 // unknownOptions let nobody in.

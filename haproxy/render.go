@@ -156,6 +156,7 @@ type proxyView struct {
 	Name string
 	// About is what the statistics page says of it.
 	About   string
+	Process string
 	Bind    string
 	Options optionsView
 	Retries int64
@@ -196,7 +197,7 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
 	ipv6 := hasIPv6()
 	for _, p := range proxies {
 		pv := proxyView{
-			Name: p.name, About: about(p.route), Bind: bind(p.route.Listen, ipv6), Options: viewOptions(p), Retries: retries(p),
+			Name: p.name, About: e.about(p.route), Process: oneLine(p.route.Process), Bind: bind(p.route.Listen, ipv6), Options: viewOptions(p), Retries: retries(p),
 			Server: strings.TrimSpace(check(p.route) + " " + header(p.route)),
 		}
 		for i, server := range p.slots {
@@ -218,16 +219,29 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
 	return v
 }
 
-// about says on the statistics page what a proxy is for: only what can't change without the proxy becoming another one, since each
-// change of it would be a reload. The page takes the text for HTML.
-func about(r deploy.Route) string {
+// about says on the statistics page what a proxy is for: only what seldom changes, since each change of it is a reload. The page takes
+// it for HTML.
+func (e *Engine) about(r deploy.Route) string {
 	text := fmt.Sprintf("public port %s of app %s", r.Listen, r.App)
-	return html.EscapeString(strings.Map(func(c rune) rune {
+	if r.Process != "" {
+		text += ", process type " + r.Process
+	}
+	text = html.EscapeString(oneLine(text))
+	if e.cfg.DaemonSocket != "" {
+		// HAProxy knows servers by their addresses only.
+		text += ` (<a href="/containers">its containers</a>)`
+	}
+	return text
+}
+
+// oneLine is text without control characters.
+func oneLine(text string) string {
+	return strings.Map(func(c rune) rune {
 		if unicode.IsControl(c) {
 			return unicode.ReplacementChar
 		}
 		return c
-	}, text))
+	}, text)
 }
 
 // bind is the address of a listener in HAProxy's words. Every address is one socket for each family: clients of IPv4 would have

@@ -20,6 +20,7 @@ func TestBrokenSettingsOfOneAppConcernNoOther(t *testing.T) {
 	mail, chat := h.port(), h.port()
 	h.push("mail", source("v1", lead(mail, private)))
 	h.push("chat", source("v1", lead(chat, private)))
+	worker := h.worker()
 	file := filepath.Join(h.Lib, "config", rig.Plugin, "apps", "mail.toml")
 	h.must(os.MkdirAll(filepath.Dir(file), 0o755))
 	h.must(renameio.WriteFile(file, []byte("# mine\nhold = \"soon\"\n"), 0o644))
@@ -33,6 +34,9 @@ func TestBrokenSettingsOfOneAppConcernNoOther(t *testing.T) {
 	h.expose(0, "check", "chat")
 	h.wants(h.expose(1, "sync").Stderr, "mail.toml")
 	h.answers(mail, "v1")
+	if h.worker() != worker {
+		t.Error("HAProxy was reloaded for it")
+	}
 
 	// What an operator wants of the app goes on all the same.
 	h.must(h.Stop("mail"))

@@ -214,7 +214,7 @@ func (d *daemon) serving() response {
 		return response{Superseded: true}
 	}
 	for listen, s := range serving {
-		r.Serving = append(r.Serving, service{Listen: listen, App: s.App, Servers: s.Servers, Options: s.Options})
+		r.Serving = append(r.Serving, service{Listen: listen, App: s.App, Process: s.Process, Servers: s.Servers, Options: s.Options})
 	}
 	return r
 }

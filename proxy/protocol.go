@@ -66,6 +66,7 @@ type failure struct {
 type service struct {
 	Listen  deploy.Listen    `json:"listen"`
 	App     string           `json:"app"`
+	Process string           `json:"process,omitempty"`
 	Servers []netip.AddrPort `json:"servers,omitempty"`
 	// Options are left out by a daemon that knows none, and has none in force.
 	Options portsfile.Options `json:"options,omitzero"`

@@ -87,7 +87,7 @@ func (s *Server) Serving(context.Context) (map[deploy.Listen]deploy.Service, err
 func (r *route) service() deploy.Service {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := deploy.Service{App: r.app, Options: r.spec.Options}
+	s := deploy.Service{App: r.app, Process: r.spec.Process, Options: r.spec.Options}
 	for _, u := range r.current {
 		if u.proven {
 			s.Servers = append(s.Servers, u.addr)
