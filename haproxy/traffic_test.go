@@ -185,4 +185,7 @@ func TestDaemonBehindTheStatsPage(t *testing.T) {
 			t.Errorf("%s with the password: %d\n%s", path, code, body)
 		}
 	}
+	if _, body := get(t, addr, "/", hostile); !strings.Contains(body, `process type web (<a href="/containers">its containers</a>)`) {
+		t.Errorf("HAProxy's page does not lead to the containers:\n%s", body)
+	}
 }
