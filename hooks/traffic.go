@@ -107,17 +107,13 @@ func (h *Host) processes(name string) (map[string]string, error) {
 
 // Facts implements engine.
 func (e haproxyEngine) Facts(ctx context.Context) (stats.Facts, error) {
-	status, err := e.Status(ctx)
-	if err != nil {
-		return stats.Facts{}, err
-	}
 	t, err := e.Traffic(ctx)
 	if err != nil {
 		return stats.Facts{}, err
 	}
 	reloads := uint64(max(t.Reloads, 0))
 	facts := stats.Facts{
-		Engine: e.Name(), Version: status.Version, Since: t.Since, MaxConnections: t.MaxConnections,
+		Engine: e.Name(), Version: t.Version, Since: t.Since, MaxConnections: t.MaxConnections,
 		Reloads: &reloads, Old: []stats.Process{}, Routes: []stats.Route{},
 	}
 	for _, w := range t.Old {
