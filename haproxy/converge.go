@@ -34,7 +34,6 @@ func (e *Engine) converge(ctx context.Context, proxies []proxy, acls []acl, now,
 		return err
 	}
 	pid := now.pid
-	unlike = proxies
 	return e.steps(ctx, "HAProxy's servers are as they should be", func() (commands []string, err error) {
 		if now == nil {
 			// Of a thousand proxies only those are looked at again that were to change, unless all are another worker's now.

@@ -78,7 +78,8 @@ func (e *Engine) Serving(ctx context.Context) (map[deploy.Listen]deploy.Service,
 	}
 	for name, running := range live.proxies {
 		app, listen, _ := parseName(name)
-		service := deploy.Service{App: app, Process: filed(name).process, Options: filed(name).options}
+		said := filed(name)
+		service := deploy.Service{App: app, Process: said.process, Options: said.options}
 		for _, s := range running {
 			switch {
 			case s.serving():

@@ -205,11 +205,7 @@ func (h *Host) admitHost(ctx context.Context, claims []deploy.Claim, note func(d
 	if err != nil {
 		return err
 	}
-	engine, err := h.engine()
-	if err != nil {
-		return err
-	}
-	serving, err := engine.Serving(ctx)
+	engine, serving, err := h.serving(ctx)
 	if err != nil {
 		return err
 	}

@@ -52,19 +52,14 @@ func (e haproxyEngine) Health(ctx context.Context) (running bool, wrong []error,
 	if status.Stale != "" {
 		wrong = append(wrong, fmt.Errorf("HAProxy runs with something else than its configuration file says (%s); run: dokku expose:sync", status.Stale))
 	}
-	installed, err := e.Installed(ctx)
-	if err != nil {
-		return true, wrong, err
-	}
-	if installed != status.Version {
+	// It runs, whatever has become of its program.
+	if installed, err := e.Installed(ctx); err != nil {
+		wrong = append(wrong, err)
+	} else if installed != status.Version {
 		wrong = append(wrong, fmt.Errorf("the HAProxy that runs is version %s, but %s is installed; let the new one run, which ends connections: systemctl restart dokku-expose-haproxy (runit: sv restart dokku-expose-haproxy)",
 			status.Version, installed))
 	}
-	few := fewConnections
-	if status.Asked > 0 {
-		few = min(few, status.Asked)
-	}
-	if status.MaxConnections < few {
+	if few(status.MaxConnections, status.Asked) {
 		wrong = append(wrong, fmt.Errorf("HAProxy can have %d connections at a time; let its service have more open files (LimitNOFILE), six a connection, then restart it: systemctl restart dokku-expose-haproxy (runit: sv restart dokku-expose-haproxy)",
 			status.MaxConnections))
 	}
@@ -104,6 +99,11 @@ const restartDaemon = "systemctl restart dokku-expose (runit: sv restart dokku-e
 // fewConnections are so few that a limit must have been left as it was by mistake.
 const fewConnections = 1000
 
+// few tells whether an engine can have so few connections, and fewer than it was asked for; 0 asks for as many as can be had.
+func few(most, asked int) bool {
+	return most < fewConnections && (asked == 0 || most < asked)
+}
+
 // errDaemonStopped says that there is no daemon, and what to do.
 var errDaemonStopped = errors.New("the daemon of dokku-expose does not run, so no port is served; start it: systemctl start dokku-expose (runit: sv start dokku-expose), and see why it ended: journalctl -u dokku-expose")
 
@@ -118,11 +118,7 @@ func (e builtinEngine) Health(ctx context.Context) (running bool, wrong []error,
 	if status.Version != version() {
 		wrong = append(wrong, fmt.Errorf("the daemon that runs is version %s, not %s; let the new one take over, no connection ends: %s", status.Version, version(), restartDaemon))
 	}
-	few := fewConnections
-	if e.total > 0 {
-		few = min(few, e.total)
-	}
-	if status.MaxConnections < few {
+	if few(status.MaxConnections, e.total) {
 		wrong = append(wrong, fmt.Errorf("the daemon can have %d connections at a time; let its service have more open files (LimitNOFILE), then: %s", status.MaxConnections, restartDaemon))
 	}
 	return true, wrong, nil
@@ -151,6 +147,16 @@ func (h *Host) engine() (engine, error) {
 		return nil, err
 	}
 	return h.engineCalled(name, true)
+}
+
+// serving is the engine in force, and what it serves now.
+func (h *Host) serving(ctx context.Context) (engine, map[deploy.Listen]deploy.Service, error) {
+	engine, err := h.engine()
+	if err != nil {
+		return nil, nil, err
+	}
+	serving, err := engine.Serving(ctx)
+	return engine, serving, err
 }
 
 // engineCalled is the engine of that name. One that is not in force has no statistics page: there is one address for both.

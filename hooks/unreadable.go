@@ -28,11 +28,7 @@ func (h *Host) admitUnreadable(ctx context.Context, app string, apps []deploy.Ap
 	if len(unreadable) == 0 {
 		return nil
 	}
-	engine, err := h.engine()
-	if err != nil {
-		return err
-	}
-	serving, err := engine.Serving(ctx)
+	_, serving, err := h.serving(ctx)
 	if err != nil {
 		return err
 	}

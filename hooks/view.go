@@ -36,10 +36,8 @@ type view struct {
 // look asks the engine and Docker. What can't be asked is shown as such: a list must not fail since HAProxy is down.
 func (h *Host) look(ctx context.Context) view {
 	var v view
-	engine, err := h.engine()
-	if err == nil {
-		v.serving, err = engine.Serving(ctx)
-	}
+	_, serving, err := h.serving(ctx)
+	v.serving = serving
 	client, dockerErr := h.docker()
 	if dockerErr == nil {
 		v.containers, dockerErr = client.Containers(ctx)
