@@ -17,7 +17,7 @@ ROUNDS ?= 3
 .PHONY: help build test chaos demo bench bench-scale lint fuzz release clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 
 build: ## the program for this machine, as bin/dokku-expose
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/dokku-expose ./cmd/dokku-expose
