@@ -9,6 +9,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
+	"golang.org/x/sys/unix"
 
 	"dokku-expose/internal/rig"
 	"dokku-expose/internal/rig/rigtest"
@@ -68,16 +69,20 @@ func TestTheNextHostSweepsUpAfterOneThatWasNotClosed(t *testing.T) {
 	s := newStubbed(t)
 	s.must(s.Push("mail", mail))
 	alive, dead := s.current("web.1"), s.Dir+"0"
-	// A dead host's traces: its folder, with a lock that nobody holds, and a container.
+	// A dead host's traces: its folder, a container and, from when on it is swept up, a lock that nobody holds.
 	s.must(os.Mkdir(dead, 0o700))
 	defer os.RemoveAll(dead)
-	s.must(os.WriteFile(filepath.Join(dead, "lock"), nil, 0o600))
 	left, err := s.Docker.ContainerCreate(t.Context(), &container.Config{
 		Image: s.inspect(alive).Image, Labels: map[string]string{rig.Label: strings.TrimPrefix(filepath.Base(dead), "rig-")},
 	}, nil, nil, nil, "")
 	s.must(err)
+	lock, err := os.Create(filepath.Join(dead, "lock"))
+	s.must(err)
+	defer lock.Close()
 
 	rigtest.New(t, func(o *rig.Options) { o.Binary, o.HAProxy = "/bin/true", false })
+	// The tests of another package may have been first: who sweeps has the lock until all is gone.
+	s.must(unix.Flock(int(lock.Fd()), unix.LOCK_EX))
 	if _, err := s.Docker.ContainerInspect(t.Context(), left.ID); err == nil {
 		t.Error("the dead host's container is still there")
 	}
