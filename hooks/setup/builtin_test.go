@@ -16,6 +16,9 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
+
 	"dokku-expose/internal/dockertest"
 	"dokku-expose/internal/load"
 )
@@ -23,11 +26,13 @@ import (
 // hostDocker is this host's Docker, in a machine at another place: its own /run is empty when it starts.
 const hostDocker = "/var/host-docker.sock"
 
-// served is a machine on which the built-in engine is to serve a container of this host's Docker at a privileged port.
+// served is a machine that serves containers of this host's Docker at privileged ports: those of an app mail at servedPort and, one
+// above, those of an app chat.
 type served struct {
 	*machine
-	app    string
-	before []string
+	// mail and chat are the apps' names, which are also what their containers answer, and mailID and chatID the containers.
+	mail, chat, mailID, chatID string
+	before                     []string
 }
 
 const servedPort = 25
@@ -35,23 +40,90 @@ const servedPort = 25
 // bootServed starts a machine with everything but the plugin's installation.
 func bootServed(t *testing.T, init, stopSignal string, env ...string) *served {
 	t.Helper()
-	volume := []string{"--volume", "/var/run/docker.sock:" + hostDocker}
-	m := &served{machine: bootWith(t, volume, init, stopSignal, append(env, "DOCKER_HOST=unix://"+hostDocker)...)}
-	m.env = append(m.env, "DOKKU_PID=1")
-	m.app = "mail-" + strings.ToLower(rand.Text()[:8])
+	m := &served{}
+	// In a network of their own, nobody else takes the addresses of what has stopped.
+	network := dockertest.Network(t, network.CreateOptions{})
 	image := dockertest.Image(t, fstest.MapFS{"testapp": {Data: dockertest.Program(t, "dokku-expose/internal/testapp"), Mode: 0o755}}, `CMD ["/testapp"]`)
-	container := dockertest.Run(t, image, dockertest.Options{Labels: dockertest.Labels(m.app, "web", 1), Env: []string{"PORTS=5025", "VERSION=v1"}})
-	m.must("mkdir /home/dokku/" + m.app + " && echo " + container + " >/home/dokku/" + m.app + "/CONTAINER.web.1 && chown -R dokku:dokku /home/dokku/" + m.app)
+	run := func(app string) (name, id string) {
+		name = app + "-" + strings.ToLower(rand.Text()[:8])
+		return name, dockertest.Run(t, image, dockertest.Options{
+			Labels: dockertest.Labels(name, "web", 1), Env: []string{"PORTS=5025", "VERSION=" + name},
+			Host: &container.HostConfig{NetworkMode: container.NetworkMode(network)},
+		})
+	}
+	m.mail, m.mailID = run("mail")
+	m.chat, m.chatID = run("chat")
+	more := []string{"--network", network, "--volume", "/var/run/docker.sock:" + hostDocker}
+	m.machine = bootWith(t, more, init, stopSignal, append(env, "DOCKER_HOST=unix://"+hostDocker)...)
+	m.env = append(m.env, "DOKKU_PID=1")
+	for name, id := range map[string]string{m.mail: m.mailID, m.chat: m.chatID} {
+		m.must("mkdir /home/dokku/" + name + " && echo " + id + " >/home/dokku/" + name + "/CONTAINER.web.1 && chown -R dokku:dokku /home/dokku/" + name)
+	}
 	m.before = m.listing()
 	return m
 }
 
-// open gives the app its port.
+// open gives the apps their ports.
 func (m *served) open() {
 	m.t.Helper()
-	m.must(fmt.Sprintf("runuser -u dokku -- %s/subcommands/add expose:add %s %d:5025", installedTree, m.app, servedPort))
+	for i, app := range []string{m.mail, m.chat} {
+		m.must(fmt.Sprintf("runuser -u dokku -- %s/subcommands/add expose:add %s %d:5025", installedTree, app, servedPort+i))
+	}
+	m.check()
+}
+
+// check is expose:check, which finds nothing wrong.
+func (m *served) check() {
+	m.t.Helper()
 	// The services have a capability that user dokku has not, who therefore sees less of their processes than of his own.
 	m.must(fmt.Sprintf("runuser -u dokku -- %s/subcommands/check expose:check", installedTree))
+}
+
+// rebootSwapped reboots the machine, and gives the containers each other's addresses while it is down. Clients that connect all
+// the while must never get to the other app's container.
+func (m *served) rebootSwapped() {
+	m.t.Helper()
+	mail, chat, machine := m.address(m.mailID), m.address(m.chatID), m.ip
+	output(m.t, exec.Command("docker", "stop", "--time", "30", m.id))
+	output(m.t, exec.Command("docker", "stop", "--time", "1", m.mailID, m.chatID))
+	loads := map[string]*load.Load{m.mail: m.openers(servedPort), m.chat: m.openers(servedPort + 1)}
+	// The first to start gets the lowest address.
+	for _, id := range []string{m.chatID, m.mailID, m.id} {
+		output(m.t, exec.Command("docker", "start", id))
+	}
+	if m.findAddress(); m.address(m.mailID) != chat || m.address(m.chatID) != mail || m.ip != machine {
+		m.t.Fatalf("mail had %s and has %s, chat had %s and has %s, the machine had %s and has %s",
+			mail, m.address(m.mailID), chat, m.address(m.chatID), machine, m.ip)
+	}
+	for app, l := range loads {
+		m.seen(l)
+		for _, v := range l.Stop().Versions {
+			if v.Name != app {
+				m.t.Errorf("%d connections of %s got to %s\n%s", v.Answers, app, v.Name, m.journal())
+			}
+		}
+	}
+	m.await("systemd", "systemctl is-system-running --wait")
+	m.check()
+}
+
+// address is a container's.
+func (m *served) address(id string) string {
+	m.t.Helper()
+	const format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+	return strings.TrimSpace(output(m.t, exec.Command("docker", "inspect", "--format", format, id)))
+}
+
+// openers are clients that don't mind when nobody answers.
+func (m *served) openers(port uint16) *load.Load {
+	m.t.Helper()
+	addr := netip.AddrPortFrom(netip.MustParseAddr(m.ip), port)
+	l, err := load.Start(m.t.Context(), load.Config{Addr: addr, Openers: 4, Pause: time.Millisecond})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() { l.Stop() })
+	return l
 }
 
 // worker is the process that serves, a child of main.
@@ -179,11 +251,8 @@ func TestSystemdWithTheBuiltInEngine(t *testing.T) {
 		}
 		m.judge(m.load())
 	})
-	m.step(t, "the port is back after a reboot", func(t *testing.T) {
-		output(t, exec.Command("docker", "restart", "--time", "30", m.id))
-		m.findAddress()
-		m.await("systemd", "systemctl is-system-running --wait")
-		m.awaitFunc("the port", m.dial)
+	m.step(t, "after a reboot each port leads to its own app", func(t *testing.T) {
+		m.rebootSwapped()
 		m.judge(m.load())
 	})
 	m.step(t, "a stop closes the port", func(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
@@ -13,10 +12,8 @@ import (
 
 // TestSystemd installs the plugin on a machine with systemd, and goes through what can happen to a host.
 func TestSystemd(t *testing.T) {
-	m := boot(t, "/sbin/init", "SIGRTMIN+3")
+	m := bootServed(t, "/sbin/init", "SIGRTMIN+3")
 	m.await("systemd", "systemctl is-system-running --wait")
-	m.env = append(m.env, "DOKKU_PID=1")
-	before := m.listing()
 	mainPID := func() string { return m.must("systemctl show --property MainPID --value " + unit) }
 	active := "systemctl is-active " + unit + " " + daemon
 
@@ -77,10 +74,14 @@ func TestSystemd(t *testing.T) {
 		m.connectsNot("nobody", "/run/dokku-expose/stats.sock", "/run/dokku-expose/master.sock", pageSocket, controlSocket)
 	})
 	m.step(t, "the statistics page is ready", func(t *testing.T) { m.page("/", "/containers", "/metrics") })
+	m.step(t, "it serves", func(t *testing.T) {
+		m.open()
+		m.judge(m.load())
+	})
 
 	// A page on a port that only root, or CAP_NET_BIND_SERVICE, may bind. What is added by hand is gone with the next
 	// configuration that prepare or the daemon renders, which shows whether they did.
-	const port = "25"
+	const port = "80"
 	addPort := func() {
 		m.must(`runuser -u dokku -- sh -c 'printf "%s\n" "frontend by-hand" "mode http" "bind :::` + port + ` v4v6" \
 			"http-request return status 200 content-type text/plain string up" >>` + configFile + `'`)
@@ -159,11 +160,10 @@ func TestSystemd(t *testing.T) {
 		m.awaitFunc("the port", serves)
 		m.must("rm /var/lib/dokku/config/expose/global.toml")
 	})
-	m.step(t, "HAProxy comes back after a reboot", func(t *testing.T) {
-		output(t, exec.Command("docker", "restart", "--time", "30", m.id))
-		m.findAddress()
-		m.await("systemd", "systemctl is-system-running --wait")
-		m.await("HAProxy", active+" && "+prepared+" && test -S /run/dokku-expose/stats.sock")
+	m.step(t, "after a reboot each port leads to its own app", func(t *testing.T) {
+		m.rebootSwapped()
+		m.must(active + " && " + prepared)
+		m.judge(m.load())
 	})
 	m.step(t, "what an operator stopped stays stopped", func(t *testing.T) {
 		m.must("systemctl stop " + unit + " " + daemon)
@@ -188,7 +188,7 @@ func TestSystemd(t *testing.T) {
 				t.Errorf("%q is missing in:\n%s", what, said)
 			}
 		}
-		compareListings(t, before, m.listing())
+		compareListings(t, m.before, m.listing())
 		// The brackets keep the search from finding itself.
 		if left, err := m.sh("ls -d /run/*[d]okku-expose* || grep -l [d]okku-expose /proc/[0-9]*/cmdline"); err == nil {
 			t.Errorf("left behind:\n%s", left)
