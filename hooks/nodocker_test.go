@@ -13,7 +13,8 @@ import (
 	"dokku-expose/internal/rig"
 )
 
-// gate is a way to Docker that a test can close.
+// gate is a way to Docker that a test can close. A test with one does not run in parallel with others: the Docker behind it goes on
+// giving the addresses of its dead containers to theirs, which a Docker that is really away does not.
 type gate struct {
 	t    *testing.T
 	path string
@@ -134,7 +135,6 @@ func TestDaemonWithoutDocker(t *testing.T) {
 }
 
 func testWithoutDocker(t *testing.T, engine func(*rig.Options), lose func(*gate)) {
-	t.Parallel()
 	g := newGate(t)
 	h := start(t, engine, g.through, settings("hold", patience.String()))
 	mailPort, chatPort, newsPort := h.port(), h.port(), h.port()
@@ -166,7 +166,6 @@ func testWithoutDocker(t *testing.T, engine func(*rig.Options), lose func(*gate)
 // A daemon that starts while Docker can't be asked knows nobody that it could vouch for, and takes nobody out of service that
 // accepts: with one server of one app gone, all others go on.
 func TestDaemonStartedWithoutDocker(t *testing.T) {
-	t.Parallel()
 	g := newGate(t)
 	h := start(t, g.through, settings("hold", patience.String()))
 	mailPort, newsPort := h.port(), h.port()
@@ -188,7 +187,6 @@ func TestDaemonStartedWithoutDocker(t *testing.T) {
 // A server that HAProxy has found down itself, since clients came before the daemon looked, is taken out of service as well: else
 // HAProxy's own check would bring it up again at whatever container accepts there next.
 func TestDaemonWithoutDockerTakesOutWhatIsDown(t *testing.T) {
-	t.Parallel()
 	g := newGate(t)
 	h := start(t, g.through, settings("hold", patience.String()))
 	mailPort, chatPort := h.port(), h.port()
