@@ -25,8 +25,8 @@ const (
 	firstRetry, lastRetry = 250 * time.Millisecond, 2 * time.Second
 	// lastTry is the longest pause while only single ports can't be served, whose holder may be there for good.
 	lastTry = 8 * time.Second
-	// doubt is how often it looks for Docker, and at the servers that nobody vouches for meanwhile: well below the time in which
-	// a container can be stopped and another one be started at its address.
+	// doubt is how often it looks at the servers that nobody vouches for while Docker is away: well below the time in which a
+	// container can be stopped and another one be started at its address.
 	doubt = 100 * time.Millisecond
 )
 

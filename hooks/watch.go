@@ -15,6 +15,9 @@ import (
 // must not take one that hangs for one that is only slow, nor wait for it with the host-wide lock held.
 const daemonPatience = 5 * time.Second
 
+// The pause between two attempts to reach Docker doubles from the first to the last, which leaves time to heal within a second.
+const firstSearch, lastSearch = 100 * time.Millisecond, 500 * time.Millisecond
+
 // watcher hears of Docker's events for the daemon, and knows whether Docker can be asked.
 type watcher struct {
 	client *docker.Client
@@ -40,8 +43,9 @@ func newWatcher(client *docker.Client, log *slog.Logger, poke func(died string))
 	return w
 }
 
-// run watches until ctx ends.
+// run watches until ctx ends. The pause between attempts doubles until Docker is there.
 func (w *watcher) run(ctx context.Context) {
+	pause := firstSearch
 	for ctx.Err() == nil {
 		err := w.watch(ctx)
 		if ctx.Err() != nil {
@@ -50,9 +54,11 @@ func (w *watcher) run(ctx context.Context) {
 		w.away.Store(true)
 		if !w.missed.Swap(true) {
 			w.log.Error("docker", "error", err)
+			pause = firstSearch
 		}
 		w.poke("")
-		sleep(ctx, doubt)
+		sleep(ctx, pause)
+		pause = min(2*pause, lastSearch)
 	}
 }
 
