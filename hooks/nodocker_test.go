@@ -9,15 +9,18 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/docker/docker/api/types/network"
+
 	"dokku-expose/deploy"
+	"dokku-expose/internal/dockertest"
 	"dokku-expose/internal/rig"
 )
 
-// gate is a way to Docker that a test can close. A test with one does not run in parallel with others: the Docker behind it goes on
-// giving the addresses of its dead containers to theirs, which a Docker that is really away does not.
+// gate is a way to Docker that a test can close, for a host whose apps have a network of their own: the Docker behind it lives on,
+// and would give the address of a dead container to another host's, which a Docker that is away does to nobody's.
 type gate struct {
-	t    *testing.T
-	path string
+	t             *testing.T
+	path, network string
 
 	mu       sync.Mutex
 	listener net.Listener
@@ -32,7 +35,7 @@ func newGate(t *testing.T) *gate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &gate{t: t, path: filepath.Join(dir, "docker.sock")}
+	g := &gate{t: t, path: filepath.Join(dir, "docker.sock"), network: dockertest.Network(t, network.CreateOptions{})}
 	t.Cleanup(func() {
 		g.close()
 		if err := os.RemoveAll(dir); err != nil {
@@ -43,8 +46,13 @@ func newGate(t *testing.T) *gate {
 	return g
 }
 
-// through has the plugin use the gate.
-func (g *gate) through(o *rig.Options) { o.Env = append(o.Env, "DOCKER_HOST=unix://"+g.path) }
+// start is start of a host whose plugin uses the gate.
+func (g *gate) start(change ...func(*rig.Options)) *host {
+	g.t.Helper()
+	h := start(g.t, append(change, func(o *rig.Options) { o.Env = append(o.Env, "DOCKER_HOST=unix://"+g.path) })...)
+	h.must(h.SetProperty("network", "--global", "initial-network", g.network))
+	return h
+}
 
 func (g *gate) open() {
 	g.t.Helper()
@@ -135,8 +143,9 @@ func TestDaemonWithoutDocker(t *testing.T) {
 }
 
 func testWithoutDocker(t *testing.T, engine func(*rig.Options), lose func(*gate)) {
+	t.Parallel()
 	g := newGate(t)
-	h := start(t, engine, g.through, settings("hold", patience.String()))
+	h := g.start(engine, settings("hold", patience.String()))
 	mailPort, chatPort, newsPort := h.port(), h.port(), h.port()
 	h.push("mail", source("mail-1", lead(mailPort, private)))
 	h.push("chat", source("chat-1", lead(chatPort, private)))
@@ -166,8 +175,9 @@ func testWithoutDocker(t *testing.T, engine func(*rig.Options), lose func(*gate)
 // A daemon that starts while Docker can't be asked knows nobody that it could vouch for, and takes nobody out of service that
 // accepts: with one server of one app gone, all others go on.
 func TestDaemonStartedWithoutDocker(t *testing.T) {
+	t.Parallel()
 	g := newGate(t)
-	h := start(t, g.through, settings("hold", patience.String()))
+	h := g.start(settings("hold", patience.String()))
 	mailPort, newsPort := h.port(), h.port()
 	h.push("mail", source("mail-1", lead(mailPort, private)))
 	h.push("news", source("news-1", lead(newsPort, private)))
@@ -187,8 +197,9 @@ func TestDaemonStartedWithoutDocker(t *testing.T) {
 // A server that HAProxy has found down itself, since clients came before the daemon looked, is taken out of service as well: else
 // HAProxy's own check would bring it up again at whatever container accepts there next.
 func TestDaemonWithoutDockerTakesOutWhatIsDown(t *testing.T) {
+	t.Parallel()
 	g := newGate(t)
-	h := start(t, g.through, settings("hold", patience.String()))
+	h := g.start(settings("hold", patience.String()))
 	mailPort, chatPort := h.port(), h.port()
 	h.push("mail", source("mail-1", lead(mailPort, private)))
 	h.push("chat", source("chat-1", lead(chatPort, private)))
