@@ -9,6 +9,7 @@ import (
 
 	"dokku-expose/internal/load"
 	"dokku-expose/internal/rig"
+	"dokku-expose/internal/rig/rigtest"
 )
 
 // conn is a connection that was greeted.
@@ -52,11 +53,14 @@ func (c *conn) echo() error {
 	return nil
 }
 
-// load lets clients connect to a public port until judge, or the test's end.
+// load lets clients, half of them on another host, connect to a public port until judge, or the test's end.
 func (h *host) load(port uint16, openers, holders int) *load.Load {
 	h.t.Helper()
 	// Without a pause the clients would take the machine that everything else runs on, too.
-	l, err := load.Start(h.t.Context(), load.Config{Addr: loopback(port), Openers: openers, Holders: holders, Timeout: patience, Pause: 5 * time.Millisecond})
+	l, err := load.Start(h.t.Context(), load.Config{
+		Addr: loopback(port), Remote: rigtest.ClientHost(h.t),
+		Openers: openers, Holders: holders, Timeout: patience, Pause: 5 * time.Millisecond,
+	})
 	h.must(err)
 	h.t.Cleanup(func() { l.Stop() })
 	h.mu.Lock()

@@ -148,7 +148,7 @@ func (s *scene) startLoad() {
 	s.t.Helper()
 	for _, a := range s.apps {
 		l, err := load.Start(s.t.Context(), load.Config{
-			Addr: loopback(a.port), Openers: 4, Pause: 5 * time.Millisecond, Holders: 6, Timeout: patience,
+			Addr: loopback(a.port), Remote: rigtest.ClientHost(s.t), Openers: 4, Pause: 5 * time.Millisecond, Holders: 6, Timeout: patience,
 		})
 		s.must(err)
 		s.t.Cleanup(func() { l.Stop() })

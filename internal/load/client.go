@@ -31,9 +31,9 @@ type connection struct {
 const retryPause = 10 * time.Millisecond
 
 // open is one opener's life.
-func (l *Load) open() {
+func (l *Load) open(dial dialer) {
 	for l.running() {
-		c, err := l.connect()
+		c, err := l.connect(dial)
 		if err == nil {
 			err = c.echo(l.cfg.Timeout)
 		}
@@ -49,11 +49,11 @@ func (l *Load) open() {
 }
 
 // hold is one holder's life. The outcome of its first connection goes to first.
-func (l *Load) hold(first chan<- error) {
+func (l *Load) hold(dial dialer, first chan<- error) {
 	tick := time.NewTicker(l.cfg.HoldInterval)
 	defer tick.Stop()
 	for l.running() {
-		c, err := l.connect()
+		c, err := l.connect(dial)
 		if err == nil {
 			err = c.echo(l.cfg.Timeout)
 		}
@@ -116,20 +116,14 @@ func (l *Load) running() bool {
 }
 
 // connect opens a connection and reads the greeting. The connection is never nil, and is to be closed after an error too.
-func (l *Load) connect() (*connection, error) {
+func (l *Load) connect(dial dialer) (*connection, error) {
 	c := l.begin()
-	dialer := net.Dialer{Timeout: l.cfg.Timeout, LocalAddr: l.source()}
-	conn, err := dialer.DialContext(l.ctx, "tcp", l.cfg.Addr.String())
+	conn, err := dial()
 	if err != nil {
 		return c, err
 	}
 	c.conn, c.lines = conn, bufio.NewReader(conn)
 	c.unbind = context.AfterFunc(l.ctx, func() { _ = conn.Close() })
-
-	// Closing resets: a port in TIME_WAIT is one that the next connections can't have, for a minute.
-	if err := conn.(*net.TCPConn).SetLinger(0); err != nil {
-		return c, err
-	}
 	if err := conn.SetDeadline(time.Now().Add(l.cfg.Timeout)); err != nil {
 		return c, err
 	}

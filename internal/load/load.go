@@ -2,7 +2,8 @@
 //
 // [Start] runs two kinds of clients against one public address. Openers open a connection, read the greeting, have one line
 // echoed, close, and begin again without a pause. Holders keep one connection each and have a line echoed through it every
-// now and then. Both understand the greeting of internal/testapp, "VERSION CONTAINER PORT", so each answer has a name.
+// now and then. Both understand the greeting of internal/testapp, "VERSION CONTAINER PORT", so each answer has a name. With
+// [Config.Remote] half of the clients are on another host.
 //
 // The caller tells what clients can't know: [Load.Mark] that a version's deploy is done, after which no connection may
 // begin and get an older version's answer; [Load.Retired] that a container has been stopped, whose own end then breaks no
@@ -20,6 +21,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"dokku-expose/internal/netns"
 )
 
 // Config says who connects where.
@@ -27,6 +30,9 @@ type Config struct {
 	// Addr is the public address. For an IPv4 loopback address the clients' own addresses are spread over 127.0.0.0/8, or
 	// the ephemeral ports would run out.
 	Addr netip.AddrPort
+	// Remote is the host of every second client, nil for none. Its clients connect to the port of Addr at the address that the
+	// host has for this machine, and close with a FIN, as most real clients do.
+	Remote *netns.Host
 	// Openers is the number of clients that open one connection after the other, with Pause between two: without one,
 	// sixteen of them take all of a small machine.
 	Openers int
@@ -111,8 +117,8 @@ func Start(ctx context.Context, cfg Config) (*Load, error) {
 	l.ctx, l.cut = context.WithCancel(ctx)
 
 	first := make(chan error, cfg.Holders)
-	for range cfg.Holders {
-		l.clients.Go(func() { l.hold(first) })
+	for i := range cfg.Holders {
+		l.clients.Go(func() { l.hold(l.client(i), first) })
 	}
 	var errs []error
 	for range cfg.Holders {
@@ -126,8 +132,8 @@ func Start(ctx context.Context, cfg Config) (*Load, error) {
 		return nil, fmt.Errorf("load: %d of %d held connections to %s could not be opened, the first: %w",
 			len(errs), cfg.Holders, cfg.Addr, errs[0])
 	}
-	for range cfg.Openers {
-		l.clients.Go(l.open)
+	for i := range cfg.Openers {
+		l.clients.Go(func() { l.open(l.client(i)) })
 	}
 	return l, nil
 }
@@ -208,6 +214,35 @@ func (l *Load) Stop() Report {
 	l.clients.Wait()
 	l.cut()
 	return l.Report()
+}
+
+// dialer connects one client.
+type dialer func() (*net.TCPConn, error)
+
+// client is how the i-th opener or holder connects.
+func (l *Load) client(i int) dialer {
+	if l.cfg.Remote != nil && i%2 == 1 {
+		return l.dialRemote
+	}
+	return l.dialLocal
+}
+
+func (l *Load) dialRemote() (*net.TCPConn, error) {
+	return l.cfg.Remote.Dial(l.ctx, l.cfg.Addr.Port(), l.cfg.Timeout)
+}
+
+func (l *Load) dialLocal() (*net.TCPConn, error) {
+	dialer := net.Dialer{Timeout: l.cfg.Timeout, LocalAddr: l.source()}
+	conn, err := dialer.DialContext(l.ctx, "tcp", l.cfg.Addr.String())
+	if err != nil {
+		return nil, err
+	}
+	// Closing resets: a port in TIME_WAIT is one that the next connections can't have, for a minute.
+	tcp := conn.(*net.TCPConn)
+	if err := tcp.SetLinger(0); err != nil {
+		return nil, errors.Join(err, tcp.Close())
+	}
+	return tcp, nil
 }
 
 // source is the next client's own address, nil to leave it to the system.

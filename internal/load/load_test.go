@@ -4,15 +4,21 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"dokku-expose/internal/need"
+	"dokku-expose/internal/netns"
 )
 
 // server is a public address in the hands of a test: handle says what happens to each connection.
@@ -27,11 +33,12 @@ type server struct {
 
 func listen(t *testing.T, handle func(*net.TCPConn)) *server {
 	t.Helper()
-	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	ln, err := net.Listen("tcp4", ":0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{addr: ln.Addr().(*net.TCPAddr).AddrPort(), handle: handle, conns: make(map[net.Conn]int)}
+	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	s := &server{addr: netip.AddrPortFrom(loopback, ln.Addr().(*net.TCPAddr).AddrPort().Port()), handle: handle, conns: make(map[net.Conn]int)}
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {
@@ -225,7 +232,7 @@ func TestStale(t *testing.T) {
 		l := start(t, Config{Addr: s.addr})
 		l.Mark("v1")
 		l.Mark("v2")
-		l.clients.Go(l.open)
+		l.clients.Go(func() { l.open(l.dialLocal) })
 		until(t, l, "a stale answer", func(r Report) bool { return r.Stale > 0 })
 	})
 	t.Run("a retired container of the same version", func(t *testing.T) {
@@ -358,6 +365,56 @@ func TestSourcesAreSpread(t *testing.T) {
 	for _, other := range []string{"[::1]:25", "192.0.2.1:25"} {
 		if a := (&Load{cfg: Config{Addr: netip.MustParseAddrPort(other)}}).source(); a != nil {
 			t.Errorf("source for %s is %s, want the system's choice", other, a)
+		}
+	}
+}
+
+// Every second client is on another host, and closes with a FIN where the others reset.
+func TestRemoteClients(t *testing.T) {
+	if !need.Namespaces(t) {
+		t.Skip("no client can be on another host")
+	}
+	remote, err := netns.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := remote.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	var mu sync.Mutex
+	var here, there []error // how connections of clients on this host and on the other one end
+	s := listen(t, func(c *net.TCPConn) {
+		fmt.Fprintf(c, "v1 %s 5025\n", c1)
+		_, err := io.Copy(c, c)
+		mu.Lock()
+		defer mu.Unlock()
+		if c.RemoteAddr().(*net.TCPAddr).IP.IsLoopback() {
+			here = append(here, err)
+		} else {
+			there = append(there, err)
+		}
+	})
+	l := start(t, Config{Addr: s.addr, Remote: remote, Openers: 2, Holders: 2})
+	for enough := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(here) > 5 && len(there) > 5
+	}; !enough(); {
+		await(t, l, 1)
+	}
+	if r := l.Stop(); r.Failed() > 0 || r.Held.Opened != 2 || r.Held.Broken > 0 {
+		t.Errorf("%s: %v", r.Summary(), r.Failures)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if !slices.ContainsFunc(here, func(err error) bool { return errors.Is(err, syscall.ECONNRESET) }) {
+		t.Errorf("no client on this host resets its connections: %v", here)
+	}
+	for _, err := range there {
+		if err != nil {
+			t.Errorf("a connection of the other host ends with %v, want a FIN", err)
 		}
 	}
 }

@@ -56,11 +56,31 @@ func Root(t testing.TB) {
 func Mounts(t testing.TB) {
 	t.Helper()
 	Root(t)
-	var data [2]unix.CapUserData // version 3 has two halves
-	err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0])
-	if err != nil || data[0].Effective&(1<<unix.CAP_SYS_ADMIN) == 0 {
+	if !has(unix.CAP_SYS_ADMIN) {
 		lack(t, "to run with the capability CAP_SYS_ADMIN")
 	}
+}
+
+// Namespaces tells whether the test can make network namespaces. A test that would only show more with one logs that it has none,
+// and goes on; with CI=true it fails.
+func Namespaces(t testing.TB) bool {
+	t.Helper()
+	_, err := exec.LookPath("ip")
+	if err == nil && has(unix.CAP_SYS_ADMIN) && has(unix.CAP_NET_ADMIN) {
+		return true
+	}
+	const lacks = "this test has clients on this host only: another host needs root's capabilities and ip (Debian: apt-get install iproute2)"
+	if os.Getenv("CI") == "true" {
+		t.Fatal(lacks)
+	}
+	t.Log(lacks)
+	return false
+}
+
+func has(capability int) bool {
+	var data [2]unix.CapUserData // version 3 has two halves
+	err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0])
+	return err == nil && data[0].Effective&(1<<capability) != 0
 }
 
 func lack(t testing.TB, format string, args ...any) {

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"dokku-expose/internal/need"
+	"dokku-expose/internal/netns"
 	"dokku-expose/internal/rig"
 )
 
@@ -90,6 +91,24 @@ func New(t testing.TB, change ...func(*rig.Options)) *rig.Host {
 		err := h.StopDaemon()
 		raced(t, h.DaemonLog())
 		if err := errors.Join(err, h.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+// ClientHost makes another host for clients, which lasts until the test ends; nil where that can't be had, see [need.Namespaces].
+func ClientHost(t testing.TB) *netns.Host {
+	t.Helper()
+	if !need.Namespaces(t) {
+		return nil
+	}
+	h, err := netns.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
 			t.Error(err)
 		}
 	})
