@@ -14,7 +14,7 @@ ENGINE ?= builtin
 BENCHFLAGS ?=
 ROUNDS ?= 3
 
-.PHONY: help build test chaos demo bench bench-scale lint fuzz release clean
+.PHONY: help build test chaos demo bench bench-scale bench-ports lint fuzz release clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -46,6 +46,10 @@ bench: ## the engines and their peers side by side, for BENCHFLAGS (-help); as r
 bench-scale: ## how cost grows from 10 to 1,000 apps, for BENCHFLAGS (-help); needs root or user namespaces
 	scripts/setup-machine bench-scale
 	$(GO) run ./bench/scale $(BENCHFLAGS)
+
+bench-ports: ## short connections by the thousand beside docker -p, for BENCHFLAGS (-help); needs root
+	scripts/setup-machine bench-ports
+	$(GO) run ./bench/ports $(BENCHFLAGS)
 
 lint: ## golangci-lint (with the import rules) and shellcheck, where they are installed
 	@if command -v golangci-lint >/dev/null; then golangci-lint run ./...; \

@@ -12,6 +12,10 @@ func TestRunit(t *testing.T) {
 	const service = "/etc/runit/runsvdir/default/" + unit
 	const running = "sv status " + service + " | grep '^run:' && test -S /run/dokku-expose/stats.sock"
 	before := m.listing()
+	// As on a host, where root may write there.
+	m.must("mount -o remount,rw /proc/sys")
+	reuse := func() string { return m.must("cat /proc/sys/net/ipv4/tcp_tw_reuse") }
+	usual := reuse()
 
 	m.step(t, "with neither a program nor a way to build one the remedies are named", func(t *testing.T) {
 		m.must("mv " + installedTree + "/bin /root/bin")
@@ -39,6 +43,9 @@ func TestRunit(t *testing.T) {
 		}
 		if said := m.trigger("install"); said != "" {
 			t.Errorf("the second time it says:\n%s", said)
+		}
+		if got := reuse(); got != "1" {
+			t.Errorf("tcp_tw_reuse is %s", got)
 		}
 		output(t, exec.Command("docker", "exec", "--detach", m.id, "runsvdir", "-P", "/etc/service"))
 		m.await("HAProxy", running)
@@ -72,6 +79,9 @@ func TestRunit(t *testing.T) {
 	m.step(t, "a removal leaves nothing", func(t *testing.T) {
 		if said := m.trigger("uninstall", "expose"); !strings.Contains(said, "removed "+service) {
 			t.Errorf("uninstall says:\n%s", said)
+		}
+		if got := reuse(); got != usual {
+			t.Errorf("tcp_tw_reuse is %s, before the installation it was %s", got, usual)
 		}
 		compareListings(t, before, m.listing())
 	})

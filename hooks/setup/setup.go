@@ -1,5 +1,5 @@
 // Package setup makes a host ready for the plugin and takes it off again: the system user, the folders and their owners, the
-// links in the plugin's tree that Dokku calls, HAProxy's package and the services: our own HAProxy and the
+// links in the plugin's tree that Dokku calls, HAProxy's package, a setting of the kernel's and the services: our own HAProxy and the
 // daemon.
 //
 // It runs as root, from the scripts install, update and uninstall at the plugin's root, and Dokku runs install whenever any
@@ -136,6 +136,9 @@ func (s *setup) install(ctx context.Context) error {
 	if err := s.createLinks(); err != nil {
 		return err
 	}
+	if err := reusePorts.install(s); err != nil {
+		return fmt.Errorf("%s: %w", reusePorts.key, err)
+	}
 	usable, err := s.installHAProxy(ctx)
 	if err != nil {
 		return err
@@ -188,7 +191,7 @@ func (s *setup) uninstall(ctx context.Context) error {
 	for _, svc := range slices.Backward(services) {
 		err = errors.Join(err, sv.remove(ctx, svc))
 	}
-	err = errors.Join(err, s.StopDaemon(ctx))
+	err = errors.Join(err, s.StopDaemon(ctx), reusePorts.uninstall(s))
 	// What runs still needs its files and its user.
 	if err == nil {
 		err = errors.Join(s.removeFolders(), s.removeAccount(ctx), s.removeAll(RunDir), s.removeAll(DaemonRunDir))
