@@ -78,6 +78,10 @@ func closeSocket(fd int, reset bool) {
 // within it; nothing is taken from what it sends.
 func Dial(ctx context.Context, addr netip.AddrPort, timeout, stay time.Duration, done func(*Conn, error)) {
 	d := &dialing{addr: addr, stay: stay, done: done, fd: -1, place: -1}
+	d.start(ctx, timeout)
+}
+
+func (d *dialing) start(ctx context.Context, timeout time.Duration) {
 	if ctx.Err() != nil {
 		d.fail(context.Cause(ctx))
 		return
@@ -91,7 +95,7 @@ func Dial(ctx context.Context, addr netip.AddrPort, timeout, stay time.Duration,
 	switch {
 	case err != nil:
 		d.fail(err)
-	case connected && stay == 0:
+	case connected && d.stay == 0:
 		d.succeed()
 	default:
 		d.connected = connected
@@ -109,8 +113,10 @@ type dialing struct {
 	sockaddr  unix.Sockaddr
 	fd        int
 	connected bool
-	stay      time.Duration
-	done      func(*Conn, error)
+	// probe keeps the connection from the peer, see [Probe].
+	probe bool
+	stay  time.Duration
+	done  func(*Conn, error)
 
 	loop  *loop
 	place int32
@@ -130,16 +136,24 @@ func (d *dialing) begin() (err error) {
 	if err != nil {
 		return os.NewSyscallError("socket", err)
 	}
-	// The interval and the count stay the kernel's: two calls less, for a peer on this very host.
-	if err := errors.Join(
-		unix.SetsockoptInt(d.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
-		unix.SetsockoptInt(d.fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1),
-		unix.SetsockoptInt(d.fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepaliveIdle),
-	); err != nil {
+	if err := d.prepare(); err != nil {
 		return os.NewSyscallError("setsockopt", err)
 	}
 	_, err = d.connect()
 	return err
+}
+
+// prepare sets the socket's options.
+func (d *dialing) prepare() error {
+	if d.probe {
+		return delayACK(d.fd)
+	}
+	// The interval and the count stay the kernel's: two calls less, for a peer on this very host.
+	return errors.Join(
+		unix.SetsockoptInt(d.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
+		unix.SetsockoptInt(d.fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1),
+		unix.SetsockoptInt(d.fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepaliveIdle),
+	)
 }
 
 // connect tells whether the socket has connected. Asked again, connect(2) tells what has become of the first call.
