@@ -34,6 +34,7 @@ func (c Claim) options(set portsfile.Options) portsfile.Options {
 		Rate:           cmp.Or(o.Rate, set.Rate),
 		IdleTimeout:    cmp.Or(o.IdleTimeout, set.IdleTimeout),
 		Balance:        cmp.Or(o.Balance, set.Balance),
+		Check:          cmp.Or(o.Check, set.Check),
 	}
 	if o.ProxyProtocol == portsfile.NoProxyHeader {
 		o.ProxyProtocol = ""
@@ -44,7 +45,16 @@ func (c Claim) options(set portsfile.Options) portsfile.Options {
 	if o.Balance == portsfile.LeastConn {
 		o.Balance = ""
 	}
+	if o.Check == portsfile.ConnectCheck {
+		o.Check = ""
+	}
 	return o
+}
+
+// Unchecked tells whether nothing may connect to the claim's private port but a client: the claim says so, else what an operator has
+// set for all routes of the app.
+func (c Claim) Unchecked(set portsfile.Options) bool {
+	return c.options(set).Check == portsfile.NoCheck
 }
 
 // decidesBySource tells whether an operator lets addresses decide. A push must not say then whose word about addresses is

@@ -28,6 +28,8 @@ type Options struct {
 	IdleTimeout time.Duration `json:",omitzero"`
 	// Balance is how a container is chosen.
 	Balance Balance `json:",omitzero"`
+	// Check is how a container is asked whether it accepts connections.
+	Check Check `json:",omitzero"`
 }
 
 // String returns the options that are said in canonical form, as a line of a PORTS file has them behind its ports.
@@ -70,6 +72,17 @@ const (
 	RoundRobin Balance = "roundrobin"
 	// BySource is the same one for the same source address, as long as the containers are the same.
 	BySource Balance = "source"
+)
+
+// Check is a way to find out whether a container accepts connections, or none.
+type Check string
+
+// The values of the option check.
+const (
+	// ConnectCheck begins to connect, and ends that before the app could accept.
+	ConnectCheck Check = "connect"
+	// NoCheck leaves the port alone: what connects there is a client.
+	NoCheck Check = "off"
 )
 
 const (
@@ -174,6 +187,12 @@ var options = []option{
 		doc:    "which container gets a connection: the one with the fewest, each in turn, or always the same for the same address",
 		parse:  oneOf(func(m *Mapping) *Balance { return &m.Options.Balance }, LeastConn, RoundRobin, BySource),
 		format: func(m Mapping) string { return string(m.Options.Balance) },
+	},
+	{
+		key: "check", value: "connect|off", fallback: bySetting,
+		doc:    "how containers are asked whether they accept: by a connection attempt that ends before the app sees it, or not at all",
+		parse:  oneOf(func(m *Mapping) *Check { return &m.Options.Check }, ConnectCheck, NoCheck),
+		format: func(m Mapping) string { return string(m.Options.Check) },
 	},
 }
 

@@ -58,7 +58,7 @@ func TestNetworks(t *testing.T) {
 
 // Engines get their options as JSON, and keep them as text.
 func TestOptionsSurvive(t *testing.T) {
-	const all = "allow=10.0.0.0/8,2001:db8::/32 proxy-protocol=v2 accept-proxy=none max-connections=7 rate=3/10s idle-timeout=1.5s balance=source"
+	const all = "allow=10.0.0.0/8,2001:db8::/32 proxy-protocol=v2 accept-proxy=none max-connections=7 rate=3/10s idle-timeout=1.5s balance=source check=off"
 	for _, text := range []string{"", all} {
 		o, err := ParseOptions(text)
 		if err != nil || o.String() != text {

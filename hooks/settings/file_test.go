@@ -129,7 +129,7 @@ func TestEffective(t *testing.T) {
 			StatsListen: netip.MustParseAddrPort("127.0.0.1:8404"),
 			Policy: deploy.Policy{
 				Reserved: ports(22, 22, 80, 80, 443, 443), Allowed: ports(1, 65535), Max: 1024,
-				Options: portsfile.Options{ProxyProtocol: "off", Balance: "leastconn"},
+				Options: portsfile.Options{ProxyProtocol: "off", Balance: "leastconn", Check: "connect"},
 			},
 		}
 	}
@@ -140,7 +140,7 @@ func TestEffective(t *testing.T) {
 		{name: "the defaults"},
 		{
 			name: "all of the host's",
-			global: "engine='haproxy'\nupstream='direct'\ncheck-timeout='1m'\nhold=0\ndrain-wait='5s'\nold-connections='1h'\nworker-deadline='48h'\nhealth-check='0'\nstats-listen='[::1]:9000'\nreserved-ports='none'\nallowed-ports='1000-2000, 25'\nallow-bind='127.0.0.1, 10.0.0.0/8,0.0.0.0,::,fd00::/8'\nmax-ports=5\n" +
+			global: "engine='haproxy'\nupstream='direct'\ncheck-timeout='1m'\nhold=0\ndrain-wait='5s'\nold-connections='1h'\nworker-deadline='48h'\ncheck='off'\nhealth-check='0'\nstats-listen='[::1]:9000'\nreserved-ports='none'\nallowed-ports='1000-2000, 25'\nallow-bind='127.0.0.1, 10.0.0.0/8,0.0.0.0,::,fd00::/8'\nmax-ports=5\n" +
 				"allow='10.0.0.0/8, ::1'\nproxy-protocol='v2'\naccept-proxy='10.0.0.1'\nmax-connections=7\ntotal-connections='9'\nrate='20/10s'\nidle-timeout='5m'\nbalance='source'\n",
 			want: func(v *Values) {
 				*v = Values{
@@ -152,7 +152,7 @@ func TestEffective(t *testing.T) {
 						Options: portsfile.Options{
 							Allow:         portsfile.NetworksOf(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")),
 							AcceptProxy:   portsfile.NetworksOf(netip.MustParsePrefix("10.0.0.1/32")),
-							ProxyProtocol: portsfile.ProxyV2, MaxConnections: 7, Rate: 20, IdleTimeout: 5 * time.Minute, Balance: portsfile.BySource,
+							ProxyProtocol: portsfile.ProxyV2, MaxConnections: 7, Rate: 20, IdleTimeout: 5 * time.Minute, Balance: portsfile.BySource, Check: portsfile.NoCheck,
 						},
 						Bind: []netip.Prefix{
 							netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("10.0.0.0/8"),
@@ -244,7 +244,7 @@ func TestExplain(t *testing.T) {
 	}
 	wantApp := []string{
 		"upstream auto default", "ports-file PORTS default", "check-timeout 30s default", "hold 2m app", "drain-wait 1m global",
-		"old-connections keep default", "health-check 2s default", "allow any default", "proxy-protocol off default", "accept-proxy none default",
+		"old-connections keep default", "check connect default", "health-check 2s default", "allow any default", "proxy-protocol off default", "accept-proxy none default",
 		"max-connections 0 default", "rate off default", "idle-timeout 0 default", "balance leastconn default", "reserved-ports 22,80,443 default",
 		"allowed-ports 1-65535 default", "allow-bind any default", "max-ports 1024 default",
 	}
@@ -253,7 +253,7 @@ func TestExplain(t *testing.T) {
 	}
 	wantGlobal := []string{
 		"engine haproxy global", "upstream auto default", "check-timeout 30s default", "hold 1m global", "drain-wait 1m global",
-		"old-connections keep default", "worker-deadline 24h default", "health-check 2s default",
+		"old-connections keep default", "worker-deadline 24h default", "check connect default", "health-check 2s default",
 		"allow any default", "proxy-protocol off default", "accept-proxy none default", "max-connections 0 default", "total-connections 0 default",
 		"rate off default", "idle-timeout 0 default", "balance leastconn default",
 		"stats-listen 127.0.0.1:8404 default", "reserved-ports 22,80,443 default", "allowed-ports 1-65535 default", "allow-bind any default", "max-ports 1024 default",

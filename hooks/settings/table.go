@@ -123,6 +123,11 @@ var keys = []Key{
 		put: duration(func(v *Values) *time.Duration { return &v.WorkerDeadline }, time.Second, longest),
 	},
 	{
+		Name: "check", Default: "connect",
+		Doc: "how containers are asked whether they accept: connect, by an attempt that ends before the app sees it, or off",
+		put: word(func(v *Values) *portsfile.Check { return &v.Policy.Options.Check }, portsfile.ConnectCheck, portsfile.NoCheck),
+	},
+	{
 		Name: "health-check", Default: "2s",
 		Doc: "interval of the connect check on running containers; 0 is off",
 		put: putHealthCheck,
