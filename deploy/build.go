@@ -131,6 +131,8 @@ type draft struct {
 	claim   Claim
 	options portsfile.Options
 	servers []Server
+	// targets are where each container of these may be asked: the app may listen on one of several addresses only.
+	targets map[string][]Target
 	// kept are servers of the app that the engine serves now, and that may have to go on doing so.
 	kept []Server
 }
@@ -179,7 +181,7 @@ func (b *builder) collect(drafts map[Listen]*draft, a *App, places []Place, clai
 		}
 		d := drafts[claim.Listen]
 		if d == nil {
-			d = &draft{app: a, claim: claim, options: claim.options(a.Options)}
+			d = &draft{app: a, claim: claim, options: claim.options(a.Options), targets: make(map[string][]Target)}
 			drafts[claim.Listen] = d
 		}
 		for _, p := range byProcess[claim.Process] {
@@ -187,7 +189,7 @@ func (b *builder) collect(drafts map[Listen]*draft, a *App, places []Place, clai
 			if !b.serves(a, c) || !belongs(c) {
 				continue
 			}
-			addr, err := c.Addr(a.Upstream, claim.Private)
+			targets, err := c.Targets(a.Upstream, claim.Private)
 			if err != nil {
 				err = fmt.Errorf("%s (%s): %w", p.Dyno, shortID(c.ID), err)
 				kept, ok := b.servedAt(a, claim.Listen, c)
@@ -196,9 +198,16 @@ func (b *builder) collect(drafts map[Listen]*draft, a *App, places []Place, clai
 					continue
 				}
 				b.problem(a.Name, claim.Listen, fmt.Errorf("%w; %w", err, ErrAddressKept))
-				addr = kept
+				targets = []Target{c.target(kept)}
 			}
-			d.servers = append(d.servers, Server{Container: c.ID, Dyno: p.Dyno, Addr: addr})
+			s := serverAt(c.ID, p.Dyno, targets[0])
+			if served, ok := b.servedAt(a, claim.Listen, c); ok {
+				if i := slices.IndexFunc(targets, func(t Target) bool { return t.Addr == served }); i > 0 {
+					s = serverAt(c.ID, p.Dyno, targets[i])
+				}
+			}
+			d.servers = append(d.servers, s)
+			d.targets[c.ID] = targets
 		}
 	}
 }
@@ -297,7 +306,7 @@ func (b *builder) stillOwn(a *App, service Service) []Server {
 	for _, addr := range service.all() {
 		for _, c := range b.byApp[a.Name] {
 			if b.serves(a, c) && c.Owns(addr) {
-				servers = append(servers, Server{Container: c.ID, Dyno: c.Dyno, Addr: addr})
+				servers = append(servers, serverAt(c.ID, c.Dyno, c.target(addr)))
 				break
 			}
 		}
@@ -319,55 +328,19 @@ func (b *builder) servedAt(a *App, listen Listen, c *Container) (netip.AddrPort,
 	return addrs[i], true
 }
 
-// prove finds out which servers accept connections. One that the engine serves already is left to the engine's own
-// checks: asking it again could only take away what works. Where a server does not accept, those that the engine serves
-// in its stead are asked as well.
-func (b *builder) prove(ctx context.Context, drafts []*draft) {
-	b.accepts = make(map[netip.AddrPort]bool)
-	b.ask(ctx, drafts, func(d *draft) []Server {
-		return slices.DeleteFunc(slices.Clone(d.servers), func(s Server) bool { return b.served(d, s) })
-	})
-	b.ask(ctx, drafts, func(d *draft) []Server {
-		if slices.ContainsFunc(d.servers, func(s Server) bool { return !b.proven(d, s) }) {
-			d.kept = slices.DeleteFunc(b.stillOwn(d.app, b.serving[d.claim.Listen]), func(k Server) bool {
-				return slices.ContainsFunc(d.servers, func(s Server) bool { return s.Addr == k.Addr })
-			})
-		}
-		return d.kept
-	})
-}
-
-// ask dials the servers that list names, each address once.
-func (b *builder) ask(ctx context.Context, drafts []*draft, list func(*draft) []Server) {
-	var addrs []netip.AddrPort
-	for _, d := range drafts {
-		for _, s := range list(d) {
-			if _, asked := b.accepts[s.Addr]; !asked {
-				b.accepts[s.Addr] = false
-				addrs = append(addrs, s.Addr)
-			}
-		}
-	}
-	failed := AcceptAll(ctx, addrs, 0)
-	for _, addr := range addrs {
-		b.accepts[addr] = failed[addr] == nil
-	}
-}
-
-func (b *builder) served(d *draft, s Server) bool {
-	service := b.serving[d.claim.Listen]
-	return service.App == d.app.Name && slices.Contains(service.Servers, s.Addr)
-}
-
-func (b *builder) proven(d *draft, s Server) bool {
-	return b.served(d, s) || b.accepts[s.Addr]
+func serverAt(container, dyno string, t Target) Server {
+	return Server{Container: container, Dyno: dyno, Addr: t.Addr, Published: t.Published}
 }
 
 func (d *draft) newRoute() Route {
-	return Route{
+	r := Route{
 		App: d.app.Name, Process: d.claim.Process, Listen: d.claim.Listen,
 		Hold: d.app.Hold, HealthCheck: d.app.HealthCheck, CutOld: d.app.CutOld, Options: d.options,
 	}
+	if d.unchecked() {
+		r.HealthCheck = 0
+	}
+	return r
 }
 
 // route makes the final route of a draft: each server that does not accept gives its place back to the one that the

@@ -54,27 +54,37 @@ func ParseUpstream(s string) (Upstream, error) {
 	return "", fmt.Errorf("unknown upstream %q: it is one of %s, %s and %s", s, UpstreamAuto, UpstreamDirect, UpstreamPublished)
 }
 
-// Addr is where this host reaches the container's private port. With the host's network that is 127.0.0.1, whatever u is.
-// The error says what the container lacks, and the command that helps.
-func (c Container) Addr(u Upstream, private uint16) (netip.AddrPort, error) {
+// Targets are where this host reaches the container's private port, the best one first: with IPv6 there are two, of which the app may
+// listen on one only. With the host's network it is 127.0.0.1, whatever u is. The error says what the container lacks, and the command
+// that helps.
+func (c Container) Targets(u Upstream, private uint16) ([]Target, error) {
 	if !c.Running {
-		return netip.AddrPort{}, fmt.Errorf("%s does not run (Docker says %q): see `dokku ps:report %s` and `dokku logs %s`", c.label(), c.State, c.App, c.App)
+		return nil, fmt.Errorf("%s does not run (Docker says %q): see `dokku ps:report %s` and `dokku logs %s`", c.label(), c.State, c.App, c.App)
 	}
 	if c.HostNetwork {
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), private), nil
+		return []Target{{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), private)}}, nil
 	}
 	if u != UpstreamPublished && len(c.Direct) > 0 {
-		return netip.AddrPortFrom(c.Direct[0], private), nil
+		targets := make([]Target, len(c.Direct))
+		for i, ip := range c.Direct {
+			targets[i].Addr = netip.AddrPortFrom(ip, private)
+		}
+		return targets, nil
 	}
 	if addr, ok := c.Published[private]; ok && u != UpstreamDirect {
-		return addr, nil
+		return []Target{{Addr: addr, Published: true}}, nil
 	}
 	if u == UpstreamPublished {
-		return netip.AddrPort{}, fmt.Errorf("%s publishes no port %d on this host: `dokku ps:restart %s` creates its containers anew, with the port published", c.label(), private, c.App)
+		return nil, fmt.Errorf("%s publishes no port %d on this host: `dokku ps:restart %s` creates its containers anew, with the port published", c.label(), private, c.App)
 	}
-	return netip.AddrPort{}, fmt.Errorf("%s has no address that this host reaches directly (its network mode is %q; only bridge networks of this host count): "+
+	return nil, fmt.Errorf("%s has no address that this host reaches directly (its network mode is %q; only bridge networks of this host count): "+
 		"attach it to one with `dokku network:set %s initial-network NETWORK`, or use ports published by Docker with `dokku expose:set %s upstream published`; then `dokku ps:restart %s`",
 		c.label(), c.NetworkMode, c.App, c.App, c.App)
+}
+
+// target is one of the container's own addresses.
+func (c Container) target(addr netip.AddrPort) Target {
+	return Target{Addr: addr, Published: !c.HostNetwork && !slices.Contains(c.Direct, addr.Addr())}
 }
 
 // Owns tells whether addr leads to the container.

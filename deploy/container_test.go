@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestContainerAddr(t *testing.T) {
+func TestContainerTargets(t *testing.T) {
 	const none = ""
 	direct := Container{ID: "0123456789abcdef", App: "mail", Dyno: "web.1", Running: true, State: "running", NetworkMode: "bridge",
 		Direct: []netip.Addr{netip.MustParseAddr("172.17.0.2"), netip.MustParseAddr("fd00::2")}}
@@ -31,12 +31,12 @@ func TestContainerAddr(t *testing.T) {
 		// wantErr are words of the error, none where an address is expected.
 		wantErr []string
 	}{
-		{"auto prefers direct", both, UpstreamAuto, "172.17.0.2:5025", nil},
-		{"the zero value is auto", both, "", "172.17.0.2:5025", nil},
-		{"auto falls back to published", published, UpstreamAuto, "127.0.0.1:32768", nil},
-		{"direct takes the first address", direct, UpstreamDirect, "172.17.0.2:5025", nil},
+		{"auto prefers direct", both, UpstreamAuto, "172.17.0.2:5025 [fd00::2]:5025", nil},
+		{"the zero value is auto", both, "", "172.17.0.2:5025 [fd00::2]:5025", nil},
+		{"auto falls back to published", published, UpstreamAuto, "127.0.0.1:32768 published", nil},
+		{"direct takes both families, the best first", direct, UpstreamDirect, "172.17.0.2:5025 [fd00::2]:5025", nil},
 		{"direct takes IPv6 when there is nothing else", onlyV6, UpstreamDirect, "[fd00::2]:5025", nil},
-		{"published is never direct", both, UpstreamPublished, "127.0.0.1:32768", nil},
+		{"published is never direct", both, UpstreamPublished, "127.0.0.1:32768 published", nil},
 		{"host network, auto", host, UpstreamAuto, "127.0.0.1:5025", nil},
 		{"host network, direct", host, UpstreamDirect, "127.0.0.1:5025", nil},
 		{"host network, published", host, UpstreamPublished, "127.0.0.1:5025", nil},
@@ -48,7 +48,7 @@ func TestContainerAddr(t *testing.T) {
 		{"a container that does not run", stopped, UpstreamAuto, none, []string{`"exited"`, "dokku logs mail"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := c.container.Addr(c.upstream, 5025)
+			got, err := c.container.Targets(c.upstream, 5025)
 			if c.want == none {
 				for _, word := range c.wantErr {
 					if err == nil || !strings.Contains(err.Error(), word) {
@@ -57,8 +57,14 @@ func TestContainerAddr(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || got.String() != c.want {
-				t.Errorf("got %v, %v, want %s", got, err, c.want)
+			var words []string
+			for _, t := range got {
+				if words = append(words, t.Addr.String()); t.Published {
+					words = append(words, "published")
+				}
+			}
+			if strings.Join(words, " ") != c.want || err != nil {
+				t.Errorf("got %q, %v, want %s", words, err, c.want)
 			}
 		})
 	}

@@ -60,6 +60,8 @@ type Server struct {
 	Dyno string
 	// Addr is where the host reaches the container's private port.
 	Addr netip.AddrPort
+	// Published tells that Addr is a port of this host that Docker publishes, see [Target].
+	Published bool `json:",omitzero"`
 	// Proven tells that Addr accepted a connection in this reconcile. An engine sends an unproven server no traffic before
 	// a check of its own succeeds, unless checks are off.
 	Proven bool
@@ -74,7 +76,7 @@ type Route struct {
 	Servers []Server
 	// Hold is how long a new connection waits while no server is up; 0 closes it at once.
 	Hold time.Duration
-	// HealthCheck is the interval of the connect check on running servers; 0 turns it off.
+	// HealthCheck is the interval of the connect check on running servers; 0 turns it off. It is 0 where Options.Check is off.
 	HealthCheck time.Duration
 	// CutOld is how long connections may stay on a server that no longer serves the route; 0 keeps them until they end.
 	CutOld time.Duration

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -20,23 +22,113 @@ const (
 	// soon bounds all attempts of acceptSoon. An address that is nobody's any more does not answer at all, and is to be known for
 	// one before it can be somebody else's.
 	soon = 150 * time.Millisecond
-	// dialsAtOnce bounds the attempts in flight, far below the usual limit of 1,024 open files.
-	dialsAtOnce = 128
+	// publishedStay is how long a connection through Docker's own proxy must stay open to count as accepted by the container.
+	publishedStay = 100 * time.Millisecond
 )
 
-// Accepts tells whether something at addr accepts a connection and keeps it open for stay; nil means yes. Docker's own
-// proxy for published ports accepts whatever is behind it and closes at once when nothing is, hence stay.
-func Accepts(ctx context.Context, addr netip.AddrPort, stay time.Duration) error {
+// Target is where the private port of a container is asked whether it accepts.
+type Target struct {
+	Addr netip.AddrPort
+	// Published tells that it is a port of this host that Docker publishes. Docker's own proxy may answer there, whatever is behind it.
+	Published bool
+}
+
+// AcceptAll asks all targets at the same time whether they accept connections, and returns why those that don't don't. A container
+// does not notice: see [Listening]. Only behind Docker's proxy nothing but a connection tells, which then reaches the app: it must
+// stay open, since the proxy closes it at once when nobody listens in the container.
+func AcceptAll(ctx context.Context, targets []Target) map[netip.AddrPort]error {
+	return askAll(targets, dialsAtOnce(), func(t Target) error {
+		if t.Published {
+			return stays(ctx, t.Addr)
+		}
+		return probe(ctx, t.Addr, dialTimeout)
+	})
+}
+
+// Listening asks all addresses at the same time whether somebody listens there, and returns why where nobody does. It makes no
+// connection that an app could accept, log or count. Of a port that Docker publishes it tells only that Docker's proxy runs, which
+// it does while the container runs.
+func Listening(ctx context.Context, addrs []netip.AddrPort) map[netip.AddrPort]error {
+	return listening(ctx, addrs, dialTimeout)
+}
+
+// acceptSoon is Listening for servers that have accepted before. However many of them are silent, each has its share of the time.
+func acceptSoon(ctx context.Context, addrs []netip.AddrPort) map[netip.AddrPort]error {
+	rounds := (len(addrs) + dialsAtOnce() - 1) / dialsAtOnce()
+	return listening(ctx, addrs, soon/time.Duration(max(rounds, 1)))
+}
+
+func listening(ctx context.Context, addrs []netip.AddrPort, timeout time.Duration) map[netip.AddrPort]error {
+	targets := make([]Target, len(addrs))
+	for i, addr := range addrs {
+		targets[i].Addr = addr
+	}
+	return askAll(targets, dialsAtOnce(), func(t Target) error { return probe(ctx, t.Addr, timeout) })
+}
+
+// askAll asks all targets, as many of them at once as may be, and returns the errors.
+func askAll(targets []Target, atOnce int, ask func(Target) error) map[netip.AddrPort]error {
+	var (
+		mu      sync.Mutex
+		failed  = make(map[netip.AddrPort]error)
+		wg      sync.WaitGroup
+		tickets = make(chan struct{}, atOnce)
+	)
+	for _, t := range targets {
+		tickets <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-tickets }()
+			if err := ask(t); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failed[t.Addr] = err
+			}
+		})
+	}
+	wg.Wait()
+	return failed
+}
+
+// dialsAtOnce bounds the attempts in flight: a hundredth of the open files that this process may have, since a daemon that serves
+// ports itself needs them for clients. 128 are always far below the usual limit of 1,024.
+func dialsAtOnce() int {
+	const fewest, most = 128, 1024
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return fewest
+	}
+	return int(min(max(limit.Cur/100, fewest), most))
+}
+
+// probe tells whether somebody listens at addr, and leaves no trace there. The kernel is told to delay the ACK that completes the
+// handshake (by up to 200 ms), and the reset that ends it overtakes it: accept(2) never returns such a connection. HAProxy's connect
+// check does the same.
+func probe(ctx context.Context, addr netip.AddrPort, timeout time.Duration) error {
+	dialer := net.Dialer{Timeout: timeout, KeepAlive: -1, Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		return errors.Join(c.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
+		}), err)
+	}}
+	conn, err := dialer.DialContext(ctx, "tcp", addr.String())
+	if err != nil {
+		return err
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		err = tcp.SetLinger(0)
+	}
+	return errors.Join(err, conn.Close())
+}
+
+// stays tells whether a connection to addr stays open.
+func stays(ctx context.Context, addr netip.AddrPort) error {
 	dialer := net.Dialer{Timeout: dialTimeout}
 	conn, err := dialer.DialContext(ctx, "tcp", addr.String())
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if stay <= 0 {
-		return nil
-	}
-	if err := conn.SetReadDeadline(time.Now().Add(stay)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(publishedStay)); err != nil {
 		return err
 	}
 	switch n, err := conn.Read(make([]byte, 1)); {
@@ -47,49 +139,12 @@ func Accepts(ctx context.Context, addr netip.AddrPort, stay time.Duration) error
 	}
 }
 
-// publishedStay is how long a connection through Docker's proxy must stay open to count as accepted by the container.
-const publishedStay = 100 * time.Millisecond
-
-// AcceptAll asks all addresses at the same time, and returns why those that don't accept don't (see Accepts).
-func AcceptAll(ctx context.Context, addrs []netip.AddrPort, stay time.Duration) map[netip.AddrPort]error {
-	var (
-		mu      sync.Mutex
-		failed  = make(map[netip.AddrPort]error)
-		wg      sync.WaitGroup
-		tickets = make(chan struct{}, dialsAtOnce)
-	)
-	for _, addr := range addrs {
-		tickets <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-tickets }()
-			stay := stay
-			if addr.Addr().IsLoopback() {
-				stay = max(stay, publishedStay)
-			}
-			if err := Accepts(ctx, addr, stay); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				failed[addr] = err
-			}
-		})
-	}
-	wg.Wait()
-	return failed
-}
-
-// acceptSoon is AcceptAll for servers that have accepted before.
-func acceptSoon(ctx context.Context, addrs []netip.AddrPort) map[netip.AddrPort]error {
-	ctx, cancel := context.WithTimeout(ctx, soon)
-	defer cancel()
-	return AcceptAll(ctx, addrs, 0)
-}
-
 // unusedPort is tcpmux, which nothing listens on.
 const unusedPort = 1
 
 // there are those of the addresses whose network answers at all, if only that nothing listens on a port. A server that is too busy
-// to accept another connection is told from one that is gone by this. It goes for a container's own address alone: this host's
-// own ones always answer.
+// to accept another connection, or that nobody may ask, is told from one that is gone by this. It goes for a container's own address
+// alone: this host's own ones always answer.
 func there(ctx context.Context, addrs []netip.AddrPort) map[netip.AddrPort]bool {
 	closed := make(map[netip.AddrPort]netip.AddrPort)
 	var ask []netip.AddrPort

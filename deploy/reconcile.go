@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"slices"
 	"syscall"
+
+	"dokku-expose/portsfile"
 )
 
 // Reconciler makes the host's routes what Dokku, the operator and Docker say that they should be.
@@ -177,6 +179,10 @@ func (r *Reconciler) reduce(ctx context.Context, table Table) (Outcome, error) {
 // was told yet. One that the engine has found down is not asked: what accepts there now may be another app's. Where all servers
 // accept, nothing is changed.
 //
+// The servers of a route that wants no checks are not asked either. Only the network of a known container's own address is, at a port
+// that no app has (see there): without an answer, and where Docker publishes the port or the container has the host's network, they
+// are taken out.
+//
 // Who was taken out stays out until Docker can be asked: meanwhile nobody can tell that a container at its address is the same.
 func (r *Reconciler) Withdraw(ctx context.Context, lock *Lock, known []Container) (Outcome, error) {
 	if !lock.held() {
@@ -186,30 +192,37 @@ func (r *Reconciler) Withdraw(ctx context.Context, lock *Lock, known []Container
 	if err != nil {
 		return Outcome{}, err
 	}
-	var addrs, down []netip.AddrPort
+	var addrs, gone, unasked []netip.AddrPort
 	for _, service := range serving {
-		addrs = append(addrs, service.Servers...)
-		down = append(down, service.Down...)
-	}
-	slices.SortFunc(addrs, netip.AddrPort.Compare)
-	failed := acceptSoon(ctx, slices.Compact(addrs))
-	// A refusal is proof. No answer may be that of one that is very busy: a container that is there nevertheless goes on serving, and
-	// the others get a second chance.
-	var silent, own []netip.AddrPort
-	for addr, err := range failed {
-		if errors.Is(err, syscall.ECONNREFUSED) {
+		if service.Options.Check == portsfile.NoCheck {
+			unasked = append(unasked, service.all()...)
 			continue
 		}
-		delete(failed, addr)
-		silent = append(silent, addr)
-		if slices.ContainsFunc(known, func(c Container) bool { return c.Running && slices.Contains(c.Direct, addr.Addr()) }) {
-			own = append(own, addr)
+		addrs = append(addrs, service.Servers...)
+		gone = append(gone, service.Down...)
+	}
+	own := func(addr netip.AddrPort) bool {
+		return slices.ContainsFunc(known, func(c Container) bool { return c.Running && slices.Contains(c.Direct, addr.Addr()) })
+	}
+	slices.SortFunc(addrs, netip.AddrPort.Compare)
+	addrs = slices.Compact(addrs)
+	failed := acceptSoon(ctx, addrs)
+	// A refusal is proof. No answer may be that of one that is very busy: a container that is there nevertheless goes on serving, and
+	// the others get a second chance.
+	var silent []netip.AddrPort
+	for addr, err := range failed {
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			gone = append(gone, addr)
+		} else {
+			silent = append(silent, addr)
 		}
 	}
-	busy := there(ctx, own)
-	silent = slices.DeleteFunc(silent, func(addr netip.AddrPort) bool { return busy[addr] })
-	maps.Copy(failed, acceptSoon(ctx, silent))
-	if len(failed)+len(down) == 0 || ctx.Err() != nil {
+	alive := there(ctx, slices.DeleteFunc(slices.Concat(silent, unasked), func(addr netip.AddrPort) bool { return !own(addr) }))
+	silent = slices.DeleteFunc(silent, func(addr netip.AddrPort) bool { return alive[addr] })
+	gone = slices.AppendSeq(gone, maps.Keys(acceptSoon(ctx, silent)))
+	// Another route may lead to the same address, and want checks.
+	gone = append(gone, slices.DeleteFunc(unasked, func(addr netip.AddrPort) bool { return alive[addr] || slices.Contains(addrs, addr) })...)
+	if len(gone) == 0 || ctx.Err() != nil {
 		return Outcome{}, ctx.Err()
 	}
 	apps, err := r.Host.Apps(ctx)
@@ -223,7 +236,7 @@ func (r *Reconciler) Withdraw(ctx context.Context, lock *Lock, known []Container
 	}
 	for i := range table.Routes {
 		servers := &table.Routes[i].Servers
-		*servers = slices.DeleteFunc(*servers, func(s Server) bool { return failed[s.Addr] != nil || slices.Contains(down, s.Addr) })
+		*servers = slices.DeleteFunc(*servers, func(s Server) bool { return slices.Contains(gone, s.Addr) })
 	}
 	return r.reduce(ctx, table)
 }

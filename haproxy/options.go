@@ -139,7 +139,7 @@ func (v optionsView) withoutNetworks() optionsView {
 	return v
 }
 
-// header is the word of a server that gets a PROXY header, "" where it gets none. Checks send one too.
+// header is the word of a server that gets a PROXY header, "" where it gets none.
 func header(r deploy.Route) string {
 	switch r.Options.ProxyProtocol {
 	case portsfile.ProxyV1:

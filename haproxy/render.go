@@ -160,6 +160,8 @@ type proxyView struct {
 	Bind    string
 	Options optionsView
 	Retries int64
+	// PlainCheck tells that checks must be told to send no PROXY header.
+	PlainCheck bool
 	// Server are the words that all servers have in common.
 	Server string
 	Slots  []slotView
@@ -198,7 +200,7 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
 	for _, p := range proxies {
 		pv := proxyView{
 			Name: p.name, About: e.about(p.route), Process: oneLine(p.route.Process), Bind: bind(p.route.Listen, ipv6), Options: viewOptions(p), Retries: retries(p),
-			Server: strings.TrimSpace(check(p.route) + " " + header(p.route)),
+			PlainCheck: p.checked() && header(p.route) != "", Server: strings.TrimSpace(check(p.route) + " " + header(p.route)),
 		}
 		for i, server := range p.slots {
 			s := slotView{Name: slotName(i), Addr: nowhere, Free: true}

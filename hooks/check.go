@@ -11,6 +11,7 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/hooks/dokku"
+	"dokku-expose/portsfile"
 	"dokku-expose/proxy"
 )
 
@@ -152,9 +153,11 @@ func (h *Host) checkDaemon(ctx context.Context) error {
 func checkAccepting(ctx context.Context, table deploy.Table, serving map[deploy.Listen]deploy.Service, note func(app, public string, err error)) {
 	var addrs []netip.AddrPort
 	for _, service := range serving {
-		addrs = append(addrs, service.Servers...)
+		if service.Options.Check != portsfile.NoCheck {
+			addrs = append(addrs, service.Servers...)
+		}
 	}
-	failed := deploy.AcceptAll(ctx, addrs, 0)
+	failed := deploy.Listening(ctx, addrs)
 	for _, r := range table.Routes {
 		for _, s := range r.Servers {
 			if err := failed[s.Addr]; err != nil {

@@ -33,9 +33,9 @@ func preBuild(ctx context.Context, h *Host, args []string) error {
 	}
 	ports := state.Ports{File: values.PortsFile}
 	if values.PortsFile != settings.IgnorePorts {
-		text, missing := readSource(dir, values.PortsFile)
+		text, err := readSource(dir, values.PortsFile)
 		switch {
-		case errors.Is(missing, fs.ErrNotExist):
+		case errors.Is(err, fs.ErrNotExist):
 			fromImage, err := h.env.FromImage(app, dir)
 			if err != nil {
 				return err
@@ -47,11 +47,8 @@ func preBuild(ctx context.Context, h *Host, args []string) error {
 			if involved, err := h.involved(app); !involved {
 				return err
 			}
-			if errors.Is(missing, errFolder) {
-				h.out.Warn("%s: %s is a folder, so the app has no PORTS file; another path for it: dokku expose:set %s ports-file PATH", app, values.PortsFile, app)
-			}
-		case missing != nil:
-			return missing
+		case err != nil:
+			return err
 		}
 		ports.Text = string(text)
 	}

@@ -102,10 +102,14 @@ func (h *Host) upstreams(ctx context.Context, app string, places []deploy.Place)
 			return nil, err
 		}
 		for _, claim := range claims {
-			// It may have been served at either.
+			// It may have been served at any of them.
 			for _, u := range []deploy.Upstream{deploy.UpstreamDirect, deploy.UpstreamPublished} {
-				if addr, err := c.Addr(u, claim.Private); err == nil {
-					addrs[addr] = true
+				targets, err := c.Targets(u, claim.Private)
+				if err != nil {
+					continue
+				}
+				for _, t := range targets {
+					addrs[t.Addr] = true
 				}
 			}
 		}

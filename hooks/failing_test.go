@@ -23,7 +23,6 @@ func TestFailedDeployOfOneContainerChangesNothing(t *testing.T) {
 		{"Dokku's own check fails", rig.FailCheck("web.1"), nil},
 		{"nobody listens", rig.ContainerEnv("web.1", "NOLISTEN=1"),
 			[]string{"nothing accepts connections on the private port 5025 (PORTS line 1, public port", "after 1s", "check-timeout 2m", "0.0.0.0"}},
-		{"every connection is closed at once", rig.ContainerEnv("web.1", "SLAM=1"), []string{"accepts connections and closes them at once"}},
 		{"another port is listened on", rig.ContainerEnv("web.1", "PORTS=5026"), []string{"private port 5025"}},
 	} {
 		h.run(test.name, func() {

@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
+	"net"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"dokku-expose/deploy"
@@ -15,7 +16,8 @@ import (
 	"dokku-expose/hooks/settings"
 )
 
-// checkDeploy is the gate of a deploy: every mapped private port of a new container has to accept connections.
+// checkDeploy is the gate of a deploy: every mapped private port of a new container has to accept connections, but those that nobody
+// may connect to for a check.
 //
 //	check-deploy APP CONTAINER_ID PROC PORT IP INDEX
 func checkDeploy(ctx context.Context, h *Host, args []string) error {
@@ -43,7 +45,7 @@ func checkDeploy(ctx context.Context, h *Host, args []string) error {
 	if err := h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error { return h.admit(ctx, app, all) }); err != nil {
 		return err
 	}
-	claims := ofProcess(all, process)
+	claims := checked(ofProcess(all, process), values)
 	if len(claims) == 0 || values.CheckTimeout == 0 {
 		return nil
 	}
@@ -74,6 +76,11 @@ func ofProcess(claims []deploy.Claim, process string) []deploy.Claim {
 	return slices.DeleteFunc(slices.Clone(claims), func(c deploy.Claim) bool { return c.Process != process })
 }
 
+// checked are the claims whose private ports may be asked whether they accept.
+func checked(claims []deploy.Claim, values settings.Values) []deploy.Claim {
+	return slices.DeleteFunc(slices.Clone(claims), func(c deploy.Claim) bool { return c.Unchecked(values.Policy.Options) })
+}
+
 // errGone tells that Docker has no such container any more.
 var errGone = errors.New("is gone")
 
@@ -91,13 +98,8 @@ func find(ctx context.Context, client *docker.Client, app, id string) (deploy.Co
 	return deploy.Container{}, fmt.Errorf("container %.12s %w", id, errGone)
 }
 
-const (
-	// gateStay is how long a connection of the gate must stay open: long enough for a server that is not ready to close
-	// it, short enough not to be felt in a deploy.
-	gateStay = 200 * time.Millisecond
-	// gateRetry is the pause between two attempts.
-	gateRetry = 100 * time.Millisecond
-)
+// gateRetry is the pause between two attempts.
+const gateRetry = 100 * time.Millisecond
 
 // awaitAccepts waits until every claim's private port of the container accepts, for as long as the container runs and
 // check-timeout has not passed.
@@ -113,12 +115,13 @@ func (h *Host) awaitAccepts(ctx context.Context, client *docker.Client, app, id 
 			return fmt.Errorf("%s: container %.12s has stopped (%s) before its private ports accepted connections: what it said is in `dokku logs %s`",
 				container.App, id, container.State, container.App)
 		}
-		if waiting, err = silent(ctx, container, values.Upstream, claims, gateStay); err != nil {
+		if waiting, err = silent(ctx, container, values.Upstream, claims); err != nil {
 			return err
 		}
 		if len(waiting) == 0 {
 			return nil
 		}
+		claims = of(claims, waiting)
 		if time.Now().After(deadline) {
 			return notAccepting(container, values.CheckTimeout, waiting, claims)
 		}
@@ -130,33 +133,63 @@ func (h *Host) awaitAccepts(ctx context.Context, client *docker.Client, app, id 
 	}
 }
 
-// silent returns the claims' private ports on which the container accepts no connection that stays open for stay, with why.
-func silent(ctx context.Context, c deploy.Container, upstream deploy.Upstream, claims []deploy.Claim, stay time.Duration) (map[uint16]error, error) {
-	addrs := make(map[uint16]netip.AddrPort)
+// of are the claims for those private ports. What has accepted is not asked again.
+func of(claims []deploy.Claim, ports map[uint16]error) []deploy.Claim {
+	return slices.DeleteFunc(slices.Clone(claims), func(c deploy.Claim) bool { return ports[c.Private] == nil })
+}
+
+// silent returns the claims' private ports on which the container accepts no connection at any of its addresses, with why.
+func silent(ctx context.Context, c deploy.Container, upstream deploy.Upstream, claims []deploy.Claim) (map[uint16]error, error) {
+	targets := make(map[uint16][]deploy.Target)
 	for _, claim := range claims {
-		addr, err := c.Addr(upstream, claim.Private)
+		at, err := c.Targets(upstream, claim.Private)
 		if err != nil {
 			return nil, err
 		}
-		addrs[claim.Private] = addr
+		targets[claim.Private] = at
 	}
-	failed := deploy.AcceptAll(ctx, slices.Collect(maps.Values(addrs)), stay)
+	failed := deploy.AcceptAll(ctx, slices.Concat(slices.Collect(maps.Values(targets))...))
 	ports := make(map[uint16]error)
-	for port, addr := range addrs {
-		if err := failed[addr]; err != nil {
-			ports[port] = err
+	for port, at := range targets {
+		if !slices.ContainsFunc(at, func(t deploy.Target) bool { return failed[t.Addr] == nil }) {
+			ports[port] = failed[at[0].Addr]
 		}
 	}
 	return ports, nil
 }
 
+// notAccepting says why a container is refused, and what to do. An address that answers, if only to refuse, is another matter than
+// one that does not.
 func notAccepting(c deploy.Container, timeout time.Duration, waiting map[uint16]error, claims []deploy.Claim) error {
-	var errs []error
+	var (
+		errs              []error
+		refused, noAnswer bool
+	)
 	for _, claim := range claims {
-		if err, ok := waiting[claim.Private]; ok {
-			errs = append(errs, fmt.Errorf("%s: nothing accepts connections on the private port %d (%s, public port %s) of container %.12s after %s: %w",
-				c.App, claim.Private, claim.Where(), claim.Listen, c.ID, timeout, err))
+		err, ok := waiting[claim.Private]
+		if !ok {
+			continue
+		}
+		errs = append(errs, fmt.Errorf("%s: nothing accepts connections on the private port %d (%s, public port %s) of container %.12s after %s: %w",
+			c.App, claim.Private, claim.Where(), claim.Listen, c.ID, timeout, err))
+		if isNoAnswer(err) {
+			noAnswer = true
+		} else {
+			refused = true
 		}
 	}
-	return errors.Join(append(errs, fmt.Errorf("the app has to listen there on all addresses (0.0.0.0 or [::]), not on 127.0.0.1; one that needs longer to start: dokku expose:set %s check-timeout 2m", c.App))...)
+	if refused {
+		errs = append(errs, fmt.Errorf("the app has to listen there on all addresses of its container: on 0.0.0.0, or on [::] with IPv4 (not IPV6_V6ONLY), not on 127.0.0.1; one that needs longer to start: dokku expose:set %s check-timeout 2m", c.App))
+	}
+	if noAnswer {
+		errs = append(errs, fmt.Errorf("the container's address does not answer this host at all (its network mode is %q): macvlan and ipvlan networks keep their own host out, a firewall may drop the packets, and an app that accepts nobody has its queue full; "+
+			"for a network that this host reaches: dokku network:set %s initial-network bridge, then dokku ps:rebuild %s", c.NetworkMode, c.App, c.App))
+	}
+	return errors.Join(errs...)
+}
+
+// isNoAnswer tells whether an attempt to connect ended without any answer from the address.
+func isNoAnswer(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
 }

@@ -3,7 +3,6 @@ package hooks_test
 import (
 	"fmt"
 	"maps"
-	"os"
 	"strings"
 	"testing"
 
@@ -368,33 +367,14 @@ func TestPublishedUpstream(t *testing.T) {
 	if n := published("mail"); n != 1 {
 		t.Errorf("the container publishes its port %d times", n)
 	}
-}
-
-// A folder called PORTS is the app's own affair. To the plugin such an app has no PORTS file, in a repository or in an image.
-func TestFolderCalledPortsIsNoPortsFile(t *testing.T) {
-	t.Parallel()
-	h := start(t)
-	public, added := h.port(), h.port()
-	folder := func() rig.Source {
-		return prepared("PORTS", func(path string) error { return os.Mkdir(path, 0o755) })
-	}
-	h.run("an app without ports", func() {
-		if text := h.push("docs", folder()); text != "" {
-			h.t.Errorf("the plugin says %q", text)
+	// Docker's proxy accepts even where nobody listens in the container, so there a connection has to last.
+	h.expose(0, "set", "mail", "check-timeout", "1s")
+	for name, env := range map[string]string{"nobody listens": "NOLISTEN=1", "every connection is closed at once": "SLAM=1"} {
+		var text strings.Builder
+		if err := h.Push("mail", source("v3", lead(public, private)), rig.ContainerEnv("web.1", env), said(&text)); err == nil {
+			t.Errorf("%s: the push went well", name)
 		}
-	})
-	h.push("mail", source("v1", lead(public, private)))
-	h.expose(0, "add", "mail", lead(added, private))
-	h.run("an app with ports", func() {
-		h.wants(h.push("mail", folder()), "mail: PORTS is a folder", "dokku expose:set mail ports-file")
-		h.closed(public)
-		h.answers(added, "v2")
-	})
-	h.run("an image", func() {
-		ref, err := h.Image("example/mail", folder())
-		h.must(err)
-		h.must(h.FromImage("mail", ref))
-		h.closed(public)
-		h.answers(added, "v2")
-	})
+		h.wants(text.String(), "accepts connections and closes them at once")
+		h.answers(public, "v2")
+	}
 }

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"dokku-expose/portsfile"
 	"dokku-expose/proxy/tcp"
 )
 
@@ -73,53 +72,63 @@ func (r *route) check(ctx context.Context, interval time.Duration) {
 
 // checkAll checks the servers for which which is true, and returns when it is known of each whether it is up.
 func (r *route) checkAll(ctx context.Context, which func(*upstream) bool) {
-	r.mu.Lock()
-	form := r.spec.Options.ProxyProtocol
-	var list []attempt
-	for _, u := range r.current {
-		if which(u) {
-			list = append(list, attempt{u, u.ctx})
-		}
-	}
-	r.mu.Unlock()
 	var wg sync.WaitGroup
-	for _, a := range list {
+	for _, q := range r.questions(which) {
 		if !r.checks.take(ctx) {
 			return
 		}
 		wg.Add(1)
-		dial(a.ctx, a.addr, true, func(conn *tcp.Conn, err error) {
+		done := func(err error) {
 			defer wg.Done()
 			r.checks.give()
-			switch {
-			case err != nil:
-			case form == "":
-				// A reset leaves nothing behind, where thousands of checks a minute would leave as many dying sockets.
-				conn.Reset()
-			default:
-				err = announce(conn, form)
-			}
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			if a.ctx.Err() == nil && !isLocal(err) {
-				r.mark(a.upstream, err == nil)
-			}
-		})
+			r.checked(q, err)
+		}
+		if q.stay > 0 {
+			tcp.Dial(q.ctx, q.addr, connectTimeout, q.stay, func(conn *tcp.Conn, err error) {
+				if err == nil {
+					conn.Reset()
+				}
+				done(err)
+			})
+			continue
+		}
+		tcp.Probe(q.ctx, q.addr, connectTimeout, done)
 	}
 	wg.Wait()
 }
 
-// announce says whose connection a check is, for apps that take one without a header for a mistake, and closes it.
-func announce(conn *tcp.Conn, form portsfile.ProxyProtocol) error {
-	defer conn.Close()
-	source, err := conn.Local()
-	if err != nil {
-		return err
+// question is a server that is about to be asked whether it accepts.
+type question struct {
+	attempt
+	// stay is how long it must keep a connection open for that, 0 where it does not get one: a container that is up behind Docker's
+	// proxy is not asked again, for its end is the proxy's.
+	stay time.Duration
+}
+
+func (r *route) questions(which func(*upstream) bool) (list []question) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, u := range r.current {
+		if which(u) {
+			q := question{attempt: attempt{u, u.ctx}}
+			if !u.up {
+				q.stay = u.stay()
+			}
+			list = append(list, q)
+		}
 	}
-	destination, err := conn.Remote()
-	if err != nil {
-		return err
+	return list
+}
+
+// checked notes what a server said. What this host lacks says nothing of it.
+func (r *route) checked(q question, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case q.ctx.Err() != nil:
+	case isLocal(err):
+		r.lacks.tell(r.app, r.listen, err)
+	default:
+		r.mark(q.upstream, err == nil)
 	}
-	_, err = conn.Write(ends{source, destination}.headerOfCheck(form))
-	return err
 }

@@ -55,23 +55,11 @@ func (e ends) header(form portsfile.ProxyProtocol) []byte {
 		addresses := append(source.AsSlice(), destination.AsSlice()...)
 		addresses = binary.BigEndian.AppendUint16(addresses, e.source.Port())
 		addresses = binary.BigEndian.AppendUint16(addresses, e.destination.Port())
-		return headerV2(commandProxy, family, addresses)
+		b := append([]byte(signatureV2), 2<<4|commandProxy, family)
+		b = binary.BigEndian.AppendUint16(b, uint16(len(addresses)))
+		return append(b, addresses...)
 	}
 	return nil
-}
-
-// headerOfCheck tells an app that a connection is nobody's, where the form knows how to say so. e are its own ends.
-func (e ends) headerOfCheck(form portsfile.ProxyProtocol) []byte {
-	if form == portsfile.ProxyV2 {
-		return headerV2(commandLocal, 0, nil)
-	}
-	return e.header(form)
-}
-
-func headerV2(command, family byte, addresses []byte) []byte {
-	b := append([]byte(signatureV2), 2<<4|command, family)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(addresses)))
-	return append(b, addresses...)
 }
 
 // parseHeader reads the header that b begins with. It returns how long that is, 0 when there is more to come, and what it tells of

@@ -3,6 +3,9 @@ package proxy
 import (
 	"context"
 	"time"
+
+	"dokku-expose/portsfile"
+	"dokku-expose/proxy/tcp"
 )
 
 // hold keeps a client waiting until a server is up, for as long as the route holds. It blocks, and ends with the client linked or
@@ -74,41 +77,74 @@ func (r *route) tryUp(s *session) (linked bool, changed <-chan struct{}) {
 	return linked, changed
 }
 
-// tryDown tries all servers that are not up at the same time, until one answers or something changes.
+// tryDown asks all servers that are not up at the same time whether they accept, until that is known of each or something changes. What
+// accepts is up from then on, for everybody. Behind Docker's proxy only a connection can tell: there the client gets its own, and linked
+// says that it has one. Where no server may be asked, all count as not tried yet instead.
 func (r *route) tryDown(ctx context.Context, s *session, changed <-chan struct{}) (linked bool) {
-	r.mu.Lock()
-	var down []attempt
-	for _, u := range r.current {
-		if !u.up {
-			down = append(down, u.begin())
-		}
+	if r.forgive() {
+		return false
 	}
-	r.mu.Unlock()
-
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	tried := make(chan error, len(down))
-	for _, a := range down {
-		ctx, cancel := context.WithCancel(ctx)
-		unbind := context.AfterFunc(a.ctx, cancel)
-		r.connect(ctx, a, s, true, func(err error) {
-			unbind()
+	asked := r.questions(func(u *upstream) bool { return !u.up })
+	proxied := make(chan *question, len(asked))
+	for i := range asked {
+		q := &asked[i]
+		ctx, cancel := q.within(ctx)
+		tcp.Probe(ctx, q.addr, connectTimeout, func(err error) {
+			var link *question
+			switch {
+			case ctx.Err() != nil:
+			case err == nil && q.stay > 0:
+				link = q
+			default:
+				r.checked(*q, err)
+			}
 			cancel()
-			tried <- err
+			proxied <- link
 		})
 	}
-	for left := len(down); left > 0; {
+	for left := len(asked); left > 0; {
 		select {
 		case <-changed:
 			cancel()
 			changed = nil
-		case err := <-tried:
+		case q := <-proxied:
 			left--
-			if err == nil {
+			if q != nil && !linked && r.linkProxied(ctx, q, s) {
 				linked = true
 				cancel()
 			}
 		}
 	}
 	return linked
+}
+
+// linkProxied links a client to a server behind Docker's proxy, if that keeps the connection.
+func (r *route) linkProxied(ctx context.Context, q *question, s *session) bool {
+	r.mu.Lock()
+	if q.ctx.Err() != nil {
+		r.mu.Unlock()
+		return false
+	}
+	a := q.begin()
+	r.mu.Unlock()
+	ctx, cancel := a.within(ctx)
+	defer cancel()
+	known := make(chan error, 1)
+	r.connect(ctx, a, s, q.stay, func(err error) { known <- err })
+	return <-known == nil
+}
+
+// forgive has servers that nobody may ask tried again at once. It is false where they may be asked.
+func (r *route) forgive() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spec.Options.Check != portsfile.NoCheck {
+		return false
+	}
+	for _, u := range r.current {
+		u.failedAt = time.Time{}
+	}
+	return true
 }

@@ -111,7 +111,7 @@ func (r *route) upstream(old *[]*upstream, s deploy.Server) *upstream {
 	case s.Proven && !u.proven:
 		u.up, u.proven = true, true
 	}
-	u.dyno = s.Dyno
+	u.dyno, u.published = s.Dyno, s.Published
 	return u
 }
 
@@ -205,7 +205,7 @@ func (r *route) tryBut(lacking []*upstream, s *session, then func(linked bool, c
 		then(false, changed)
 		return
 	}
-	r.connect(a.ctx, a, s, false, func(err error) {
+	r.connect(a.ctx, a, s, 0, func(err error) {
 		switch {
 		case err == nil:
 			then(true, changed)
@@ -233,12 +233,13 @@ func (r *route) pick(s *session, but []*upstream) (attempt, <-chan struct{}) {
 	return u.begin(), r.changed
 }
 
-// connect makes an attempt to link a client to a server, and calls then. ctx ends with the attempt's own, or before.
-func (r *route) connect(ctx context.Context, a attempt, s *session, prove bool, then func(error)) {
-	dial(ctx, a.addr, prove, func(server *tcp.Conn, err error) { then(r.connected(ctx, a, s, server, err)) })
+// connect makes an attempt to link a client to a server, and calls then. ctx ends with the attempt's own, or before. A connection that
+// does not stay open for that long is none.
+func (r *route) connect(ctx context.Context, a attempt, s *session, stay time.Duration, then func(error)) {
+	tcp.Dial(ctx, a.addr, connectTimeout, stay, func(server *tcp.Conn, err error) { then(r.connected(ctx, a, s, server, err)) })
 }
 
-// connected ends an attempt to connect. Of several at a time for one client the first one wins.
+// connected ends an attempt to connect.
 func (r *route) connected(ctx context.Context, a attempt, s *session, server *tcp.Conn, err error) error {
 	u := a.upstream
 	r.mu.Lock()
@@ -263,10 +264,6 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 		return err
 	}
 	r.mark(u, true)
-	if s.relay != nil {
-		server.Reset()
-		return nil
-	}
 	terms := tcp.Terms{IdleTimeout: r.spec.Options.IdleTimeout}
 	if form := r.spec.Options.ProxyProtocol; form != "" {
 		if err := s.locate(); err != nil {

@@ -22,7 +22,7 @@ const (
 	// penalty is how long a server that failed gets no connection while checks are off. With checks, these tell.
 	penalty = time.Second
 	// publishedStay is how long a connection through Docker's proxy for published ports, which accepts whatever is behind it,
-	// must stay open to count as accepted by the container.
+	// must stay open to count as accepted by the container, see [upstream.stay].
 	publishedStay = 100 * time.Millisecond
 )
 
@@ -30,6 +30,8 @@ const (
 type upstream struct {
 	container, dyno string
 	addr            netip.AddrPort
+	// published tells that Docker's own proxy may be what answers there, see [deploy.Target].
+	published bool
 
 	counters      tcp.Counters
 	total, failed atomic.Uint64
@@ -68,7 +70,7 @@ func newUpstream(s deploy.Server) *upstream {
 
 // revive makes it serve, anew or for the first time.
 func (u *upstream) revive(s deploy.Server) {
-	u.dyno, u.up, u.proven = s.Dyno, s.Proven, s.Proven
+	u.dyno, u.published, u.up, u.proven = s.Dyno, s.Published, s.Proven, s.Proven
 	u.drained = u.drainedSoFar()
 	u.retiredAt = time.Time{}
 	u.ctx, u.cancel = context.WithCancel(context.Background())
@@ -99,6 +101,13 @@ type attempt struct {
 	ctx context.Context
 }
 
+// within returns a context that ends with ctx, and with the attempt's own.
+func (a attempt) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	unbind := context.AfterFunc(a.ctx, cancel)
+	return ctx, func() { unbind(); cancel() }
+}
+
 // begin counts an attempt, which connect ends. The route's mutex is held.
 func (u *upstream) begin() attempt {
 	u.dialing++
@@ -116,12 +125,10 @@ func isLocal(err error) bool {
 	return false
 }
 
-// dial connects, and calls done in a loop, or before it returns. With prove, a connection that its peer closes at once is none:
-// on loopback addresses Docker's proxy may be that peer.
-func dial(ctx context.Context, addr netip.AddrPort, prove bool, done func(*tcp.Conn, error)) {
-	stay := time.Duration(0)
-	if prove && addr.Addr().IsLoopback() {
-		stay = publishedStay
+// stay is how long a connection to a server that is not known to be up must stay open to be one.
+func (u *upstream) stay() time.Duration {
+	if u.published {
+		return publishedStay
 	}
-	tcp.Dial(ctx, addr, connectTimeout, stay, done)
+	return 0
 }

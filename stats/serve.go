@@ -96,10 +96,7 @@ func listen(ctx context.Context, o Options) (net.Listener, error) {
 	}
 	// When this one closes it, another one's may be there.
 	ln.SetUnlinkOnClose(false)
-	if err := os.Chmod(o.Socket, 0o660); err != nil {
-		return nil, errors.Join(err, ln.Close())
-	}
-	return ln, nil
+	return ln, os.Chmod(o.Socket, 0o660)
 }
 
 // serverName is how the page says whose it is.

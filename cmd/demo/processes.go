@@ -168,7 +168,8 @@ func (p *process) accepts(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		err := deploy.Accepts(ctx, p.Published[private], 0)
+		at := p.Published[private]
+		err := deploy.Listening(ctx, []netip.AddrPort{at})[at]
 		if err == nil {
 			return nil
 		}

@@ -119,13 +119,13 @@ func TestContainersAddressesAnswer(t *testing.T) {
 		{"published on every address", deploy.UpstreamPublished, 5993},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			addr, err := got.Addr(row.upstream, row.private)
+			targets, err := got.Targets(row.upstream, row.private)
 			if err != nil {
 				t.Fatal(err)
 			}
-			line := greeting(t, addr)
+			line := greeting(t, targets[0].Addr)
 			if want := "v7 " + id[:12] + " "; !strings.HasPrefix(line, want) {
-				t.Errorf("%s greets with %q, want %q", addr, line, want)
+				t.Errorf("%s greets with %q, want %q", targets[0].Addr, line, want)
 			}
 		})
 	}
@@ -247,15 +247,15 @@ func TestContainersNetworks(t *testing.T) {
 				Host:   &container.HostConfig{NetworkMode: container.NetworkMode(row.mode)},
 			})
 			got, _ := find(t, c, id)
-			addr, err := got.Addr(deploy.UpstreamAuto, 5025)
+			targets, err := got.Targets(deploy.UpstreamAuto, 5025)
 			if row.want == "" {
 				if err == nil || !strings.Contains(err.Error(), name) {
-					t.Errorf("got %v, %v, want an error that names the network mode", addr, err)
+					t.Errorf("got %v, %v, want an error that names the network mode", targets, err)
 				}
 				return
 			}
-			if err != nil || addr.String() != row.want || got.HostNetwork != row.wantHost {
-				t.Errorf("got %v, %v, host network %v", addr, err, got.HostNetwork)
+			if err != nil || len(targets) != 1 || targets[0].Addr.String() != row.want || got.HostNetwork != row.wantHost {
+				t.Errorf("got %v, %v, host network %v", targets, err, got.HostNetwork)
 			}
 		})
 	}
@@ -316,7 +316,7 @@ func TestContainersStates(t *testing.T) {
 			if !ok || got.State != row.state || got.Running != (row.state == "running") {
 				t.Errorf("got %+v (%v)", got, ok)
 			}
-			_, err := got.Addr(deploy.UpstreamAuto, 5025)
+			_, err := got.Targets(deploy.UpstreamAuto, 5025)
 			if (err == nil) != got.Running {
 				t.Errorf("address: %v", err)
 			}

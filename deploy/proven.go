@@ -1,0 +1,78 @@
+package deploy
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+
+	"dokku-expose/portsfile"
+)
+
+// prove finds out which servers accept connections, and at which of their addresses. One that the engine serves already is left to the
+// engine's own checks: asking it again could only take away what works. Where a server does not accept, those that the engine serves
+// in its stead are asked as well.
+func (b *builder) prove(ctx context.Context, drafts []*draft) {
+	b.accepts = make(map[netip.AddrPort]bool)
+	b.ask(ctx, drafts, func(d *draft) (targets []Target) {
+		for _, s := range d.servers {
+			if !b.served(d, s) {
+				targets = append(targets, d.targets[s.Container]...)
+			}
+		}
+		return targets
+	})
+	for _, d := range drafts {
+		for i, s := range d.servers {
+			targets := d.targets[s.Container]
+			if at := slices.IndexFunc(targets, func(t Target) bool { return b.accepts[t.Addr] }); at >= 0 && !b.proven(d, s) {
+				d.servers[i] = serverAt(s.Container, s.Dyno, targets[at])
+			}
+		}
+	}
+	b.ask(ctx, drafts, func(d *draft) (targets []Target) {
+		if slices.ContainsFunc(d.servers, func(s Server) bool { return !b.proven(d, s) }) {
+			d.kept = slices.DeleteFunc(b.stillOwn(d.app, b.serving[d.claim.Listen]), func(k Server) bool {
+				return slices.ContainsFunc(d.servers, func(s Server) bool { return s.Addr == k.Addr })
+			})
+		}
+		for _, k := range d.kept {
+			targets = append(targets, Target{k.Addr, k.Published})
+		}
+		return targets
+	})
+}
+
+// ask asks the targets that list names, each once, but those of routes that are not to be asked.
+func (b *builder) ask(ctx context.Context, drafts []*draft, list func(*draft) []Target) {
+	var targets []Target
+	for _, d := range drafts {
+		if d.unchecked() {
+			continue
+		}
+		for _, t := range list(d) {
+			if _, asked := b.accepts[t.Addr]; !asked {
+				b.accepts[t.Addr] = false
+				// Who wants no checks wants no connection made for one: Docker's proxy has to do.
+				t.Published = t.Published && d.app.HealthCheck > 0
+				targets = append(targets, t)
+			}
+		}
+	}
+	failed := AcceptAll(ctx, targets)
+	for _, t := range targets {
+		b.accepts[t.Addr] = failed[t.Addr] == nil
+	}
+}
+
+func (b *builder) served(d *draft, s Server) bool {
+	service := b.serving[d.claim.Listen]
+	return service.App == d.app.Name && slices.Contains(service.Servers, s.Addr)
+}
+
+// proven tells whether a server may get connections. For one that is not to be asked Docker's word has to do.
+func (b *builder) proven(d *draft, s Server) bool {
+	return d.unchecked() || b.served(d, s) || b.accepts[s.Addr]
+}
+
+// unchecked tells that nobody may connect to the servers but for a client.
+func (d *draft) unchecked() bool { return d.options.Check == portsfile.NoCheck }
