@@ -33,9 +33,9 @@ func preBuild(ctx context.Context, h *Host, args []string) error {
 	}
 	ports := state.Ports{File: values.PortsFile}
 	if values.PortsFile != settings.IgnorePorts {
-		text, err := readSource(dir, values.PortsFile)
+		text, missing := readSource(dir, values.PortsFile)
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		case errors.Is(missing, fs.ErrNotExist):
 			fromImage, err := h.env.FromImage(app, dir)
 			if err != nil {
 				return err
@@ -47,8 +47,11 @@ func preBuild(ctx context.Context, h *Host, args []string) error {
 			if involved, err := h.involved(app); !involved {
 				return err
 			}
-		case err != nil:
-			return err
+			if errors.Is(missing, errFolder) {
+				h.out.Warn("%s: %s is a folder, so the app has no PORTS file; another path for it: dokku expose:set %s ports-file PATH", app, values.PortsFile, app)
+			}
+		case missing != nil:
+			return missing
 		}
 		ports.Text = string(text)
 	}

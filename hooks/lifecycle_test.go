@@ -3,6 +3,7 @@ package hooks_test
 import (
 	"fmt"
 	"maps"
+	"os"
 	"strings"
 	"testing"
 
@@ -377,4 +378,33 @@ func TestPublishedUpstream(t *testing.T) {
 		h.wants(text.String(), "accepts connections and closes them at once")
 		h.answers(public, "v2")
 	}
+}
+
+// A folder called PORTS is the app's own affair. To the plugin such an app has no PORTS file, in a repository or in an image.
+func TestFolderCalledPortsIsNoPortsFile(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	public, added := h.port(), h.port()
+	folder := func() rig.Source {
+		return prepared("PORTS", func(path string) error { return os.Mkdir(path, 0o755) })
+	}
+	h.run("an app without ports", func() {
+		if text := h.push("docs", folder()); text != "" {
+			h.t.Errorf("the plugin says %q", text)
+		}
+	})
+	h.push("mail", source("v1", lead(public, private)))
+	h.expose(0, "add", "mail", lead(added, private))
+	h.run("an app with ports", func() {
+		h.wants(h.push("mail", folder()), "mail: PORTS is a folder", "dokku expose:set mail ports-file")
+		h.closed(public)
+		h.answers(added, "v2")
+	})
+	h.run("an image", func() {
+		ref, err := h.Image("example/mail", folder())
+		h.must(err)
+		h.must(h.FromImage("mail", ref))
+		h.closed(public)
+		h.answers(added, "v2")
+	})
 }

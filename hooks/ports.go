@@ -13,9 +13,13 @@ import (
 	"dokku-expose/portsfile"
 )
 
-// readSource reads the PORTS file called name (a clean path with slashes) of a source tree. One that is missing is an
-// error that wraps fs.ErrNotExist. Only a regular file is read, reached through regular folders: the tree comes from a
-// push, and a link in it could name any file that user dokku may read.
+// errFolder is the error of a folder that has the name of the PORTS file. The folder is the app's own: to the plugin the file is
+// missing.
+var errFolder = fmt.Errorf("it is a folder, and %w as a file", fs.ErrNotExist)
+
+// readSource reads the PORTS file called name (a clean path with slashes) of a source tree. A missing file is an error that wraps
+// fs.ErrNotExist. Only a regular file is read, reached through regular folders: the tree comes from a push, and a link in it could
+// name any file that user dokku may read.
 func readSource(dir, name string) ([]byte, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -41,6 +45,9 @@ func readSource(dir, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if info.IsDir() {
+		return nil, fmt.Errorf("%s: %w", name, errFolder)
+	}
 	if !info.Mode().IsRegular() {
 		return nil, notRegular(name, info.Mode())
 	}
@@ -56,8 +63,6 @@ func readSource(dir, name string) ([]byte, error) {
 func notRegular(name string, mode fs.FileMode) error {
 	kind := "a special file"
 	switch {
-	case mode.IsDir():
-		kind = "a folder"
 	case mode&fs.ModeSymlink != 0:
 		kind = "a symbolic link"
 	case mode.IsRegular():

@@ -47,7 +47,7 @@ func TestReadSource(t *testing.T) {
 		{"link within the tree", []made{{"p", file("25:1")}, {"PORTS", link("p")}}, "PORTS", "", "PORTS is a symbolic link"},
 		{"dangling link", []made{{"PORTS", link("/nowhere")}}, "PORTS", "", "PORTS is a symbolic link"},
 		{"folder is a link out of the tree", []made{{"ops", link(filepath.Dir(secret))}}, "ops/secret", "", "ops is a symbolic link"},
-		{"folder", []made{{"PORTS", folder}}, "PORTS", "", "PORTS is a folder"},
+		{"folder", []made{{"PORTS", folder}}, "PORTS", "", "missing"},
 		{"pipe that nobody writes to", []made{{"PORTS", pipe}}, "PORTS", "", "PORTS is a special file"},
 	}
 	for _, tt := range tests {

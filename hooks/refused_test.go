@@ -58,8 +58,6 @@ func pushIsRefusedBeforeTheBuild(t *testing.T, engine func(*rig.Options)) {
 		{"control characters", source("v2", "25\x1b[2J:5025"), []string{"PORTS:1:3: "}},
 		{"a symbolic link", prepared("PORTS", func(path string) error { return os.Symlink("/etc/passwd", path) }),
 			[]string{"PORTS is a symbolic link", "regular file"}},
-		{"a folder", prepared("PORTS", func(path string) error { return os.Mkdir(path, 0o755) }),
-			[]string{"PORTS is a folder", "regular file"}},
 		{"another app's address, asked for on all addresses", source("v2", "# the first line", lead(held, private)),
 			[]string{fmt.Sprintf("public port %d (PORTS line 2) belongs to the app chat", held), fmt.Sprintf("public port 127.0.0.1:%d", held), "take it out of PORTS of chat and deploy that"}},
 		{"another app's address, asked for on that address", source("v2", fmt.Sprintf("127.0.0.1:%d:%d", held, private)),
@@ -153,7 +151,6 @@ func TestImageIsRefusedWhosePortsIsNoFile(t *testing.T) {
 		wants   []string
 	}{
 		{"a link to a file of the host", func(path string) error { return os.Symlink("/etc/shadow", path) }, []string{"/app/PORTS", "symbolic link"}},
-		{"a folder", func(path string) error { return os.Mkdir(path, 0o755) }, []string{"/app/PORTS is a directory"}},
 		{"a huge file", func(path string) error { return errors.Join(os.WriteFile(path, nil, 0o644), os.Truncate(path, huge)) },
 			[]string{"/app/PORTS is too large", fmt.Sprint(huge)}},
 	} {

@@ -18,6 +18,8 @@ type Error struct {
 	Column int
 	// Msg says what is wrong and what was expected. It is printable text on one line, whatever the file holds.
 	Msg string
+	// Like is what the line looks like if it is none of a PORTS file, as "YAML"; "" when it looks like nothing else.
+	Like string
 }
 
 // Error returns "FILE:LINE:COLUMN: message", the form that editors and CI systems make links of, without the pieces that

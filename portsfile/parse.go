@@ -22,8 +22,9 @@ const expected = "expected PUBLIC:PRIVATE or BIND:PUBLIC:PRIVATE, such as 25:502
 
 // Parse reads a PORTS file. Its name goes into the errors. The entries are in the file's order and no two of them overlap.
 //
-// The error is an [ErrorList]; nothing of a file with an error is returned. A caller that reads src from an untrusted place
-// need not read more than MaxSize+1 bytes.
+// The error is an [ErrorList]. Beside it Parse returns the entries of the lines that are right, so that a caller can say what else
+// is wrong with them; a file with an error is not to come into force. A caller that reads src from an untrusted place need not read
+// more than MaxSize+1 bytes.
 func Parse(name string, src []byte) ([]Entry, error) {
 	p := parser{file: name, line: 1, claims: newClaims()}
 	switch {
@@ -95,7 +96,7 @@ func (p *parser) result() ([]Entry, error) {
 	if p.omitted > 0 {
 		p.errs[maxErrors].Msg = fmt.Sprintf("errors from here on that are not shown: %d", p.omitted)
 	}
-	return nil, p.errs
+	return p.entries, p.errs
 }
 
 // printable tells whether a line, its comment included, is text that can be shown on any terminal, and reports the first
@@ -126,30 +127,47 @@ func (p *parser) parseLine(line string) {
 	if len(words) == 0 {
 		return
 	}
+	before := len(p.errs) + p.omitted
 	m, ok := p.parseMapping(words[0])
 	if ok {
-		p.claim(words[0].column, m)
+		ok = p.claim(words[0].column, m)
+	} else if like := resembles(line); like != "" {
+		// Options that the words of another language lack say nothing.
+		p.resembles(before, like)
+		return
 	}
 	p.parseOptions(&m, words[1:])
-	p.entries = append(p.entries, Entry{Mapping: m, Line: p.line})
+	if ok && len(p.errs)+p.omitted == before {
+		p.entries = append(p.entries, Entry{Mapping: m, Line: p.line})
+	}
 }
 
-// claim checks a mapping against the rest of the file. A mapping beyond the limit is not looked at, which bounds the work,
-// and the limit is reported once; a smaller one after it may fit.
-func (p *parser) claim(column int, m Mapping) {
+// resembles adds what a line looks like to the error that it got, which is the one after the first n.
+func (p *parser) resembles(n int, like string) {
+	if n < min(len(p.errs), maxErrors) {
+		p.errs[n].Like = like
+		p.errs[n].Msg += "; this line looks like " + like
+	}
+}
+
+// claim checks a mapping against the rest of the file, and tells whether it can be had. A mapping beyond the limit is not looked at,
+// which bounds the work, and the limit is reported once; a smaller one after it may fit.
+func (p *parser) claim(column int, m Mapping) bool {
 	n := m.Public.Len()
 	if p.ports+n > MaxPorts {
 		if !p.full {
 			p.fail(column, "too many public ports: %d here and %d before, at most %d can be mapped", n, p.ports, MaxPorts)
 		}
 		p.full = true
-		return
+		return false
 	}
 	p.ports += n
-	if port, other := p.claims.add(Entry{m, p.line}); other != nil {
+	port, other := p.claims.add(Entry{m, p.line})
+	if other != nil {
 		m.Public = Range{port, port}
 		p.fail(column, "public port %s is mapped already: it overlaps %s in line %d", m.Listen(), other, other.Line)
 	}
+	return other == nil
 }
 
 // parseOptions reads KEY=VALUE words into m.

@@ -96,7 +96,10 @@ func listen(ctx context.Context, o Options) (net.Listener, error) {
 	}
 	// When this one closes it, another one's may be there.
 	ln.SetUnlinkOnClose(false)
-	return ln, os.Chmod(o.Socket, 0o660)
+	if err := os.Chmod(o.Socket, 0o660); err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	return ln, nil
 }
 
 // serverName is how the page says whose it is.

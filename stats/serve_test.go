@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -378,4 +380,20 @@ func (b *logBuffer) String() string {
 func (b *logBuffer) await(t testing.TB, part string) {
 	t.Helper()
 	eventually(t, "the log has "+part, func() bool { return strings.Contains(b.String(), part) })
+}
+
+// An attempt to listen that fails must not keep the socket open: the next attempt comes a moment later, for as long as the cause lasts.
+func TestListenKeepsNothingOfAFailedAttempt(t *testing.T) {
+	// chmod finds no file for an abstract socket, which can be bound all the same.
+	name := fmt.Sprintf("@dokku-expose-stats-%d", os.Getpid())
+	if ln, err := listen(t.Context(), Options{Socket: name}); err == nil {
+		t.Fatalf("it listens at %s with the mode of nobody", ln.Addr())
+	}
+	ln, err := net.Listen("unix", name)
+	if err != nil {
+		t.Fatalf("somebody listens at the socket still: %v", err)
+	}
+	if err := ln.Close(); err != nil {
+		t.Error(err)
+	}
 }

@@ -73,7 +73,7 @@ const labelTemporary = "dokku-expose.temporary"
 // slash-separated and count from the image's root. Nothing of the image is run: the file is copied out of a container that
 // never starts and is removed again, whatever happens. What a killed process leaves is for [Client.RemoveLeftovers].
 //
-// The error wraps fs.ErrNotExist when none of paths is there, [ErrNotRegular] when one is there but is no regular file or
+// The error wraps fs.ErrNotExist when none of paths is there (a directory counts as missing), [ErrNotRegular] when one is a special file or
 // lies behind a symbolic link, [ErrTooLarge] when it has more than limit bytes: nothing of those is transferred.
 func (c *Client) ReadFile(ctx context.Context, ref string, paths []string, limit int64) (name string, data []byte, err error) {
 	what := "reading " + strings.Join(paths, " or ") + " from the image " + ref
@@ -169,6 +169,8 @@ func (c *Client) copyOut(ctx context.Context, id, file string, limit int64) ([]b
 	switch {
 	case err != nil:
 		return nil, err
+	case stat.Mode.IsDir():
+		return nil, fmt.Errorf("%s is a directory: %w as a file", file, fs.ErrNotExist)
 	case !stat.Mode.IsRegular():
 		return nil, fmt.Errorf("%s is a %s, %w", file, kind(stat), ErrNotRegular)
 	case stat.Size > limit:
@@ -234,8 +236,6 @@ func (c *Client) stat(ctx context.Context, id, file string) (container.PathStat,
 // kind names what is not a regular file.
 func kind(stat container.PathStat) string {
 	switch stat.Mode.Type() {
-	case fs.ModeDir:
-		return "directory"
 	case fs.ModeSymlink:
 		return "symbolic link"
 	case fs.ModeNamedPipe:

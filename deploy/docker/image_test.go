@@ -75,8 +75,9 @@ func TestReadFile(t *testing.T) {
 		{name: "nothing behind a symbolic link", paths: []string{"/linked/nothing"}, wantErr: fs.ErrNotExist},
 		{name: "behind a symbolic link to nothing", paths: []string{"/dangling/PORTS"}, wantErr: fs.ErrNotExist},
 		{name: "behind a symbolic link to a file", paths: []string{"/linked-to-file/PORTS"}, wantErr: fs.ErrNotExist},
-		{name: "a directory", paths: []string{"/app/dir"}, wantErr: ErrNotRegular, wantWords: "/app/dir is a directory"},
-		{name: "the root", paths: []string{"/"}, wantErr: ErrNotRegular, wantWords: "/ is a directory"},
+		{name: "a directory", paths: []string{"/app/dir"}, wantErr: fs.ErrNotExist},
+		{name: "the next one after a directory", paths: []string{"/app/dir", "/app/PORTS"}, wantName: "/app/PORTS", want: "25:5025\n"},
+		{name: "the root", paths: []string{"/"}, wantErr: fs.ErrNotExist},
 		{name: "a named pipe", paths: []string{"/app/pipe"}, wantErr: ErrNotRegular, wantWords: "named pipe"},
 		{name: "a device", paths: []string{"/app/null"}, wantErr: ErrNotRegular, wantWords: "special file"},
 	} {
