@@ -1,13 +1,11 @@
 package haproxy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/listeners"
@@ -89,12 +87,12 @@ func (e *Engine) probe(l deploy.Listen, own []deploy.Listen) error {
 			return nil // HAProxy's own socket would look like somebody else's.
 		}
 	}
-	return tryBind(l)
+	return listeners.TryBind(l)
 }
 
 // holder makes an error of what holds l, if anything does.
 func holder(l deploy.Listen, sockets []listeners.Listener, own []deploy.Listen, probed error) error {
-	if probed != nil && !errors.Is(probed, errInUse) {
+	if probed != nil && !errors.Is(probed, listeners.ErrInUse) {
 		return probed
 	}
 	for _, s := range sockets {
@@ -102,68 +100,10 @@ func holder(l deploy.Listen, sockets []listeners.Listener, own []deploy.Listen, 
 			return fmt.Errorf("%s listens on it already; stop that or choose another public port", listeners.Who(s))
 		}
 	}
-	return probed
-}
-
-var errInUse = errors.New("the port is in use, if only for an outgoing connection of this host; choose another public port")
-
-// tryBind binds l for a moment, without listening, so that no client gets in between. As an unprivileged user it says nothing
-// of ports below 1024, which is fine: HAProxy may bind those.
-func tryBind(l deploy.Listen) error {
-	family, addr := sockaddr(l)
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if errors.Is(err, unix.EAFNOSUPPORT) {
-		return errors.New("this host has no IPv6; choose an IPv4 address, or none")
-	}
-	if err != nil {
-		return fmt.Errorf("a socket to try the port with: %w", err)
-	}
-	defer unix.Close(fd)
-	// As HAProxy does it: connections of a listener that is gone (TIME_WAIT) don't count.
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-		return fmt.Errorf("a socket to try the port with: %w", err)
-	}
-	if family == unix.AF_INET6 {
-		only := 0
-		if l.IP.IsValid() {
-			only = 1
-		}
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only); err != nil {
-			return fmt.Errorf("a socket to try the port with: %w", err)
-		}
-	}
-	switch err := unix.Bind(fd, addr); {
-	case err == nil, errors.Is(err, unix.EACCES):
+	if probed == nil {
 		return nil
-	case errors.Is(err, unix.EADDRINUSE):
-		return errInUse
-	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return fmt.Errorf("this host has no address %s; choose one that it has, or none", l.IP)
-	default:
-		return fmt.Errorf("listening on it: %w", err)
 	}
-}
-
-func sockaddr(l deploy.Listen) (family int, addr unix.Sockaddr) {
-	switch {
-	case !l.IP.IsValid() && hasIPv6():
-		return unix.AF_INET6, &unix.SockaddrInet6{Port: int(l.Port)}
-	case l.IP.Is6():
-		return unix.AF_INET6, &unix.SockaddrInet6{Port: int(l.Port), Addr: l.IP.As16()}
-	case l.IP.Is4():
-		return unix.AF_INET, &unix.SockaddrInet4{Port: int(l.Port), Addr: l.IP.As4()}
-	}
-	return unix.AF_INET, &unix.SockaddrInet4{Port: int(l.Port)}
-}
-
-// hasIPv6 tells whether this host's kernel has IPv6 at all (ipv6.disable=1 takes it away).
-func hasIPv6() bool {
-	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return !errors.Is(err, syscall.EAFNOSUPPORT)
-	}
-	_ = unix.Close(fd)
-	return true
+	return cmp.Or(listeners.Occupied(l), probed)
 }
 
 // listeners are the listening sockets of the host.
@@ -187,5 +127,5 @@ func (e *Engine) statsFree(live *snapshot) (bool, error) {
 		return false, fmt.Errorf("sockets of this host: %w", err)
 	}
 	own, l := ownListens(live), listenOf(e.cfg.StatsListen)
-	return holder(l, sockets, own, tryBind(l)) == nil, nil
+	return holder(l, sockets, own, listeners.TryBind(l)) == nil, nil
 }

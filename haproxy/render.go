@@ -18,6 +18,7 @@ import (
 	"unicode"
 
 	"dokku-expose/deploy"
+	"dokku-expose/deploy/listeners"
 	"dokku-expose/templates"
 )
 
@@ -196,7 +197,7 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
 			v.Stats.Daemon = "unix@" + e.cfg.DaemonSocket
 		}
 	}
-	ipv6 := hasIPv6()
+	ipv6 := listeners.HasIPv6()
 	for _, p := range proxies {
 		pv := proxyView{
 			Name: p.name, About: e.about(p.route), Process: oneLine(p.route.Process), Bind: bind(p.route.Listen, ipv6), Options: viewOptions(p), Retries: retries(p),

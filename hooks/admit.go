@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -237,14 +238,39 @@ func (h *Host) admitHost(ctx context.Context, claims []deploy.Claim, note func(d
 		if _, served := serving[c.Listen]; served {
 			continue
 		}
+		free := true
 		for _, s := range sockets {
 			if s.Conflicts(c.Listen) {
+				free = false
 				note(c, fmt.Errorf("public port %s (%s): %s listens on it already; use another port, or stop that process (ss -ltnp 'sport = :%d' names it)",
 					c.Listen, c.Where(), listeners.Who(s), c.Listen.Port))
 			}
 		}
+		// The engine's own socket would look like somebody else's.
+		for listen := range serving {
+			free = free && !listen.Overlaps(c.Listen)
+		}
+		if free && errors.Is(listeners.TryBind(c.Listen), listeners.ErrInUse) {
+			note(c, fmt.Errorf("public port %s (%s): %w", c.Listen, c.Where(), cmp.Or(listeners.Occupied(c.Listen), listeners.ErrInUse)))
+		}
 	}
 	return nil
+}
+
+// warnUnreserved tells of public ports that the kernel may give to an outgoing connection of this host while nobody listens on them, as
+// after a boot. Such a port works until that happens, so nothing is refused, and expose:check tells only when it has happened.
+func (h *Host) warnUnreserved(claims []deploy.Claim) {
+	var ports []uint16
+	for _, c := range claims {
+		ports = append(ports, c.Listen.Port)
+	}
+	which, remedy, err := listeners.Unreserved(ports)
+	switch {
+	case err != nil:
+		h.out.Warn("%v", err)
+	case which != "":
+		h.out.Warn("The kernel gives the ports %s to outgoing connections too (net.ipv4.ip_local_port_range): after a boot one of these may have a public port before it is opened. Reserve them: %s", which, remedy)
+	}
 }
 
 // ownAddress tells whether this host can bind an address, whatever the port.

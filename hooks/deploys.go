@@ -126,7 +126,12 @@ func (h *Host) admitPorts(ctx context.Context, app string, ports state.Ports) er
 	if err := selfConflicts(claims, operator); err != nil {
 		return err
 	}
-	return h.admit(ctx, app, append(claims, operator...))
+	all := append(claims, operator...)
+	if err := h.admit(ctx, app, all); err != nil {
+		return err
+	}
+	h.warnUnreserved(all)
+	return nil
 }
 
 // selfConflicts tells where the repository and the operator ask for the same.

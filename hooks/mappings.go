@@ -35,7 +35,15 @@ too (expose:set), for all mappings that don't say otherwise:
 		}
 		return h.editMappings(ctx, app, func(ctx context.Context, have []portsfile.Mapping) ([]portsfile.Mapping, error) {
 			wanted := append(have, added...)
-			return wanted, h.admitMappings(ctx, app, wanted)
+			if err := h.admitMappings(ctx, app, wanted); err != nil {
+				return nil, err
+			}
+			var claims []deploy.Claim
+			for _, m := range added {
+				claims = append(claims, deploy.OperatorClaims(app, m)...)
+			}
+			h.warnUnreserved(claims)
+			return wanted, nil
 		})
 	},
 }

@@ -190,6 +190,47 @@ func pushIsRefusedThatWantsAnAddressBesideItsOwn(t *testing.T, engine func(*rig.
 	h.answers(port, "v3")
 }
 
+// An outgoing connection of this host has a port, too. That is told before the build, with both ways out, and by expose:check when it
+// took the port while nobody listened.
+func TestPushIsRefusedWhosePortAnOutgoingConnectionHas(t *testing.T) {
+	forEachEngine(t, pushIsRefusedWhosePortAnOutgoingConnectionHas)
+}
+
+func pushIsRefusedWhosePortAnOutgoingConnectionHas(t *testing.T, engine func(*rig.Options)) {
+	t.Parallel()
+	h := start(t, engine)
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	h.must(err)
+	defer server.Close()
+	port := h.port()
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)}}
+	conn, err := dialer.Dial("tcp", server.Addr().String())
+	h.must(err)
+	defer conn.Close()
+	// Hooks that don't run as root can't see whose connection it is.
+	wants := []string{
+		fmt.Sprintf("public port %d (PORTS line 1)", port), server.Addr().String() + " has it as its local port", "use another public port",
+		fmt.Sprintf("sysctl -w net.ipv4.ip_local_reserved_ports=%d ", port),
+	}
+	h.wants(h.refused("pre-build", "mail", source("v1", lead(port, private))), wants...)
+}
+
+// The kernel may give a public port to an outgoing connection while nobody listens on it. Nothing is wrong until it does.
+func TestPublicPortsThatTheKernelGivesAwayAreNamed(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	any, err := net.Listen("tcp", ":0")
+	h.must(err)
+	port := uint16(any.Addr().(*net.TCPAddr).Port)
+	h.must(any.Close())
+	reserve := fmt.Sprintf("sysctl -w net.ipv4.ip_local_reserved_ports=%d ", port)
+	h.wants(h.push("mail", source("v1", lead(port, private))), reserve)
+	h.answers(port, "v1")
+	h.expose(0, "check", "mail")
+	h.push("mail", source("v2", lead(h.port(), private)))
+	h.wants(h.expose(0, "add", "mail", lead(port, private)).Stderr, reserve)
+}
+
 // What Dokku's proxies do for an app can't be told while its properties can't be read. That is told, and stops no other app.
 func TestUnreadableProxyOfAnAppStopsNoOtherApp(t *testing.T) {
 	t.Parallel()

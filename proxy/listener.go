@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -79,7 +80,7 @@ func listen(address deploy.Listen) (*tcp.Listener, error) {
 	case err == nil:
 		return socket, nil
 	case errors.Is(err, unix.EADDRINUSE):
-		return nil, fmt.Errorf("%s holds the port already; stop it, or use another port: %w", holder(address), err)
+		return nil, fmt.Errorf("%w: %w", holder(address), err)
 	case errors.Is(err, unix.EACCES):
 		return nil, fmt.Errorf("the daemon may not listen on ports below 1024: its service has to give it CAP_NET_BIND_SERVICE: %w", err)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
@@ -90,15 +91,16 @@ func listen(address deploy.Listen) (*tcp.Listener, error) {
 	return nil, err
 }
 
-// holder names the process that listens where address can't be bound.
-func holder(address deploy.Listen) string {
+// holder says who has the port where address can't be bound.
+func holder(address deploy.Listen) error {
 	all, err := listeners.List()
-	if err == nil {
-		for _, l := range all {
-			if l.Conflicts(address) {
-				return listeners.Who(l)
-			}
+	if err != nil {
+		return err
+	}
+	for _, l := range all {
+		if l.Conflicts(address) {
+			return fmt.Errorf("%s holds the port already; stop it, or use another port", listeners.Who(l))
 		}
 	}
-	return "another process"
+	return cmp.Or(listeners.Occupied(address), listeners.ErrInUse)
 }

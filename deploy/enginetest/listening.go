@@ -55,6 +55,23 @@ var listening = []testCase{
 			b.Errorf("%s answered", got)
 		}
 	}},
+	{"a port that an outgoing connection has", func(b *bench) {
+		taken := b.port()
+		v1 := NewServer(b, "v1")
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: loopback.AsSlice(), Port: int(taken.Port)}}
+		conn, err := dialer.Dial("tcp", v1.Addr.String())
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer conn.Close()
+		_, err = b.tryApply(route("mail", taken, proven(v1)...))
+		text := b.oneRouteError(err, "mail", taken).Error()
+		for _, want := range []string{"(pid ", v1.Addr.String(), "use another public port", fmt.Sprintf("ip_local_reserved_ports=%d ", taken.Port)} {
+			if !strings.Contains(text, want) {
+				b.Errorf("%q is missing in: %s", want, text)
+			}
+		}
+	}},
 	{"a port that somebody has on one address", func(b *bench) {
 		taken := b.port()
 		holder, err := net.Listen("tcp", netip.AddrPortFrom(loopback2, taken.Port).String())

@@ -1,5 +1,6 @@
-// Package listeners tells who listens on this host's TCP ports. An engine looks before it binds: a test bind says nothing,
-// since the one who looks may not be allowed to bind low ports, and SO_REUSEPORT would share a taken port silently.
+// Package listeners tells who has this host's TCP ports: who listens on one, and which outgoing connections use one as their local
+// port. An engine looks before it binds: a test bind alone says too little, since the one who looks may not be allowed to bind low
+// ports, and SO_REUSEPORT would share a taken port silently.
 //
 // It sees the network namespace of the process and needs no privilege. It must know nothing of apps, engines or Docker;
 // what Docker publishes without a socket of its own is for package docker.
@@ -37,14 +38,45 @@ type Listener struct {
 
 // List returns all TCP sockets that listen in the network namespace of the caller, IPv4 and IPv6.
 func List() ([]Listener, error) {
-	list, err := fromSockDiag()
+	list, err := sockets(1 << stateListen)
+	return asListeners(list), err
+}
+
+func asListeners(sockets []socket) []Listener {
+	list := make([]Listener, 0, len(sockets))
+	for _, s := range sockets {
+		list = append(list, Listener{IP: s.local.Addr(), Port: s.local.Port(), V6Only: s.v6Only, UID: s.uid, Inode: s.inode})
+	}
+	return list
+}
+
+// socket is what the kernel tells of a TCP socket. An IPv4 address is never in its IPv6 form.
+type socket struct {
+	state         uint8
+	local, remote netip.AddrPort
+	v6Only        bool
+	uid           uint32
+	inode         uint64
+}
+
+// Values of the kernel's include/net/tcp_states.h.
+const (
+	stateTimeWait = 6
+	stateClose    = 7
+	stateListen   = 10
+	stateLast     = 12
+)
+
+// sockets returns the sockets in some states, as a mask.
+func sockets(states uint32) ([]socket, error) {
+	list, err := fromSockDiag(states)
 	if err == nil {
 		return list, nil
 	}
 	// Kernels without tcp_diag, and services without the right to open netlink sockets, still have /proc.
-	list, procErr := fromProc()
+	list, procErr := fromProc(states)
 	if procErr != nil {
-		return nil, fmt.Errorf("who listens on the TCP ports of this host can't be found out: %w", errors.Join(err, procErr))
+		return nil, fmt.Errorf("who has the TCP ports of this host can't be found out: %w", errors.Join(err, procErr))
 	}
 	return list, nil
 }
@@ -69,48 +101,52 @@ func (l Listener) Is(o deploy.Listen) bool {
 	return l.Port == o.Port && (l.IP.WithZone("") == o.IP || !o.IP.IsValid() && l.IP.IsUnspecified())
 }
 
-// stateListen is TCP_LISTEN of the kernel's include/net/tcp_states.h.
-const stateListen = 10
-
-// fromProc reads /proc/net/tcp and tcp6, which list every connection of the host too and don't tell V6Only.
-func fromProc() ([]Listener, error) {
+// fromProc reads /proc/net/tcp and tcp6, which list all sockets of the host and don't tell V6Only.
+func fromProc(states uint32) ([]socket, error) {
 	// Not /proc/net, which is that of the process's first thread.
 	thread, err := procfs.NewFS("/proc/thread-self")
 	if err != nil {
 		return nil, err
 	}
-	sockets, err := thread.NetTCP()
+	all, err := thread.NetTCP()
 	if err != nil {
 		return nil, err
 	}
-	sockets6, err := thread.NetTCP6()
+	all6, err := thread.NetTCP6()
 	// A kernel without IPv6 has no such file.
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	var list []Listener
-	for _, s := range append(sockets, sockets6...) {
-		if s.St != stateListen {
+	var list []socket
+	for _, s := range append(all, all6...) {
+		if s.St > stateLast || states&(1<<s.St) == 0 {
 			continue
 		}
-		ip, ok := netip.AddrFromSlice(s.LocalAddr)
-		if !ok || s.LocalPort > 65535 || s.UID > 1<<32-1 {
+		local, ok := netip.AddrFromSlice(s.LocalAddr)
+		remote, ok6 := netip.AddrFromSlice(s.RemAddr)
+		if !ok || !ok6 || s.LocalPort > 65535 || s.RemPort > 65535 || s.UID > 1<<32-1 {
 			return nil, fmt.Errorf("/proc/net/tcp lists a socket at %v, port %d, of user %d", s.LocalAddr, s.LocalPort, s.UID)
 		}
-		list = append(list, Listener{IP: ip.Unmap(), Port: uint16(s.LocalPort), UID: uint32(s.UID), Inode: s.Inode})
+		list = append(list, socket{
+			state: uint8(s.St), uid: uint32(s.UID), inode: s.Inode,
+			local:  netip.AddrPortFrom(local.Unmap(), uint16(s.LocalPort)),
+			remote: netip.AddrPortFrom(remote.Unmap(), uint16(s.RemPort)),
+		})
 	}
 	return list, nil
 }
 
 // Who names the process that listens, for messages: "nginx (pid 812)". Only root and its own user may know that; for
 // others it is "a process of user root".
-func Who(l Listener) string {
-	if p, ok := holder(l); ok {
+func Who(l Listener) string { return who(l.UID, l.Inode) }
+
+func who(owner uint32, inode uint64) string {
+	if p, ok := holder(inode); ok {
 		if name, err := p.Comm(); err == nil {
 			return fmt.Sprintf("%s (pid %d)", name, p.PID)
 		}
 	}
-	uid := strconv.FormatUint(uint64(l.UID), 10)
+	uid := strconv.FormatUint(uint64(owner), 10)
 	if u, err := user.LookupId(uid); err == nil {
 		return "a process of user " + u.Username
 	}
@@ -119,16 +155,16 @@ func Who(l Listener) string {
 
 // holder is the first of the processes that have the socket open: of a server with workers, its master. That a process
 // can't be looked into means that it may be the one, which is what the caller makes of no result at all.
-func holder(l Listener) (procfs.Proc, bool) {
+func holder(inode uint64) (procfs.Proc, bool) {
 	var found procfs.Proc
-	if l.Inode == 0 {
+	if inode == 0 {
 		return found, false
 	}
 	procs, err := procfs.AllProcs()
 	if err != nil {
 		return found, false
 	}
-	link := "socket:[" + strconv.FormatUint(l.Inode, 10) + "]"
+	link := "socket:[" + strconv.FormatUint(inode, 10) + "]"
 	for _, p := range procs {
 		if found.PID != 0 && found.PID < p.PID {
 			continue

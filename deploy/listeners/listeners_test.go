@@ -136,7 +136,7 @@ func port(l net.Listener) uint16 { return uint16(l.Addr().(*net.TCPAddr).Port) }
 // sources are the two ways to the same list.
 var sources = []struct {
 	name string
-	list func() ([]Listener, error)
+	list func(states uint32) ([]socket, error)
 	// v6Only tells that the source knows it.
 	v6Only bool
 }{
@@ -181,11 +181,12 @@ func TestListsAreWhole(t *testing.T) {
 		slices.SortFunc(want, order)
 
 		for _, source := range sources {
-			got, err := source.list()
+			sockets, err := source.list(1 << stateListen)
 			if err != nil {
 				t.Errorf("%s: %v", source.name, err)
 				continue
 			}
+			got := asListeners(sockets)
 			slices.SortFunc(got, order)
 			var inodes []uint64
 			for i := range got {
@@ -255,11 +256,12 @@ func TestConflictsAsTheKernelSays(t *testing.T) {
 					}
 				}
 				for _, source := range sources {
-					list, err := source.list()
-					if err != nil || len(list) != 1 {
-						t.Errorf("%s: %v, %v, want one listener", source.name, list, err)
+					sockets, err := source.list(1 << stateListen)
+					if err != nil || len(sockets) != 1 {
+						t.Errorf("%s: %v, %v, want one listener", source.name, sockets, err)
 						continue
 					}
+					list := asListeners(sockets)
 					// Where V6Only is not known, a conflict is what there has to be.
 					unknown := k == v6All && !source.v6Only
 					if got := list[0].Conflicts(listen); got != taken && !(unknown && got) {
@@ -302,7 +304,7 @@ func TestSockDiagOfAnUnknownProtocol(t *testing.T) {
 		t.Skipf("no sock_diag here: %v", err)
 	}
 	defer unix.Close(socket)
-	if list, err := dump(socket, request(unix.AF_INET, unix.IPPROTO_IGMP), nil); !errors.Is(err, unix.ENOENT) {
+	if list, err := dump(socket, request(unix.AF_INET, unix.IPPROTO_IGMP, 1<<stateListen), nil); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("got %v, %v, want ENOENT", list, err)
 	}
 }

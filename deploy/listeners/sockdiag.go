@@ -18,48 +18,48 @@ const (
 	attrV6Only = 11 // INET_DIAG_SKV6ONLY
 )
 
-// fromSockDiag asks the kernel for the sockets that listen and no others, which costs the same on a host with a hundred
-// thousand connections.
-func fromSockDiag() ([]Listener, error) {
-	socket, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+// fromSockDiag asks the kernel for the sockets in some states, as a mask, and no others: to ask for those that listen costs the same
+// on a host with a hundred thousand connections.
+func fromSockDiag(states uint32) ([]socket, error) {
+	netlink, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil, os.NewSyscallError("sock_diag: socket", err)
 	}
-	defer unix.Close(socket)
+	defer unix.Close(netlink)
 	// The kernel answers at once; this is against waiting forever for one that does not.
-	if err := unix.SetsockoptTimeval(socket, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}); err != nil {
+	if err := unix.SetsockoptTimeval(netlink, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}); err != nil {
 		return nil, os.NewSyscallError("sock_diag: setsockopt", err)
 	}
-	var list []Listener
+	var list []socket
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
-		if list, err = dump(socket, request(family, unix.IPPROTO_TCP), list); err != nil {
+		if list, err = dump(netlink, request(family, unix.IPPROTO_TCP, states), list); err != nil {
 			return nil, err
 		}
 	}
 	return list, nil
 }
 
-// request asks for all sockets of the family and the protocol that listen.
-func request(family, protocol byte) []byte {
+// request asks for all sockets of the family and the protocol in the states.
+func request(family, protocol byte, states uint32) []byte {
 	b := make([]byte, unix.SizeofNlMsghdr+requestLen)
 	binary.NativeEndian.PutUint32(b, uint32(len(b)))
 	binary.NativeEndian.PutUint16(b[4:], unix.SOCK_DIAG_BY_FAMILY)
 	binary.NativeEndian.PutUint16(b[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
 	body := b[unix.SizeofNlMsghdr:]
 	body[0], body[1] = family, protocol
-	binary.NativeEndian.PutUint32(body[4:], 1<<stateListen)
+	binary.NativeEndian.PutUint32(body[4:], states)
 	return b
 }
 
 // dump sends a request and appends what the kernel answers to it.
-func dump(socket int, request []byte, list []Listener) ([]Listener, error) {
-	if err := unix.Sendto(socket, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+func dump(netlink int, request []byte, list []socket) ([]socket, error) {
+	if err := unix.Sendto(netlink, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return nil, os.NewSyscallError("sock_diag: sendto", err)
 	}
 	// The kernel fills no more than 32 KiB at a time.
 	buffer := make([]byte, 64<<10)
 	for {
-		n, _, err := unix.Recvfrom(socket, buffer, 0)
+		n, _, err := unix.Recvfrom(netlink, buffer, 0)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
@@ -76,11 +76,11 @@ func dump(socket int, request []byte, list []Listener) ([]Listener, error) {
 			case unix.NLMSG_DONE, unix.NLMSG_ERROR:
 				return list, status(m.Data)
 			}
-			l, err := parse(m.Data)
+			s, err := parse(m.Data)
 			if err != nil {
 				return nil, err
 			}
-			list = append(list, l)
+			list = append(list, s)
 		}
 	}
 }
@@ -97,30 +97,33 @@ func status(data []byte) error {
 }
 
 // parse reads a struct inet_diag_msg and its attributes.
-func parse(data []byte) (Listener, error) {
+func parse(data []byte) (socket, error) {
 	if len(data) < messageLen {
-		return Listener{}, fmt.Errorf("sock_diag: a socket in %d bytes instead of %d", len(data), messageLen)
+		return socket{}, fmt.Errorf("sock_diag: a socket in %d bytes instead of %d", len(data), messageLen)
 	}
-	l := Listener{
-		Port:  binary.BigEndian.Uint16(data[4:]),
-		UID:   binary.NativeEndian.Uint32(data[64:]),
-		Inode: uint64(binary.NativeEndian.Uint32(data[68:])),
+	address := func(at int) netip.Addr {
+		if data[0] == unix.AF_INET {
+			return netip.AddrFrom4([4]byte(data[at:]))
+		}
+		return netip.AddrFrom16([16]byte(data[at:])).Unmap()
 	}
-	if data[0] == unix.AF_INET {
-		l.IP = netip.AddrFrom4([4]byte(data[8:]))
-		return l, nil
+	s := socket{
+		state:  data[1],
+		local:  netip.AddrPortFrom(address(8), binary.BigEndian.Uint16(data[4:])),
+		remote: netip.AddrPortFrom(address(24), binary.BigEndian.Uint16(data[6:])),
+		uid:    binary.NativeEndian.Uint32(data[64:]),
+		inode:  uint64(binary.NativeEndian.Uint32(data[68:])),
 	}
-	l.IP = netip.AddrFrom16([16]byte(data[8:])).Unmap()
 	for attrs := data[messageLen:]; len(attrs) > unix.SizeofRtAttr; {
 		size := int(binary.NativeEndian.Uint16(attrs))
 		if size < unix.SizeofRtAttr || size > len(attrs) {
-			return l, fmt.Errorf("sock_diag: an attribute of %d bytes in %d", size, len(attrs))
+			return s, fmt.Errorf("sock_diag: an attribute of %d bytes in %d", size, len(attrs))
 		}
 		if binary.NativeEndian.Uint16(attrs[2:]) == attrV6Only && size > unix.SizeofRtAttr {
-			l.V6Only = attrs[unix.SizeofRtAttr] != 0
+			s.v6Only = attrs[unix.SizeofRtAttr] != 0
 		}
 		// Attributes begin at multiples of four.
 		attrs = attrs[min((size+3)&^3, len(attrs)):]
 	}
-	return l, nil
+	return s, nil
 }

@@ -1,0 +1,183 @@
+package listeners
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"dokku-expose/deploy"
+)
+
+// limit has the kernel give these ports only to outgoing connections of the namespace.
+func limit(t *testing.T, first, last int, reserved string) {
+	t.Helper()
+	for file, text := range map[string]string{rangeFile: fmt.Sprintf("%d %d", first, last), reservedFile: reserved} {
+		if err := os.WriteFile(file, []byte(text+"\n"), 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// dial connects from a port, 0 for any.
+func dial(t *testing.T, to net.Addr, from int) net.Conn {
+	t.Helper()
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: from}}
+	conn, err := dialer.Dial("tcp4", to.String())
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	return conn
+}
+
+// What is told of a port that an outgoing connection has is enough to get it back.
+func TestOccupied(t *testing.T) {
+	isolated(t, func() {
+		server, err := v4Loopback.bind(0, false)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer server.Close()
+		limit(t, 40000, 40009, "8080,9000-9001")
+		taken := deploy.Listen{Port: 40003}
+		if err := TryBind(taken); err != nil {
+			t.Errorf("a free port: %v", err)
+		}
+		conn := dial(t, server.Addr(), 40003)
+		if conn == nil {
+			return
+		}
+		defer conn.Close()
+		for _, source := range sources {
+			sockets, err := source.list(connected)
+			if err != nil || !slices.ContainsFunc(sockets, func(s socket) bool {
+				return s.local.String() == "127.0.0.1:40003" && s.remote.String() == server.Addr().String()
+			}) {
+				t.Errorf("%s: %v, %v", source.name, sockets, err)
+			}
+		}
+		if err := TryBind(taken); err != ErrInUse {
+			t.Errorf("a taken port: %v", err)
+		}
+		text := fmt.Sprint(Occupied(taken))
+		for _, want := range []string{
+			fmt.Sprintf("(pid %d) to %s has it as its local port", os.Getpid(), server.Addr()),
+			"use another public port", "sport = :40003", "sysctl -w net.ipv4.ip_local_reserved_ports=8080,9000-9001,40003 ",
+		} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%q is missing in: %s", want, text)
+			}
+		}
+		for _, free := range []deploy.Listen{{Port: 40004}, {IP: netip.MustParseAddr("127.0.0.2"), Port: 40003}} {
+			if err := Occupied(free); err != nil {
+				t.Errorf("%s: %v", free, err)
+			}
+		}
+		// It closes first, and so keeps the port.
+		accepted, err := server.Accept()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = conn.Close()
+		_, _ = accepted.Read(make([]byte, 1))
+		_ = accepted.Close()
+		if err := TryBind(taken); err != ErrInUse {
+			t.Errorf("a port in TIME_WAIT: %v", err)
+		}
+		if text := fmt.Sprint(Occupied(taken)); !strings.Contains(text, "which has ended") || !strings.Contains(text, "ip_local_reserved_ports=8080,9000-9001,40003 ") {
+			t.Error(text)
+		}
+	})
+}
+
+func TestUnreserved(t *testing.T) {
+	isolated(t, func() {
+		limit(t, 40000, 40009, "40002-40003,40007")
+		which, remedy, err := Unreserved([]uint16{25, 40001, 40000, 40002, 40007, 40005, 40010})
+		if err != nil || which != "40000-40001,40005" || !strings.Contains(remedy, "ip_local_reserved_ports=40002-40003,40007,40000-40001,40005 ") {
+			t.Errorf("%q, %q, %v", which, remedy, err)
+		}
+		if which, remedy, err := Unreserved([]uint16{25, 40002}); which != "" || remedy != "" || err != nil {
+			t.Errorf("%q, %q, %v", which, remedy, err)
+		}
+	})
+}
+
+// Ports that connections have, open ones or ended, and ports that no connection gets are told apart.
+func TestLocalPorts(t *testing.T) {
+	isolated(t, func() {
+		limit(t, 40000, 40009, "40009")
+		var servers [2]net.Listener
+		for i := range servers {
+			var err error
+			if servers[i], err = v4Loopback.bind(uint16(50000+i), false); err != nil {
+				t.Error(err)
+				return
+			}
+			defer servers[i].Close()
+		}
+		listening, err := v4All.bind(40001, false)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer listening.Close()
+		busy, idle := netip.MustParseAddrPort(servers[0].Addr().String()), netip.MustParseAddrPort(servers[1].Addr().String())
+		use := func() map[netip.AddrPort]Use {
+			got, err := LocalPorts([]netip.AddrPort{busy, idle})
+			if err != nil {
+				t.Error(err)
+			}
+			return got
+		}
+		var conns []net.Conn
+		for range 8 {
+			conn := dial(t, servers[0].Addr(), 0)
+			if conn == nil {
+				return
+			}
+			defer conn.Close()
+			conns = append(conns, conn)
+		}
+		if got := use(); got[busy] != (Use{All: 8, Open: 8, Reused: true}) || got[idle] != (Use{All: 8, Reused: true}) {
+			t.Errorf("with eight connections: %+v", got)
+		}
+		if got := use()[busy]; !got.Out() || !got.Short() {
+			t.Errorf("%+v is not out of ports", got)
+		}
+		if _, err := net.Dial("tcp4", servers[0].Addr().String()); err == nil {
+			t.Error("there is a port left")
+		}
+		for _, conn := range conns[:6] {
+			accepted, err := servers[0].Accept()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = conn.Close()
+			_, _ = accepted.Read(make([]byte, 1))
+			_ = accepted.Close()
+		}
+		for _, row := range []struct {
+			reuse      string
+			want       Use
+			out, short bool
+		}{
+			{"2", Use{All: 8, Open: 2, TimeWait: 6, Reused: true}, false, false},
+			{"0", Use{All: 8, Open: 2, TimeWait: 6}, true, true},
+		} {
+			if err := os.WriteFile("/proc/sys/net/ipv4/tcp_tw_reuse", []byte(row.reuse), 0o644); err != nil {
+				t.Error(err)
+			}
+			if got := use()[busy]; got != row.want || got.Out() != row.out || got.Short() != row.short {
+				t.Errorf("with tcp_tw_reuse=%s: %+v, out %v, short %v", row.reuse, got, got.Out(), got.Short())
+			}
+		}
+	})
+}
