@@ -48,6 +48,9 @@ type App struct {
 type Deployment struct {
 	// Before are the app's places when it began.
 	Before []Place
+	// Former is the app's name when the containers of Before were created, "" for the same one: what Dokku deploys is then
+	// the last part of a rename.
+	Former string
 	// Retired are ids of containers that Dokku is about to stop: they get no new connection.
 	Retired []string
 	// Pending are the claims of the PORTS that it brings. They hold their addresses against other apps until it ends.
@@ -75,6 +78,12 @@ func (a App) Claims() []Claim {
 // Involved tells whether the app has, or may have, anything to do with public ports.
 func (a App) Involved() bool {
 	return a.Err != nil || len(a.Operator) > 0 || len(a.Images) > 0 || a.Deploying != nil
+}
+
+// goesBy tells whether name is the app's, or its former one in the midst of a rename. Docker and the engine know by that
+// what was created before.
+func (a *App) goesBy(name string) bool {
+	return name == a.Name || a.Deploying != nil && name != "" && name == a.Deploying.Former
 }
 
 // Taken collects what all apps but the one called except hold.

@@ -59,7 +59,7 @@ func Build(ctx context.Context, apps []App, containers []Container, serving map[
 // Meanwhile its address must not be served: it may be another app's in a moment.
 func Confirmed(apps []App, containers []Container, serving map[Listen]Service) Table {
 	b := newBuilder(containers, serving)
-	drafts := slices.DeleteFunc(b.drafts(apps), func(d *draft) bool { return serving[d.claim.Listen].App != d.app.Name })
+	drafts := slices.DeleteFunc(b.drafts(apps), func(d *draft) bool { return !d.app.goesBy(serving[d.claim.Listen].App) })
 	return b.table(drafts, func(d *draft) Route {
 		r := d.newRoute()
 		for _, s := range b.stillOwn(d.app, serving[r.Listen]) {
@@ -73,7 +73,7 @@ func Confirmed(apps []App, containers []Container, serving map[Listen]Service) T
 // asServed is what is served now, as far as it is to go on, whosever the servers are.
 func asServed(apps []App, serving map[Listen]Service) Table {
 	b := newBuilder(nil, serving)
-	drafts := slices.DeleteFunc(b.drafts(apps), func(d *draft) bool { return serving[d.claim.Listen].App != d.app.Name })
+	drafts := slices.DeleteFunc(b.drafts(apps), func(d *draft) bool { return !d.app.goesBy(serving[d.claim.Listen].App) })
 	return b.table(drafts, func(d *draft) Route {
 		r := d.newRoute()
 		service := serving[r.Listen]
@@ -241,10 +241,18 @@ func (b *builder) places(a *App) []Place {
 // serves tells whether c may get connections for a: it runs, Docker says that it is the app's, and Dokku is not about to
 // stop it.
 func (b *builder) serves(a *App, c *Container) bool {
-	if c == nil || !c.Running || c.App != a.Name {
+	if c == nil || !c.Running || !a.goesBy(c.App) {
 		return false
 	}
 	return a.Deploying == nil || !slices.Contains(a.Deploying.Retired, c.ID)
+}
+
+// containersOf are all containers of the app, those from before a rename too.
+func (b *builder) containersOf(a *App) []*Container {
+	if a.Deploying == nil || a.Deploying.Former == "" {
+		return b.byApp[a.Name]
+	}
+	return slices.Concat(b.byApp[a.Name], b.byApp[a.Deploying.Former])
 }
 
 // imageOf is the image whose PORTS goes for c: its own, or the current one when its own was never read.
@@ -260,7 +268,7 @@ func (b *builder) imageOf(a *App, c *Container) string {
 func (b *builder) imagesInForce(a *App, places []Place) []string {
 	var images []string
 	for _, p := range places {
-		if c := b.byID[p.Container]; c != nil && c.App == a.Name {
+		if c := b.byID[p.Container]; c != nil && a.goesBy(c.App) {
 			images = append(images, b.imageOf(a, c))
 		}
 	}
@@ -288,7 +296,7 @@ func (b *builder) asServed(a *App) []*draft {
 	}
 	var list []*draft
 	for listen, service := range b.serving {
-		if service.App != a.Name {
+		if !a.goesBy(service.App) {
 			continue
 		}
 		claim := Claim{App: a.Name, Process: service.Process, Listen: listen}
@@ -299,12 +307,12 @@ func (b *builder) asServed(a *App) []*draft {
 
 // stillOwn are the servers of a service whose addresses belong to running containers of the app.
 func (b *builder) stillOwn(a *App, service Service) []Server {
-	if service.App != a.Name {
+	if !a.goesBy(service.App) {
 		return nil
 	}
 	var servers []Server
 	for _, addr := range service.all() {
-		for _, c := range b.byApp[a.Name] {
+		for _, c := range b.containersOf(a) {
 			if b.serves(a, c) && c.Owns(addr) {
 				servers = append(servers, serverAt(c.ID, c.Dyno, c.target(addr)))
 				break
@@ -317,7 +325,7 @@ func (b *builder) stillOwn(a *App, service Service) []Server {
 // servedAt is the address of c that the engine serves now for a public address of the app, if there is one.
 func (b *builder) servedAt(a *App, listen Listen, c *Container) (netip.AddrPort, bool) {
 	service := b.serving[listen]
-	if service.App != a.Name {
+	if !a.goesBy(service.App) {
 		return netip.AddrPort{}, false
 	}
 	addrs := service.all()

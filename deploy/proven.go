@@ -66,7 +66,7 @@ func (b *builder) ask(ctx context.Context, drafts []*draft, list func(*draft) []
 
 func (b *builder) served(d *draft, s Server) bool {
 	service := b.serving[d.claim.Listen]
-	return service.App == d.app.Name && slices.Contains(service.Servers, s.Addr)
+	return d.app.goesBy(service.App) && slices.Contains(service.Servers, s.Addr)
 }
 
 // proven tells whether a server may get connections. For one that is not to be asked Docker's word has to do.

@@ -35,7 +35,7 @@ func (b *builder) settle(apps []App, drafts []*draft) []*draft {
 		}
 	}
 	right := func(d *draft) int {
-		isServed := b.serving[d.claim.Listen].App == d.app.Name
+		isServed := d.app.goesBy(b.serving[d.claim.Listen].App)
 		switch isInForce := byApp[d.app][d.claim.Listen]; {
 		case isServed && (isInForce || d.app.Err != nil):
 			return servedByRight

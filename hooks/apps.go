@@ -99,7 +99,7 @@ func (h *Host) app(name string) (deploy.App, error) {
 		fail(err)
 	}
 	if d := remembered.Deploy; d != nil {
-		app.Deploying = &deploy.Deployment{Before: fromState(d.Before), Retired: d.Retired}
+		app.Deploying = &deploy.Deployment{Before: fromState(d.Before), Former: d.Former, Retired: d.Retired}
 		if d.Pending != nil {
 			if app.Deploying.Pending, err = claimsOf(name, *d.Pending); err != nil {
 				fail(err)

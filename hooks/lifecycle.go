@@ -8,6 +8,7 @@ import (
 	"dokku-expose/deploy"
 	"dokku-expose/hooks/dokku"
 	"dokku-expose/hooks/settings"
+	"dokku-expose/hooks/state"
 )
 
 // These hooks tell of what an operator does to an app. They warn of what they can't make real, but never fail for it: Dokku
@@ -86,8 +87,8 @@ func forget(ctx context.Context, h *Host, app string) error {
 	})
 }
 
-// renameSetup hands ports and settings over to the new name. Dokku stops the old app before it deploys the new one, so
-// the ports are free for as long as that takes.
+// renameSetup hands ports and settings over to the new name. Dokku stops the old containers before it deploys the new ones.
+// Until then they go on serving, as in any deploy; after that new connections are held.
 //
 //	post-app-rename-setup OLD NEW
 func renameSetup(ctx context.Context, h *Host, args []string) error {
@@ -102,9 +103,34 @@ func renameSetup(ctx context.Context, h *Host, args []string) error {
 		if err := h.state.Rename(from, to); err != nil {
 			return err
 		}
+		if err := h.carryOver(from, to); err != nil {
+			h.out.Warn("the containers of %s stop serving before Dokku stops them: %v", from, err)
+		}
 		h.settle(ctx, lock, to)
 		return nil
 	})
+}
+
+// carryOver begins the deploy that ends a rename, with the containers of the former name. Dokku copies the CONTAINER files in this
+// very trigger, after this plugin's turn.
+func (h *Host) carryOver(from, to string) error {
+	if involved, err := h.involved(to); !involved {
+		return err
+	}
+	process, err := h.env.Deploy()
+	if err != nil {
+		return err
+	}
+	places, err := h.places(from)
+	if err != nil {
+		return err
+	}
+	remembered, err := h.state.Load(to)
+	if err != nil {
+		return err
+	}
+	remembered.Deploy = &state.Deploy{Process: process, Before: toState(places), Former: from}
+	return h.state.Save(to, remembered)
 }
 
 // cloneSetup gives a clone its original's settings, but none of its ports: these can't be had twice. So that the clone

@@ -122,6 +122,46 @@ func testChecksDisabled(t *testing.T, engine func(*rig.Options)) {
 	h.judge(l)
 }
 
+// Dokku stops the containers of the old name before it builds the new ones: until then they serve, afterwards clients are held.
+func TestRenameRefusesNoConnection(t *testing.T) { forEachEngine(t, testRename) }
+
+func testRename(t *testing.T, engine func(*rig.Options)) {
+	t.Parallel()
+	h := start(t, engine, settings("hold", "1h"))
+	public := h.port()
+	h.push("mail", source("v1", lead(public, private)))
+	before := h.containers("mail")[0]
+	// No held connections: their container ends them.
+	l := h.load(public, 4, 0)
+	var dead func()
+	watch := func(c rig.Call) bool {
+		switch c.Name {
+		case "pre-delete":
+			l.Phase("the old containers are about to be stopped")
+			h.seen(l, 20)
+			h.servedBy(public, before)
+			h.wants(h.expose(0, "list", "post").Stdout, "serving")
+		case "scheduler-stop":
+			// What waits in its queue is reset by its end.
+			dead = l.Dies(before)
+		case "scheduler-post-delete":
+			dead()
+		}
+		return true
+	}
+	h.must(h.Rename("mail", "post", rig.Before(watch)))
+	h.answers(public, "v1")
+	// The old container serves up to the moment in which Docker stops it. How long a deploy takes, and so whether a held client gives
+	// up, is the machine's affair.
+	r := l.Stop()
+	if failed := r.Failed() - r.Stale - r.TimedOut; failed > 0 {
+		var text strings.Builder
+		h.must(r.Print(&text))
+		t.Errorf("%s\n%s", r.Summary(), &text)
+	}
+	h.wants(h.expose(0, "check").Stdout, "Nothing is wrong")
+}
+
 func TestScalingLosesNoConnection(t *testing.T) { forEachEngine(t, testScaling) }
 
 func testScaling(t *testing.T, engine func(*rig.Options)) {

@@ -40,6 +40,8 @@ type Deploy struct {
 	Process dokku.Process `json:"process"`
 	// Before are the app's places when the deploy began.
 	Before []Place `json:"before,omitempty"`
+	// Former is the app's name when the containers of Before were created, "" for the same one: see deploy.Deployment.
+	Former string `json:"former,omitempty"`
 	// Retired are containers that Dokku is about to stop.
 	Retired []string `json:"retired,omitempty"`
 	// FromImage tells that the app's own files are in the image only (git:from-image).
