@@ -5,6 +5,9 @@ import (
 	"net/netip"
 )
 
+// AskTimeout bounds one exchange with HAProxy that is not a reload.
+const AskTimeout = askTimeout
+
 // HoldAddrs are the addresses at which workers hold connections.
 func (e *Engine) HoldAddrs() []netip.AddrPort { return e.holdAddrs() }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -139,7 +140,8 @@ type processes struct {
 
 var procColumn = regexp.MustCompile(`<([^>]+)>`)
 
-// processes asks the master. The columns of `show proc` depend on HAProxy's version.
+// processes asks the master. The columns of `show proc` depend on HAProxy's version. HAProxy cuts the list off at one buffer, which
+// holds about 200 workers. The kernel's list of the master's children completes it.
 func (e *Engine) processes(ctx context.Context) (processes, error) {
 	answer, err := e.master(ctx, "show proc")
 	if err != nil {
@@ -179,7 +181,36 @@ func (e *Engine) processes(ctx context.Context) (processes, error) {
 	if p.master == 0 {
 		return processes{}, fmt.Errorf("HAProxy's master did not answer in full on %s", e.cfg.MasterSocket)
 	}
+	children, err := childrenOf(p.master)
+	if err != nil {
+		return processes{}, err
+	}
+	for _, pid := range children {
+		if !slices.Contains(p.workers, pid) {
+			p.workers = append(p.workers, pid)
+		}
+	}
 	return p, nil
+}
+
+// childrenOf returns the process ids of a master's children, which are its workers: it forks in its main thread only.
+func childrenOf(master int) ([]int, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", master, master))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return nil, nil // The master has ended, or the kernel has no such list (CONFIG_PROC_CHILDREN): `show proc` has to do.
+	}
+	if err != nil {
+		return nil, fmt.Errorf("workers of HAProxy's master %d: %w", master, err)
+	}
+	var pids []int
+	for _, field := range strings.Fields(string(text)) {
+		pid, err := strconv.Atoi(field)
+		if err != nil {
+			return nil, fmt.Errorf("workers of HAProxy's master %d: %w", master, err)
+		}
+		pids = append(pids, pid)
+	}
+	return pids, nil
 }
 
 // reload makes HAProxy read the file, and returns when a new worker serves it and no other one takes connections. w is what
@@ -191,8 +222,9 @@ func (e *Engine) reload(ctx context.Context, w wanted, live *snapshot) error {
 	if err != nil {
 		return err
 	}
-	// HAProxy 2.8 and newer answer when it is done, older ones nothing, and at once.
-	answer, err := e.master(ctx, "reload")
+	// HAProxy 2.8 and newer answer when the reload is done, older ones at once and without text. So the answer has as much time as
+	// the new worker.
+	answer, err := e.masterWithin(ctx, "reload")
 	if err != nil {
 		return err
 	}
@@ -221,8 +253,8 @@ func (e *Engine) reload(ctx context.Context, w wanted, live *snapshot) error {
 	}
 	// Older ones than that have closed theirs at an earlier reload, and one of them that hangs keeps nobody from a new port.
 	return await(ctx, "HAProxy's old worker has closed its listeners", func() (bool, error) {
-		now, err := e.processes(ctx)
-		if err != nil || !slices.Contains(now.workers, live.pid) {
+		// The master starts anew once more after it has started the worker. The next command needs it.
+		if _, err := e.processes(ctx); err != nil || gone(live.pid) {
 			return err == nil, err
 		}
 		open, err := anyFrontend(ctx, oldWorker{e, live.pid}.command, "OPEN")

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	// askTimeout bounds one exchange on a socket, far above what a thousand routes need.
+	// askTimeout bounds one exchange on a socket, far above what a thousand routes need. A reload has a bound of its own.
 	askTimeout = 10 * time.Second
 	// maxLine bounds a line of commands. HAProxy reads a line into a buffer of 16 KiB.
 	maxLine = 8 << 10
@@ -212,7 +212,9 @@ func (e *Engine) execute(ctx context.Context, commands []string) error {
 
 // command sends a line of commands to the worker.
 func (e *Engine) command(ctx context.Context, line string) (string, error) {
-	answer, err := ask(ctx, e.cfg.StatsSocket, func(s *runtime.SingleRuntime) (string, error) { return s.ExecuteRaw(line) })
+	within, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	answer, err := ask(within, e.cfg.StatsSocket, func(s *runtime.SingleRuntime) (string, error) { return s.ExecuteRaw(line) })
 	if !absent(err) {
 		return answer, err
 	}
@@ -225,6 +227,14 @@ func (e *Engine) command(ctx context.Context, line string) (string, error) {
 
 // master sends a command to the master.
 func (e *Engine) master(ctx context.Context, line string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	return e.masterWithin(ctx, line)
+}
+
+// masterWithin sends a command to the master and waits for its answer as long as ctx allows. The client library gives up after 30
+// seconds, which looks like an empty answer.
+func (e *Engine) masterWithin(ctx context.Context, line string) (string, error) {
 	answer, err := ask(ctx, e.cfg.MasterSocket, func(s *runtime.SingleRuntime) (string, error) { return s.ExecuteMaster(line) })
 	if absent(err) {
 		err = fmt.Errorf("HAProxy's master does not listen on its socket (%w): without it no public port is opened or closed; restart HAProxy: %s", err, restart)
@@ -243,8 +253,6 @@ func absent(err error) bool {
 // ask runs one exchange on a socket. The library waits up to 30 seconds and knows no context: when ctx ends first, the
 // exchange is left to end by itself.
 func ask(ctx context.Context, socket string, exchange func(*runtime.SingleRuntime) (string, error)) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
 	var s runtime.SingleRuntime
 	if err := s.Init(socket, 0, 0, options.RuntimeOptions{DoNotCheckRuntimeOnInit: true}); err != nil {
 		return "", fmt.Errorf("HAProxy's socket %s: %w", socket, err)

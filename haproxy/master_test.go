@@ -1,0 +1,141 @@
+package haproxy_test
+
+import (
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"dokku-expose/deploy/enginetest"
+	"dokku-expose/haproxy"
+	"dokku-expose/haproxy/haproxytest"
+)
+
+// HAProxy 3.3 and newer end a worker after 50 reloads unless the configuration says otherwise.
+func TestOldWorkersOutliveManyReloads(t *testing.T) {
+	h := haproxytest.Start(t)
+	if text := file(t, h); !strings.Contains(text, "\n    mworker-max-reloads 2147483647\n") {
+		t.Errorf("the configuration leaves the number of reloads that a worker survives to HAProxy:\n%s", text)
+	}
+}
+
+// `show proc` ends after one buffer, in the middle of the old workers. Connections on the workers that it leaves out are counted and
+// cut like all others.
+func TestMoreOldWorkersThanTheMasterLists(t *testing.T) {
+	const old, listed = 4, 2
+	h := haproxytest.Start(t)
+	throughMaster(t, h, func(line, answer string) string {
+		if !strings.HasPrefix(line, "show proc") {
+			return answer
+		}
+		// The header, the master, "# workers", the current worker, "# old workers".
+		lines := strings.SplitAfter(answer, "\n")
+		return strings.Join(lines[:min(len(lines), 5+listed)], "")
+	})
+	mail := route("mail", port(t), enginetest.NewServer(t, "v1"))
+	apply(t, h, mail)
+	var conns []net.Conn
+	for range old {
+		conn, _ := connect(t, mail.Listen)
+		conns = append(conns, conn)
+		// Another port each time, so that each is a reload.
+		apply(t, h, mail, route("more", port(t)))
+	}
+	if got := len(status(t, h).OldWorkers); got != old {
+		t.Errorf("%d old workers are known, want %d", got, old)
+	}
+	if got := len(oldConnections(t, h)); got != old {
+		t.Errorf("%d old workers are known to have connections, want %d", got, old)
+	}
+	mail.CutOld, mail.Servers = time.Second, nil
+	apply(t, h, mail)
+	ended := make(chan error)
+	for _, conn := range conns {
+		go func() {
+			_, err := io.ReadAll(conn)
+			ended <- err
+		}()
+	}
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for n := 0; n < old; {
+		select {
+		case err := <-ended:
+			if os.IsTimeout(err) {
+				t.Fatalf("%d of %d connections on old workers were cut", n, old)
+			}
+			n++
+		case <-tick.C:
+			apply(t, h, mail)
+		}
+	}
+}
+
+// A reload may take as long as the new worker may: HAProxy 2.8 and newer answer when it is done.
+func TestReloadThatAnswersLate(t *testing.T) {
+	t.Parallel()
+	h := haproxytest.Start(t)
+	throughMaster(t, h, func(line, answer string) string {
+		if strings.HasPrefix(line, "reload") {
+			select {
+			case <-time.After(haproxy.AskTimeout + time.Second):
+			case <-t.Context().Done():
+			}
+		}
+		return answer
+	})
+	v1 := enginetest.NewServer(t, "v1")
+	mail, news := route("mail", port(t), v1), route("news", port(t), v1)
+	apply(t, h, mail)
+	if applied := apply(t, h, mail, news); applied.Reload == "" {
+		t.Error("a new port took no reload")
+	}
+	answers(t, news.Listen, "v1")
+	if s := status(t, h).Stale; s != "" {
+		t.Errorf("the file is not what runs: %s", s)
+	}
+}
+
+// throughMaster has the engine reach HAProxy's master through a socket whose answers change makes of the master's.
+func throughMaster(t *testing.T, h *haproxytest.HAProxy, change func(line, answer string) string) {
+	t.Helper()
+	master := h.Config.MasterSocket
+	h.Config.MasterSocket = filepath.Join(filepath.Dir(master), "through.sock")
+	h.Engine = haproxy.New(h.Config)
+	ln, err := net.Listen("unix", h.Config.MasterSocket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	t.Cleanup(func() { _ = ln.Close(); serving.Wait() })
+	serving.Go(func() {
+		for {
+			client, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer client.Close()
+				server, err := net.Dial("unix", master)
+				if err != nil {
+					return // The master starts anew.
+				}
+				defer server.Close()
+				line := make([]byte, 4096)
+				n, err := client.Read(line)
+				if err != nil {
+					return
+				}
+				if _, err := server.Write(line[:n]); err != nil {
+					return
+				}
+				answer, _ := io.ReadAll(server) // A reload ends the connection.
+				_, _ = io.WriteString(client, change(string(line[:n]), string(answer)))
+			})
+		}
+	})
+}
