@@ -64,9 +64,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 		return Outcome{}, errors.Join(err, r.listen(ctx, t))
 	}
 	outcome := Outcome{Apps: t.apps, Containers: t.containers}
-	if confirmed := Confirmed(t.apps, t.containers, t.serving); confirmed.lacks(t.serving) {
-		// What is gone goes first. Its errors come again below, where they are reported.
+	if t.servesUnconfirmed() {
+		// What is gone goes first. Its errors come again below, where they are reported. A route that is merely not wanted any more
+		// is closed below, in the same step in which others open: each such step may be a reload.
 		var err error
+		confirmed := Confirmed(t.apps, t.containers, t.serving)
 		if outcome.Applied, err = r.Engine.Apply(ctx, confirmed); err == nil {
 			outcome.Table = confirmed
 		}
@@ -278,6 +280,25 @@ func (r *Reconciler) serving(ctx context.Context) (map[Listen]Service, error) {
 		return nil, fmt.Errorf("engine %s: %w", r.Engine.Name(), err)
 	}
 	return serving, nil
+}
+
+// servesUnconfirmed tells whether an address gets connections, or may at any moment, that Docker does not say to be the app's.
+func (t truth) servesUnconfirmed() bool {
+	b := newBuilder(t.containers, t.serving)
+	apps := make(map[string]*App, len(t.apps))
+	for i := range t.apps {
+		apps[t.apps[i].Name] = &t.apps[i]
+	}
+	for _, service := range t.serving {
+		var own []Server
+		if a := apps[service.App]; a != nil {
+			own = b.stillOwn(a, service)
+		}
+		if len(own) < len(service.all()) {
+			return true
+		}
+	}
+	return false
 }
 
 func (t truth) build(ctx context.Context) (Table, []*Problem, error) {

@@ -67,3 +67,36 @@ func TestTableLacks(t *testing.T) {
 		}
 	}
 }
+
+// Only what is gone is taken out of service before anything else: what is merely not wanted any more closes with the next table.
+func TestServesUnconfirmed(t *testing.T) {
+	const one, two = "127.9.0.1:15025", "127.9.0.2:15025"
+	for _, test := range []struct {
+		name    string
+		arrange func(s *scene)
+		want    bool
+	}{
+		{"nothing", func(*scene) {}, false},
+		{"a container of the app", func(s *scene) { s.serves(25, "mail", one) }, false},
+		{"a port that nobody asks for any more", func(s *scene) { s.serves(99, "mail", one) }, false},
+		{"a port without servers", func(s *scene) { s.serves(99, "mail") }, false},
+		{"a container that has stopped", func(s *scene) { s.serves(25, "mail", one); s.stop("mail-1") }, true},
+		{"one of two that has gone", func(s *scene) { s.serves(25, "mail", one, two) }, true},
+		{"one that has gone, on a port that nobody asks for", func(s *scene) { s.serves(99, "mail", two) }, true},
+		{"another app's container", func(s *scene) { s.serves(25, "news", one) }, true},
+		{"one of an app that is gone", func(s *scene) { s.serves(25, "gone", one) }, true},
+		{"one that is down", func(s *scene) {
+			s.serving = map[Listen]Service{{Port: 25}: {App: "mail", Down: []netip.AddrPort{netip.MustParseAddrPort(two)}}}
+		}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := &scene{t: t}
+			s.container("mail-1", imageA, "web.1", 1)
+			test.arrange(s)
+			apps := []App{mail(place("web.1", "mail-1")), {Name: "news"}}
+			if got := (truth{apps: apps, containers: s.containers, serving: s.serving}).servesUnconfirmed(); got != test.want {
+				t.Errorf("%v, want %v", got, test.want)
+			}
+		})
+	}
+}
