@@ -40,8 +40,8 @@ type App struct {
 	Upstream Upstream
 	// Options are what an operator has set for all routes of the app.
 	Options portsfile.Options
-	// Hold, HealthCheck and CutOld are those of the app's routes.
-	Hold, HealthCheck, CutOld time.Duration
+	// Hold, HealthCheck, CutOld and HalfClosed are those of the app's routes.
+	Hold, HealthCheck, CutOld, HalfClosed time.Duration
 }
 
 // Deployment is a deploy on its way.

@@ -343,7 +343,7 @@ func serverAt(container, dyno string, t Target) Server {
 func (d *draft) newRoute() Route {
 	r := Route{
 		App: d.app.Name, Process: d.claim.Process, Listen: d.claim.Listen,
-		Hold: d.app.Hold, HealthCheck: d.app.HealthCheck, CutOld: d.app.CutOld, Options: d.options,
+		Hold: d.app.Hold, HealthCheck: d.app.HealthCheck, CutOld: d.app.CutOld, HalfClosed: d.app.HalfClosed, Options: d.options,
 	}
 	if d.unchecked() {
 		r.HealthCheck = 0

@@ -80,9 +80,20 @@ type Route struct {
 	HealthCheck time.Duration
 	// CutOld is how long connections may stay on a server that no longer serves the route; 0 keeps them until they end.
 	CutOld time.Duration
+	// HalfClosed is how long a connection of which one side has ended may be without any data; 0 is [DefaultHalfClosed], so that an
+	// older daemon takes the table, and a negative time is no limit.
+	HalfClosed time.Duration `json:",omitzero"`
 	// Options say how the connections are treated. The zero value of each asks for nothing in particular; Allow can ask for
 	// nobody to be let in.
 	Options portsfile.Options `json:",omitzero"`
+}
+
+// DefaultHalfClosed is how long a half-closed connection may be without any data where a route asks for nothing else.
+const DefaultHalfClosed = time.Minute
+
+// HalfClosedTimeout is how long a half-closed connection of the route may be without any data; 0 is no limit.
+func (r Route) HalfClosedTimeout() time.Duration {
+	return max(cmp.Or(r.HalfClosed, DefaultHalfClosed), 0)
 }
 
 // Table is all routes of the host, sorted by app and listen address, no two of which overlap.

@@ -161,6 +161,8 @@ type proxyView struct {
 	Bind    string
 	Options optionsView
 	Retries int64
+	// HalfClosed is how long a half-closed connection may be without any data, in milliseconds; 0: no limit.
+	HalfClosed int64
 	// PlainCheck tells that checks must be told to send no PROXY header.
 	PlainCheck bool
 	// Server are the words that all servers have in common.
@@ -201,6 +203,7 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
 	for _, p := range proxies {
 		pv := proxyView{
 			Name: p.name, About: e.about(p.route), Process: oneLine(p.route.Process), Bind: bind(p.route.Listen, ipv6), Options: viewOptions(p), Retries: retries(p),
+			HalfClosed: milliseconds(halfClosed(p.route)),
 			PlainCheck: p.checked() && header(p.route) != "", Server: strings.TrimSpace(check(p.route) + " " + header(p.route)),
 		}
 		for i, server := range p.slots {
@@ -270,6 +273,16 @@ func retries(p proxy) int64 {
 	}
 	seconds := (milliseconds(p.route.Hold) + 999) / 1000
 	return seconds + int64(len(p.slots)-minSlots)/2
+}
+
+// halfClosed is how long a half-closed connection may be without any data, 0 for no limit. HAProxy then takes this time instead of the
+// one for idle connections, so it must not be longer.
+func halfClosed(r deploy.Route) time.Duration {
+	d, idle := r.HalfClosedTimeout(), r.Options.IdleTimeout
+	if d > 0 && idle > 0 {
+		return min(d, idle)
+	}
+	return d
 }
 
 // milliseconds is a duration in whole milliseconds, at least one, and as long as HAProxy's clock allows at most (24.8 days):

@@ -72,6 +72,13 @@ func (h *Host) app(name string) (deploy.App, error) {
 		// The model's 0 keeps them; the setting's cuts at once.
 		app.CutOld = max(values.OldConnections, time.Nanosecond)
 	}
+	switch values.HalfClosed {
+	case deploy.DefaultHalfClosed:
+	case 0:
+		app.HalfClosed = -1
+	default:
+		app.HalfClosed = values.HalfClosed
+	}
 	// What is wrong with it is told above; what the rest of the file says goes all the same.
 	set, _ := h.settings.Load(name)
 	if set.Disabled {

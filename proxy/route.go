@@ -93,7 +93,7 @@ func (r *route) update(spec deploy.Route) (gone []*upstream, switched bool) {
 
 func same(a, b deploy.Route) bool {
 	return a.Process == b.Process && a.Hold == b.Hold && a.HealthCheck == b.HealthCheck && a.CutOld == b.CutOld &&
-		a.Options == b.Options && slices.Equal(a.Servers, b.Servers)
+		a.HalfClosed == b.HalfClosed && a.Options == b.Options && slices.Equal(a.Servers, b.Servers)
 }
 
 // upstream takes the server out of old, or makes it when it is not there.
@@ -264,7 +264,7 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 		return err
 	}
 	r.mark(u, true)
-	terms := tcp.Terms{IdleTimeout: r.spec.Options.IdleTimeout}
+	terms := tcp.Terms{IdleTimeout: r.spec.Options.IdleTimeout, HalfClosedTimeout: r.spec.HalfClosedTimeout()}
 	if form := r.spec.Options.ProxyProtocol; form != "" {
 		if err := s.locate(); err != nil {
 			server.Reset()

@@ -125,7 +125,7 @@ func TestEffective(t *testing.T) {
 		return Values{
 			Engine:   Auto,
 			Upstream: deploy.UpstreamAuto, PortsFile: "PORTS", CheckTimeout: 30 * time.Second, Hold: 10 * time.Second,
-			OldConnections: KeepOld, WorkerDeadline: 24 * time.Hour, HealthCheck: 2 * time.Second,
+			OldConnections: KeepOld, WorkerDeadline: 24 * time.Hour, HealthCheck: 2 * time.Second, HalfClosed: time.Minute,
 			StatsListen: netip.MustParseAddrPort("127.0.0.1:8404"),
 			Policy: deploy.Policy{
 				Reserved: ports(22, 22, 80, 80, 443, 443), Allowed: ports(1, 65535), Max: 1024,
@@ -141,12 +141,12 @@ func TestEffective(t *testing.T) {
 		{
 			name: "all of the host's",
 			global: "engine='haproxy'\nupstream='direct'\ncheck-timeout='1m'\nhold=0\ndrain-wait='5s'\nold-connections='1h'\nworker-deadline='48h'\ncheck='off'\nhealth-check='0'\nstats-listen='[::1]:9000'\nreserved-ports='none'\nallowed-ports='1000-2000, 25'\nallow-bind='127.0.0.1, 10.0.0.0/8,0.0.0.0,::,fd00::/8'\nmax-ports=5\n" +
-				"allow='10.0.0.0/8, ::1'\nproxy-protocol='v2'\naccept-proxy='10.0.0.1'\nmax-connections=7\ntotal-connections='9'\nrate='20/10s'\nidle-timeout='5m'\nbalance='source'\n",
+				"allow='10.0.0.0/8, ::1'\nproxy-protocol='v2'\naccept-proxy='10.0.0.1'\nmax-connections=7\ntotal-connections='9'\nrate='20/10s'\nidle-timeout='5m'\nhalf-closed-timeout='10m'\nbalance='source'\n",
 			want: func(v *Values) {
 				*v = Values{
 					Engine: HAProxy, Upstream: deploy.UpstreamDirect, PortsFile: "PORTS", CheckTimeout: time.Minute,
 					DrainWait: 5 * time.Second, OldConnections: time.Hour, WorkerDeadline: 48 * time.Hour,
-					StatsListen: netip.MustParseAddrPort("[::1]:9000"), TotalConnections: 9,
+					StatsListen: netip.MustParseAddrPort("[::1]:9000"), HalfClosed: 10 * time.Minute, TotalConnections: 9,
 					Policy: deploy.Policy{
 						Allowed: ports(1000, 2000, 25, 25), Max: 5,
 						Options: portsfile.Options{
@@ -245,7 +245,7 @@ func TestExplain(t *testing.T) {
 	wantApp := []string{
 		"upstream auto default", "ports-file PORTS default", "check-timeout 30s default", "hold 2m app", "drain-wait 1m global",
 		"old-connections keep default", "check connect default", "health-check 2s default", "allow any default", "proxy-protocol off default", "accept-proxy none default",
-		"max-connections 0 default", "rate off default", "idle-timeout 0 default", "balance leastconn default", "reserved-ports 22,80,443 default",
+		"max-connections 0 default", "rate off default", "idle-timeout 0 default", "half-closed-timeout 60s default", "balance leastconn default", "reserved-ports 22,80,443 default",
 		"allowed-ports 1-65535 default", "allow-bind any default", "max-ports 1024 default",
 	}
 	if got := explain("mail"); !slices.Equal(got, wantApp) {
@@ -255,7 +255,7 @@ func TestExplain(t *testing.T) {
 		"engine haproxy global", "upstream auto default", "check-timeout 30s default", "hold 1m global", "drain-wait 1m global",
 		"old-connections keep default", "worker-deadline 24h default", "check connect default", "health-check 2s default",
 		"allow any default", "proxy-protocol off default", "accept-proxy none default", "max-connections 0 default", "total-connections 0 default",
-		"rate off default", "idle-timeout 0 default", "balance leastconn default",
+		"rate off default", "idle-timeout 0 default", "half-closed-timeout 60s default", "balance leastconn default",
 		"stats-listen 127.0.0.1:8404 default", "reserved-ports 22,80,443 default", "allowed-ports 1-65535 default", "allow-bind any default", "max-ports 1024 default",
 	}
 	if got := explain(Global); !slices.Equal(got, wantGlobal) {
@@ -270,25 +270,26 @@ func TestValuesRefused(t *testing.T) {
 		"ports-file": {
 			"/etc/passwd", "../PORTS", "a/../../b", ".", "..", "./PORTS", "a//b", "a/", "PORTS\n", "a\x00b", "a\xff", "\u202ePORTS",
 		},
-		"check-timeout":     {"-1s", "61m", "1", "x", "1ns", "1.0001s", "9999999999h", "1s ", "٣s"},
-		"hold":              {"-1s", "1h1m", "2d"},
-		"drain-wait":        {"25h"},
-		"old-connections":   {"keep ", "drop", "-1s", "600h"},
-		"worker-deadline":   {"0", "999ms", "577h"},
-		"health-check":      {"1ms", "99ms", "2h"},
-		"reserved-ports":    {"0", "65536", "22,", ",22", "80-22", "+22", "022", "22-", "-22", "22;80", "any", "1-2-3", "22 80", "\v22", "\t22"},
-		"allowed-ports":     {"x"},
-		"allow-bind":        {"localhost", "10.0.0.1/8", "10.0.0.0/33", "fe80::1%eth0", "::ffff:1.2.3.4", "::ffff:1.2.3.0/120", "1.2.3.4,", "none", "\v1.2.3.4"},
-		"stats-listen":      {"8404", "127.0.0.1", "localhost:8404", "127.0.0.1:0", "127.0.0.1:65536", "[fe80::1%eth0]:8404", "::1:8404"},
-		"allow":             {"all", "", "any,10.0.0.0/8", "10.0.0.1/8", "::ffff:10.0.0.1", "fe80::1%eth0", "10.0.0.0/8;", "10.0.0.0/8\n", "10.0.0.0/8\t", strings.Repeat("::1,", 50) + "::1"},
-		"accept-proxy":      {"any", "off", "localhost"},
-		"proxy-protocol":    {"on", "v3", "V1", "1"},
-		"max-connections":   {"-1", "none", "1000001", "00"},
-		"total-connections": {"-1", "1000001"},
-		"rate":              {"0", "20", "20/s", "20/1m", "0/10s", "100001/10s"},
-		"idle-timeout":      {"0s", "500ms", "10", "600h", "forever"},
-		"balance":           {"random", "first", "leastconn "},
-		"max-ports":         {"-1", "65536", "many", "1e3", "007"},
+		"check-timeout":       {"-1s", "61m", "1", "x", "1ns", "1.0001s", "9999999999h", "1s ", "٣s"},
+		"hold":                {"-1s", "1h1m", "2d"},
+		"drain-wait":          {"25h"},
+		"old-connections":     {"keep ", "drop", "-1s", "600h"},
+		"worker-deadline":     {"0", "999ms", "577h"},
+		"health-check":        {"1ms", "99ms", "2h"},
+		"reserved-ports":      {"0", "65536", "22,", ",22", "80-22", "+22", "022", "22-", "-22", "22;80", "any", "1-2-3", "22 80", "\v22", "\t22"},
+		"allowed-ports":       {"x"},
+		"allow-bind":          {"localhost", "10.0.0.1/8", "10.0.0.0/33", "fe80::1%eth0", "::ffff:1.2.3.4", "::ffff:1.2.3.0/120", "1.2.3.4,", "none", "\v1.2.3.4"},
+		"stats-listen":        {"8404", "127.0.0.1", "localhost:8404", "127.0.0.1:0", "127.0.0.1:65536", "[fe80::1%eth0]:8404", "::1:8404"},
+		"allow":               {"all", "", "any,10.0.0.0/8", "10.0.0.1/8", "::ffff:10.0.0.1", "fe80::1%eth0", "10.0.0.0/8;", "10.0.0.0/8\n", "10.0.0.0/8\t", strings.Repeat("::1,", 50) + "::1"},
+		"accept-proxy":        {"any", "off", "localhost"},
+		"proxy-protocol":      {"on", "v3", "V1", "1"},
+		"max-connections":     {"-1", "none", "1000001", "00"},
+		"total-connections":   {"-1", "1000001"},
+		"rate":                {"0", "20", "20/s", "20/1m", "0/10s", "100001/10s"},
+		"idle-timeout":        {"0s", "500ms", "10", "600h", "forever"},
+		"half-closed-timeout": {"500ms", "10", "600h", "forever", "-1s"},
+		"balance":             {"random", "first", "leastconn "},
+		"max-ports":           {"-1", "65536", "many", "1e3", "007"},
 	} {
 		k, ok := findKey(key)
 		if !ok {

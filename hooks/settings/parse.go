@@ -115,6 +115,17 @@ func putHealthCheck(v *Values, text string) error {
 	return err
 }
 
+func putHalfClosed(v *Values, text string) error {
+	d, err := parseDuration(text, 0, longest)
+	if err == nil && d != 0 && d < time.Second {
+		err = fmt.Errorf("%q is too short: %s is the least it can be, but for 0, which is forever", text, time.Second)
+	}
+	if err == nil {
+		v.HalfClosed = d
+	}
+	return err
+}
+
 func putPortsFile(v *Values, text string) error {
 	if !fs.ValidPath(text) || text == "." || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return fmt.Errorf("%q is not a path in the repository: expected one such as PORTS or deploy/PORTS, without . or .. in it, "+

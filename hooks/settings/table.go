@@ -55,6 +55,8 @@ type Values struct {
 	WorkerDeadline time.Duration
 	// HealthCheck is an interval; 0 is off.
 	HealthCheck time.Duration
+	// HalfClosed is how long a connection of which one side has ended may be without any data; 0 is forever.
+	HalfClosed time.Duration
 	// TotalConnections is how many connections all public ports together may have at once; 0 is as many as can be had.
 	TotalConnections int
 	// StatsListen is where the statistics page listens.
@@ -167,6 +169,11 @@ var keys = []Key{
 		Name: "idle-timeout", Default: "0",
 		Doc: "how long a connection may be without any data; 0 is forever",
 		put: limit(func(v *Values) *time.Duration { return &v.Policy.Options.IdleTimeout }, "0", portsfile.ParseIdleTimeout),
+	},
+	{
+		Name: "half-closed-timeout", Default: "60s",
+		Doc: "how long a connection of which one side has ended may be without any data; 0 is forever",
+		put: putHalfClosed,
 	},
 	{
 		Name: "balance", Default: "leastconn",

@@ -8,30 +8,41 @@ import (
 // looks is how often a relay is looked at in the time that it may be idle. It may be idle for that much longer.
 const looks = 8
 
-// sweep looks after all relays of a loop that may be idle for the same time. It belongs to the loop, and goes with its last relay.
+// limits are how long a relay may be idle, 0 for as long as it likes: any, and one in which a side does not take what there is for it.
+type limits struct{ idle, stalled time.Duration }
+
+// sweep looks after all relays of a loop that have the same limits. It belongs to the loop, and goes with its last relay.
 type sweep struct {
-	loop    *loop
-	timeout time.Duration
-	relays  []*Relay
+	limits
+	loop   *loop
+	relays []*Relay
 }
 
-// sweepFor has the relay end when nothing has moved for so long.
-func (l *loop) sweepFor(r *Relay, timeout time.Duration) {
-	s := l.sweeps[timeout]
+// sweepBy gives the relay other limits.
+func (r *Relay) sweepBy(by limits) {
+	if r.sweep != nil {
+		r.sweep.forget(r)
+		r.sweep = nil
+	}
+	if by.idle == 0 {
+		return
+	}
+	l := r.loop
+	s := l.sweeps[by]
 	if s == nil {
-		s = &sweep{loop: l, timeout: timeout}
+		s = &sweep{limits: by, loop: l}
 		if l.sweeps == nil {
-			l.sweeps = make(map[time.Duration]*sweep)
+			l.sweeps = make(map[limits]*sweep)
 		}
-		l.sweeps[timeout] = s
+		l.sweeps[by] = s
 		s.await()
 	}
-	r.sweep, r.place, r.moved = s, int32(len(s.relays)), true
+	r.sweep, r.place, r.looks, r.moved = s, int32(len(s.relays)), 0, true
 	s.relays = append(s.relays, r)
 }
 
 func (s *sweep) await() {
-	time.AfterFunc(s.timeout/looks, func() { s.loop.post(s.look) })
+	time.AfterFunc(s.idle/looks, func() { s.loop.post(s.look) })
 }
 
 func (s *sweep) look() {
@@ -45,7 +56,7 @@ func (s *sweep) look() {
 		}
 	}
 	if len(s.relays) == 0 {
-		delete(s.loop.sweeps, s.timeout)
+		delete(s.loop.sweeps, s.limits)
 		return
 	}
 	s.await()
@@ -59,11 +70,32 @@ func (s *sweep) forget(r *Relay) {
 	s.relays = s.relays[:last]
 }
 
+// halfClose has a relay of which one side has ended be idle for a shorter time, unless that is 0.
+func (r *Relay) halfClose(idle time.Duration) {
+	if idle == 0 {
+		return
+	}
+	var stalled time.Duration
+	if r.sweep != nil {
+		stalled = r.sweep.stalled
+	}
+	r.sweepBy(limits{idle, stalled})
+}
+
 // expire ends the relay in order, unless it still has something that one side did not take: that must not look like all there was.
 func (r *Relay) expire() {
 	var err error
 	if r.up.held > 0 || r.down.held > 0 {
-		err = os.ErrDeadlineExceeded
+		switch stalled := r.sweep.stalled; stalled {
+		case r.sweep.idle:
+			err = os.ErrDeadlineExceeded
+		case 0:
+			r.looks = 0
+			return
+		default:
+			r.sweepBy(limits{stalled, stalled})
+			return
+		}
 	}
 	r.end(err)
 }

@@ -18,9 +18,9 @@ const idleTimeout = 200 * time.Millisecond
 func swept() (relays, sweeps int) {
 	for _, l := range *loops.list.Load() {
 		l.do(func() {
-			for timeout, s := range l.sweeps {
+			for by, s := range l.sweeps {
 				relays += len(s.relays)
-				if timeout == idleTimeout {
+				if by.idle == idleTimeout {
 					sweeps++
 				}
 			}
@@ -61,6 +61,57 @@ func TestIdleRelayWithSomethingLeft(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A half-closed relay has a time of its own, but not while one side does not take what there is for it.
+func TestHalfClosedRelay(t *testing.T) {
+	const never = time.Hour
+	for _, c := range []struct {
+		name    string
+		terms   Terms
+		stalled bool
+		err     error
+	}{
+		{"idle", Terms{HalfClosedTimeout: idleTimeout}, false, nil},
+		{"idle, for less than others may be", Terms{IdleTimeout: never, HalfClosedTimeout: idleTimeout}, false, nil},
+		{"idle, for as long as others may be", Terms{IdleTimeout: idleTimeout, HalfClosedTimeout: never}, false, nil},
+		{"stalled, for as long as others may be", Terms{IdleTimeout: 2 * idleTimeout, HalfClosedTimeout: idleTimeout}, true, os.ErrDeadlineExceeded},
+	} {
+		for _, d := range directions {
+			t.Run(c.name+"/"+d.name, func(t *testing.T) {
+				p := relayedOn(t, c.terms, func(*Conn) {})
+				to, from := d.ends(p)
+				if err := to.CloseWrite(); err != nil {
+					t.Fatal(err)
+				}
+				if c.stalled {
+					_, _ = from.Write(make([]byte, 64<<20))
+				}
+				if err := <-p.ended; !errors.Is(err, c.err) {
+					t.Errorf("it ended with %v, want %v", err, c.err)
+				}
+			})
+		}
+	}
+	t.Run("stalled, which may last", func(t *testing.T) {
+		p, clock := relayedOn(t, Terms{HalfClosedTimeout: idleTimeout}, func(*Conn) {}), relayedOn(t, Terms{IdleTimeout: 4 * idleTimeout}, func(*Conn) {})
+		if err := p.client.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		const size = 64 << 20
+		sent := make(chan error, 1)
+		go func() {
+			_, err := p.server.Write(make([]byte, size))
+			sent <- errors.Join(err, p.server.CloseWrite())
+		}()
+		<-clock.ended
+		if n, err := io.Copy(io.Discard, p.client); n != size || err != nil {
+			t.Errorf("got %d of %d bytes, %v", n, size, err)
+		}
+		if err := <-sent; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // Nothing is left of relays that have ended, nor of sweeps without any.

@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,7 +40,7 @@ type loop struct {
 	slots []slot
 	free  []int32
 	// sweeps look after relays that may not be idle for ever, by how long they may.
-	sweeps map[time.Duration]*sweep
+	sweeps map[limits]*sweep
 	// again are flows that have had their turn, and have more to move.
 	again []*flow
 	// buffer is what a loop copies with.

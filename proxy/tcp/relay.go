@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"math"
 	"os"
 	"sync/atomic"
 	"time"
@@ -68,6 +69,9 @@ type flow struct {
 	buffer *[bufferSize]byte
 	// held are the bytes in pipe, or in buffer from start on.
 	start, held int32
+	// halfClosed is how long the relay may be idle after this flow has ended, in milliseconds, 0 for as long as it likes. It is here
+	// since it makes no flow larger.
+	halfClosed int32
 	// bulk tells that the last bytes came faster than a buffer takes them, which is when splicing pays.
 	bulk bool
 	// ended tells that the end was passed on, failed that what was read can't be sent any more.
@@ -83,6 +87,17 @@ type Terms struct {
 	// IdleTimeout is how long the relay may go without a byte in either direction, 0 for as long as it likes. It then ends, an eighth
 	// of that time later at the most.
 	IdleTimeout time.Duration
+	// HalfClosedTimeout is the same for a relay of which one side has ended, in whole milliseconds up to [math.MaxInt32]. It does not
+	// count while one side does not take what there is for it: that side is there, or the kernel finds out.
+	HalfClosedTimeout time.Duration
+}
+
+// halfClosedTimeout is 0 where the time for idle relays is as short.
+func (t Terms) halfClosedTimeout() time.Duration {
+	if t.IdleTimeout > 0 && t.IdleTimeout <= t.HalfClosedTimeout {
+		return 0
+	}
+	return min(t.HalfClosedTimeout, math.MaxInt32*time.Millisecond)
 }
 
 // NewRelay begins to move bytes, and takes over both connections. done is called in the client's loop when it is over, and must not
@@ -91,8 +106,9 @@ func NewRelay(client, server *Conn, terms Terms, counters *Counters, done func(e
 	r := &Relay{loop: client.loop, done: done}
 	r.client = end{relay: r, in: &r.up, out: &r.down, fd: client.take(), place: -1}
 	r.server = end{relay: r, in: &r.down, out: &r.up, fd: server.take(), place: -1}
-	r.up = flow{relay: r, from: &r.client, to: &r.server, moved: &counters.In}
-	r.down = flow{relay: r, from: &r.server, to: &r.client, moved: &counters.Out}
+	halfClosed := int32(terms.halfClosedTimeout().Milliseconds())
+	r.up = flow{relay: r, from: &r.client, to: &r.server, moved: &counters.In, halfClosed: halfClosed}
+	r.down = flow{relay: r, from: &r.server, to: &r.client, moved: &counters.Out, halfClosed: halfClosed}
 	r.loop.post(func() { r.begin(terms) })
 	return r
 }
@@ -111,9 +127,7 @@ func (r *Relay) begin(terms Terms) {
 			return
 		}
 	}
-	if terms.IdleTimeout > 0 {
-		r.loop.sweepFor(r, terms.IdleTimeout)
-	}
+	r.sweepBy(limits{terms.IdleTimeout, terms.IdleTimeout})
 	if len(terms.Opening) > 0 {
 		r.up.buffer = r.loop.buffer
 		r.up.held = int32(copy(r.up.buffer[:], terms.Opening))
@@ -134,9 +148,7 @@ func (r *Relay) end(err error) {
 		}
 		closeSocket(e.fd, err != nil)
 	}
-	if r.sweep != nil {
-		r.sweep.forget(r)
-	}
+	r.sweepBy(limits{})
 	r.loop.load.Add(-1)
 	r.done(err)
 }
@@ -306,6 +318,7 @@ func (f *flow) end() {
 		f.release()
 		err = os.NewSyscallError("shutdown", unix.Shutdown(f.to.fd, unix.SHUT_WR))
 		if err == nil {
+			f.relay.halfClose(time.Duration(f.halfClosed) * time.Millisecond)
 			return
 		}
 	}
