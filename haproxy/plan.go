@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"dokku-expose/deploy"
+	"dokku-expose/portsfile"
 )
 
 // minSlots are enough for one server and three deploys in a row that each leave connections behind.
@@ -29,72 +30,176 @@ func slotsFor(n int) int {
 func plan(routes []deploy.Route, live *snapshot, keep bool) []proxy {
 	proxies := make([]proxy, 0, len(routes))
 	for _, r := range routes {
-		p := proxy{name: proxyName(r.App, r.Listen), route: r}
-		running := live.proxies[p.name]
-		n := slotsFor(len(r.Servers))
-		if keep {
-			n = max(n, len(running))
-		}
-		p.slots = place(r.Servers, running[:min(n, len(running))], n)
-		proxies = append(proxies, p)
+		proxies = append(proxies, proxy{name: proxyName(r.App, r.Listen), route: r})
 	}
 	slices.SortFunc(proxies, func(a, b proxy) int { return cmp.Compare(a.name, b.name) })
 	for i := range proxies {
 		proxies[i].allow = allowACLs(i, proxies[i].route.Options.Allow)
 	}
+	for _, group := range grouped(proxies) {
+		var n int
+		lots := make([]lot, len(group))
+		for i, p := range group {
+			lots[i] = lot{p.route.Servers, live.proxies[p.name]}
+			if keep {
+				n = max(n, len(lots[i].running))
+			}
+		}
+		n = max(n, slotsFor(tenants(lots)))
+		for i, slots := range place(lots, n) {
+			group[i].slots = slots
+		}
+	}
 	return proxies
 }
 
-// place chooses the slots of servers among n, of which running are there already. A server stays where it is. Another one
+// grouped puts those proxies together that must have each container in the same slot: HAProxy chooses by the source's address and
+// the number of the slot, and ports of one process type belong together (FTP's control and data, Postgres' cancel requests).
+func grouped(proxies []proxy) [][]*proxy {
+	var groups [][]*proxy
+	together := make(map[[2]string]int)
+	for i := range proxies {
+		p := &proxies[i]
+		key := [2]string{p.route.App, p.route.Process}
+		if at, ok := together[key]; ok && p.route.Options.Balance == portsfile.BySource {
+			groups[at] = append(groups[at], p)
+			continue
+		}
+		if p.route.Options.Balance == portsfile.BySource {
+			together[key] = len(groups)
+		}
+		groups = append(groups, []*proxy{p})
+	}
+	return groups
+}
+
+// lot is what one proxy of a group is to serve, and the slots that it runs with.
+type lot struct {
+	servers []deploy.Server
+	running []slot
+}
+
+// tenant is what has the same slot in all lots: a container, or where it is not known an address.
+type tenant struct {
+	container string
+	addr      netip.AddrPort
+}
+
+// tenant is that of a server. A second server of a container in the same lot is a tenant of its own.
+func (l lot) tenant(s deploy.Server) tenant {
+	first := slices.IndexFunc(l.servers, func(o deploy.Server) bool { return o.Container == s.Container })
+	if s.Container == "" || l.servers[first].Addr != s.Addr {
+		return tenant{addr: s.Addr}
+	}
+	return tenant{container: s.Container}
+}
+
+// byTenant are the servers of a lot, each address once.
+func (l lot) byTenant() map[tenant]*deploy.Server {
+	servers := make(map[tenant]*deploy.Server, len(l.servers))
+	placed := make(map[netip.AddrPort]bool, len(l.servers))
+	for i := range l.servers {
+		if s := &l.servers[i]; !placed[s.Addr] {
+			placed[s.Addr] = true
+			servers[l.tenant(*s)] = s
+		}
+	}
+	return servers
+}
+
+// tenants is how many slots lots need.
+func tenants(lots []lot) int {
+	all := make(map[tenant]bool)
+	for _, l := range lots {
+		for t := range l.byTenant() {
+			all[t] = true
+		}
+	}
+	return len(all)
+}
+
+// place chooses the slots of servers among n, the same one for a container in all lots. A server stays where it is. Another one
 // gets the slot that is least likely to have connections of its former server, for these would count as the new one's: a
 // slot without any, else the one that has been out of service for longest. Taking a slot breaks no connection: established
 // ones stay with the address that they were made to.
-func place(servers []deploy.Server, running []slot, n int) []*deploy.Server {
-	slots := make([]*deploy.Server, n)
-	var homeless []*deploy.Server
-	placed := make(map[netip.AddrPort]bool, len(servers))
-	for i := range servers {
-		s := &servers[i]
-		if placed[s.Addr] {
-			continue
-		}
-		placed[s.Addr] = true
-		if at := find(running, slots, s.Addr); at >= 0 {
-			slots[at] = s
-		} else {
-			homeless = append(homeless, s)
+func place(lots []lot, n int) [][]*deploy.Server {
+	var (
+		taken    = make([]bool, n)
+		home     = make(map[tenant]int)
+		homeless []tenant
+		servers  = make([]map[tenant]*deploy.Server, len(lots))
+	)
+	for i := range lots {
+		servers[i] = lots[i].byTenant()
+		lots[i].running = lots[i].running[:min(n, len(lots[i].running))]
+	}
+	for i, l := range lots {
+		for _, s := range l.servers {
+			t := l.tenant(s)
+			if _, ok := home[t]; ok || servers[i][t] == nil || slices.Contains(homeless, t) {
+				continue
+			}
+			best, ready := -1, false
+			for i, l := range lots {
+				if s := servers[i][t]; s != nil && !ready {
+					if at := find(l.running, taken, s.Addr); at >= 0 && (best < 0 || l.running[at].ready) {
+						best, ready = at, l.running[at].ready
+					}
+				}
+			}
+			if best < 0 {
+				homeless = append(homeless, t)
+				continue
+			}
+			home[t], taken[best] = best, true
 		}
 	}
 	var free []int
-	for i := range slots {
-		if slots[i] == nil {
+	for i := range taken {
+		if !taken[i] {
 			free = append(free, i)
 		}
 	}
-	slices.SortStableFunc(free, func(a, b int) int { return compareFree(at(running, a), at(running, b)) })
-	for i, s := range homeless {
-		slots[free[i]] = s
+	slices.SortStableFunc(free, func(a, b int) int { return compareFree(at(lots, a), at(lots, b)) })
+	for i, t := range homeless {
+		home[t] = free[i]
+	}
+	slots := make([][]*deploy.Server, len(lots))
+	for i := range lots {
+		slots[i] = make([]*deploy.Server, n)
+		for t, s := range servers[i] {
+			slots[i][home[t]] = s
+		}
 	}
 	return slots
 }
 
 // find is the slot that has addr: one in service rather than one that had it before. It is -1 when there is none.
-func find(running []slot, taken []*deploy.Server, addr netip.AddrPort) int {
+func find(running []slot, taken []bool, addr netip.AddrPort) int {
 	found := -1
 	for i, s := range running {
-		if s.addr == addr && taken[i] == nil && (found < 0 || s.ready && !running[found].ready) {
+		if s.addr == addr && !taken[i] && (found < 0 || s.ready && !running[found].ready) {
 			found = i
 		}
 	}
 	return found
 }
 
-// at is the running slot i; one that does not run yet is as good as one that was never used.
-func at(running []slot, i int) slot {
-	if i < len(running) {
-		return running[i]
+// at is slot i as lots run with it: in service where it is in one of them, and with the connections of all. One that does not run yet
+// is as good as one that was never used.
+func at(lots []lot, i int) slot {
+	var all slot
+	for first, l := true, 0; l < len(lots); l++ {
+		if i >= len(lots[l].running) {
+			continue
+		}
+		s := lots[l].running[i]
+		if first || s.age < all.age {
+			all.age = s.age
+		}
+		all.ready, all.sessions, first = all.ready || s.ready, all.sessions+s.sessions, false
 	}
-	return slot{}
+	return all
 }
 
 // compareFree orders slots by how good they are for a new server.

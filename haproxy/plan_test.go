@@ -64,7 +64,7 @@ func TestPlace(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got []uint16
-			for _, s := range place(c.servers, c.running, minSlots) {
+			for _, s := range place([]lot{{c.servers, c.running}}, minSlots)[0] {
 				if s == nil {
 					got = append(got, 0)
 				} else {

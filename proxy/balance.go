@@ -27,7 +27,7 @@ func (r *route) choose(s *session, but []*upstream) *upstream {
 			r.next += i
 			return u
 		case portsfile.BySource:
-			if n := rankFor(s.ends.source.Addr(), u.container); best == nil || n > rank {
+			if n := rankFor(s.ends.source.Addr(), u.identity()); best == nil || n > rank {
 				best, rank = u, n
 			}
 		default:

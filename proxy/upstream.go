@@ -87,6 +87,14 @@ func (u *upstream) retire() {
 
 func (u *upstream) is(s deploy.Server) bool { return u.container == s.Container && u.addr == s.Addr }
 
+// identity is the same for all ports of a container: its id, or where that is not known its address.
+func (u *upstream) identity() string {
+	if u.container == "" {
+		return u.addr.Addr().String()
+	}
+	return u.container
+}
+
 // load is what least connections goes by.
 func (u *upstream) load() int { return len(u.sessions) + u.dialing }
 

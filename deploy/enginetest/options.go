@@ -19,7 +19,7 @@ import (
 
 // RunOptions tests what an engine makes of the options of routes. start is as for [Run].
 func RunOptions(t *testing.T, start func(t *testing.T) deploy.Engine) {
-	for _, c := range slices.Concat(admitting, limiting, balancing, headers) {
+	for _, c := range slices.Concat(admitting, limiting, balancing, bySource, headers) {
 		t.Run(c.name, func(t *testing.T) { c.run(&bench{T: t, engine: start(t)}) })
 	}
 }
