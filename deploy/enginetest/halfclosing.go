@@ -20,7 +20,7 @@ var halfClosing = []testCase{
 			// The next client is served when the one before it is not counted any more.
 			r := with(b, halfClosed(b.port(), deaf), "max-connections=1 "+options)
 			b.apply(r)
-			for range 3 {
+			for range 2 {
 				c := dial(b, local(r.Listen))
 				c.greeting()
 				_ = c.conn.Close()
@@ -32,7 +32,7 @@ var halfClosing = []testCase{
 		r := with(b, halfClosed(b.port(), brief), "max-connections=1")
 		b.apply(r)
 		var clients []*client // They stay.
-		for range 3 {
+		for range 2 {
 			c := dial(b, local(r.Listen))
 			c.greeting()
 			clients = append(clients, c)
@@ -143,7 +143,7 @@ var halfClosing = []testCase{
 // halfClosed is a route to a talker that does not keep half-closed connections for long.
 func halfClosed(listen deploy.Listen, s *Server) deploy.Route {
 	r := unchecked(listen, s)
-	r.HalfClosed = 2 * time.Second
+	r.HalfClosed = 3 * time.Second
 	return r
 }
 
