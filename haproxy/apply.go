@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"regexp"
 	"slices"
@@ -51,7 +52,7 @@ func (e *Engine) endOld(ctx context.Context, t deploy.Table) error {
 		if err != nil || live.uptime > longestTry(t) {
 			return err // Whoever tried to reach a server at the last reload has given up.
 		}
-		return e.closeOld(ctx, t, live, limits)
+		return e.closeOld(ctx, wantedBy(t), live, limits)
 	}
 	live, err := e.read(ctx)
 	if err != nil {
@@ -60,7 +61,36 @@ func (e *Engine) endOld(ctx context.Context, t deploy.Table) error {
 	if err := e.cutOld(ctx, live, limits); err != nil {
 		return err
 	}
-	return e.closeOld(ctx, t, live, limits)
+	return e.closeOld(ctx, wantedBy(t), live, limits)
+}
+
+// CutOld ends the connections of apps that have been on servers out of service for longer than the app's limit. It changes nothing
+// else, and asks for nothing but what the running HAProxy does. An Apply does the same for routes with a limit, at that moment.
+func (e *Engine) CutOld(ctx context.Context, limits map[string]time.Duration) error {
+	live, err := e.read(ctx)
+	if errors.Is(err, deploy.ErrNotRunning) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	byProxy, wanted := make(map[string]time.Duration), make(map[string]map[netip.AddrPort]bool)
+	for name, slots := range live.proxies {
+		app, _, _ := parseName(name)
+		if limit, ok := limits[app]; ok {
+			byProxy[name] = limit.Truncate(time.Second)
+		}
+		wanted[name] = make(map[netip.AddrPort]bool)
+		for _, s := range slots {
+			if s.ready {
+				wanted[name][s.addr] = true
+			}
+		}
+	}
+	if err := e.cutOld(ctx, live, byProxy); err != nil {
+		return err
+	}
+	return e.closeOld(ctx, wanted, live, byProxy)
 }
 
 // cutLimits are the times for which routes let connections stay on servers out of service, of those that have one.

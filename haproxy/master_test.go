@@ -51,7 +51,7 @@ func TestMoreOldWorkersThanTheMasterLists(t *testing.T) {
 	if got := len(oldConnections(t, h)); got != old {
 		t.Errorf("%d old workers are known to have connections, want %d", got, old)
 	}
-	mail.CutOld, mail.Servers = time.Second, nil
+	mail.Servers = nil
 	apply(t, h, mail)
 	ended := make(chan error)
 	for _, conn := range conns {
@@ -70,7 +70,9 @@ func TestMoreOldWorkersThanTheMasterLists(t *testing.T) {
 			}
 			n++
 		case <-tick.C:
-			apply(t, h, mail)
+			if err := h.Engine.CutOld(t.Context(), map[string]time.Duration{"mail": time.Second, "news": 0}); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }

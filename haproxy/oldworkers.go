@@ -151,16 +151,8 @@ func (w oldWorker) sessions(ctx context.Context) ([]session, error) {
 	return list, nil
 }
 
-// closeOld ends those connections of old workers that must not go on there: such as have reached no server yet and may yet be
-// led to one that t does not name, whose address may be another app's by now; and such as are on old servers for longer than
-// limits allow (see cutLimits). An old worker's servers can't be changed any more, but its connections can be closed.
-//
-// What does not answer leads no connection elsewhere, and must not undo what is applied already: Status tells of it.
-func (e *Engine) closeOld(ctx context.Context, t deploy.Table, live *snapshot, limits map[string]time.Duration) error {
-	workers, err := e.oldWorkers(ctx, live)
-	if err != nil {
-		return unlessUnreachable(err)
-	}
+// wantedBy are the addresses that get new connections, by the name of the proxy.
+func wantedBy(t deploy.Table) map[string]map[netip.AddrPort]bool {
 	wanted := make(map[string]map[netip.AddrPort]bool)
 	for _, r := range t.Routes {
 		addrs := make(map[netip.AddrPort]bool)
@@ -168,6 +160,19 @@ func (e *Engine) closeOld(ctx context.Context, t deploy.Table, live *snapshot, l
 			addrs[s.Addr] = true
 		}
 		wanted[proxyName(r.App, r.Listen)] = addrs
+	}
+	return wanted
+}
+
+// closeOld ends those connections of old workers that must not go on there: such as have reached no server yet and may yet be
+// led to one that is not wanted, whose address may be another app's by now; and such as are on old servers for longer than
+// limits allow (see cutLimits). An old worker's servers can't be changed any more, but its connections can be closed.
+//
+// What does not answer leads no connection elsewhere, and must not undo what is applied already: Status tells of it.
+func (e *Engine) closeOld(ctx context.Context, wanted map[string]map[netip.AddrPort]bool, live *snapshot, limits map[string]time.Duration) error {
+	workers, err := e.oldWorkers(ctx, live)
+	if err != nil {
+		return unlessUnreachable(err)
 	}
 	for _, w := range workers {
 		err := w.close(ctx, func(s session, slots []slot) bool {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/google/renameio/v2"
@@ -228,19 +229,46 @@ func TestDaemonTriesPortsAgain(t *testing.T) {
 	const refused = "msg=\"can't listen\""
 	await(t, "the port is refused", func() bool { return strings.Contains(h.daemonLog(), refused) })
 	shown := h.stats()
-	await(t, "it is tried more often than a daemon looks when it starts", func() bool {
-		_, metrics := h.page(shown, shown.Password, "/metrics")
-		_, count, _ := strings.Cut(metrics, "\ndokku_expose_reconcile_duration_seconds_count ")
-		n, _, _ := strings.Cut(count, "\n")
-		tries, err := strconv.Atoi(n)
-		h.must(err)
-		return tries >= 4
-	})
+	await(t, "it is tried more often than a daemon looks when it starts", func() bool { return h.reconciles(shown) >= 4 })
 	h.must(listener.Close())
 	await(t, "the port is open", func() bool { _, err := h.dial(public); return err == nil })
 	if n := strings.Count(h.daemonLog(), refused); n != 1 {
 		t.Errorf("it was told %d times that the port can't be had", n)
 	}
+}
+
+// reconciles is how often the daemon has made everything what it should be.
+func (h *host) reconciles(shown shown) int {
+	h.t.Helper()
+	_, metrics := h.page(shown, shown.Password, "/metrics")
+	_, count, _ := strings.Cut(metrics, "\ndokku_expose_reconcile_duration_seconds_count ")
+	text, _, _ := strings.Cut(count, "\n")
+	n, err := strconv.Atoi(text)
+	h.must(err)
+	return n
+}
+
+// A limit for old connections gives the daemon nothing to do while there are none.
+func TestDaemonRestsWhileThereAreNoOldConnections(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
+		t.Parallel()
+		h := start(t, engine, settings("old-connections", "1s"))
+		public := h.port()
+		h.push("mail", source("v1", lead(public, private)))
+		c, err := h.dial(public)
+		h.must(err)
+		shown := h.awaitPage("")
+		// Docker's events of the push come late on a busy machine.
+		const long = 5 * time.Second
+		count, since := h.reconciles(shown), time.Now()
+		await(t, "the daemon rests", func() bool {
+			if now := h.reconciles(shown); now != count {
+				count, since = now, time.Now()
+			}
+			return time.Since(since) > long
+		})
+		h.must(c.echo())
+	})
 }
 
 func TestDrainWaitInVain(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
+	"dokku-expose/hooks/settings"
 	"dokku-expose/stats"
 )
 
@@ -87,4 +88,39 @@ func (d *healer) noteOld(routes []stats.Route) {
 		}
 	}
 	d.old = now
+}
+
+// cutter is an engine that ends old connections only when it is asked to.
+type cutter interface {
+	// CutOld ends the connections of apps that have been on old containers for longer than the app's limit.
+	CutOld(ctx context.Context, limits map[string]time.Duration) error
+}
+
+// cutOld ends connections that a look has found on old containers, where their app limits their time (old-connections).
+func (d *healer) cutOld(ctx context.Context, routes []stats.Route) error {
+	limits := make(map[string]time.Duration)
+	for _, r := range routes {
+		if !slices.ContainsFunc(r.Servers, func(s stats.Server) bool { return s.Old && s.Connections > 0 }) {
+			continue
+		}
+		values, err := d.host.settings.Effective(r.App)
+		if err != nil {
+			continue // A reconcile reports it.
+		}
+		if values.OldConnections != settings.KeepOld {
+			limits[r.App] = values.OldConnections
+		}
+	}
+	if len(limits) == 0 {
+		return nil
+	}
+	engine, err := d.host.engine()
+	if err != nil {
+		return err
+	}
+	c, ok := engine.(cutter)
+	if !ok {
+		return nil
+	}
+	return d.host.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error { return c.CutOld(ctx, limits) })
 }

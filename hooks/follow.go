@@ -105,6 +105,9 @@ func (d *healer) wait(ctx context.Context, pause time.Duration, hup <-chan os.Si
 		case old := <-d.looked:
 			d.looked, d.nextLook = nil, time.Now().Add(old.pause)
 			d.noteOld(old.routes)
+			if err := d.cutOld(ctx, old.routes); err != nil && !errors.Is(err, context.Canceled) {
+				d.log.Error("problem", "error", err)
+			}
 		}
 	}
 }
@@ -224,12 +227,6 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 	}
 	d.tell(problems)
 	d.counters.Reconciled(took, len(outcome.Applied.Switched), len(problems), err)
-	for _, r := range outcome.Table.Routes {
-		if r.CutOld > 0 {
-			// Connections are cut at the look after their time is over.
-			pause = min(pause, max(r.CutOld, time.Second))
-		}
-	}
 	return pause, err
 }
 
