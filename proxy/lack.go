@@ -38,6 +38,8 @@ func remedy(err error) string {
 		return "all local ports to that address are in use: have more containers (dokku ps:scale), or more ports (sysctl net.ipv4.ip_local_port_range)"
 	case errors.Is(err, unix.EMFILE):
 		return "let the daemon's service have more open files (LimitNOFILE)"
+	case errors.Is(err, unix.ENOSPC):
+		return "let a user watch more connections with epoll (sysctl fs.epoll.max_user_watches)"
 	case errors.Is(err, unix.ENFILE):
 		return "let the host have more open files (sysctl fs.file-max)"
 	}

@@ -274,8 +274,11 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 		terms.Opening = s.ends.header(form)
 	}
 	s.upstream = u
-	s.relay = tcp.NewRelay(s.client, server, terms, &u.counters, func(error) {
-		// How it ended is between client and server; what the engine has to say is in the counters.
+	s.relay = tcp.NewRelay(s.client, server, terms, &u.counters, func(err error) {
+		// How it ended is between client and server, unless this host lacked something for it; else the counters say it all.
+		if isLocal(err) {
+			r.lacks.tell(r.app, r.listen, err)
+		}
 		r.end(s)
 	})
 	s.client, s.ends = nil, nil

@@ -125,7 +125,7 @@ func (u *upstream) begin() attempt {
 
 // isLocal tells that an attempt to connect failed for a lack of this host's, which says nothing of the server.
 func isLocal(err error) bool {
-	for _, lack := range []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EADDRNOTAVAIL} {
+	for _, lack := range []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.ENOSPC, unix.EADDRNOTAVAIL} {
 		if errors.Is(err, lack) {
 			return true
 		}
