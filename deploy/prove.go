@@ -23,7 +23,7 @@ const (
 	// one before it can be somebody else's.
 	soon = 150 * time.Millisecond
 	// publishedStay is how long a connection through Docker's own proxy must stay open to count as accepted by the container.
-	publishedStay = 100 * time.Millisecond
+	publishedStay = 200 * time.Millisecond
 )
 
 // Target is where the private port of a container is asked whether it accepts.
