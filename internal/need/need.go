@@ -6,7 +6,6 @@ import (
 	"context"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -32,16 +31,7 @@ func Docker(t testing.TB) {
 // HAProxy wants the haproxy program and returns its path.
 func HAProxy(t testing.TB) string {
 	t.Helper()
-	// Debian's place for it is not on every user's PATH.
-	for _, name := range []string{"haproxy", "/usr/sbin/haproxy", "/usr/local/sbin/haproxy"} {
-		if path, err := exec.LookPath(name); err == nil {
-			if path, err = filepath.Abs(path); err == nil {
-				return path
-			}
-		}
-	}
-	lack(t, "haproxy (Debian: apt-get install haproxy)")
-	return ""
+	return Program(t, "haproxy", "haproxy")
 }
 
 // Root wants user id 0.
