@@ -15,7 +15,7 @@ import (
 type Problem struct {
 	// App is "" for a problem of the whole host.
 	App string
-	// Listen is the zero Listen for a problem of the whole app.
+	// Listen is the zero Listen for a problem of the whole app, and for an [Outage], which names its ports itself.
 	Listen Listen
 	Err    error
 }
@@ -24,10 +24,22 @@ func (p *Problem) Error() string {
 	if p.App == "" {
 		return p.Err.Error()
 	}
-	if p.Listen == (Listen{}) {
-		return fmt.Sprintf("%s: %v", p.App, p.Err)
+	if ports := p.Ports(); ports != "" {
+		return fmt.Sprintf("%s: public port %s: %v", p.App, ports, p.Err)
 	}
-	return fmt.Sprintf("%s: public port %s: %v", p.App, p.Listen, p.Err)
+	return fmt.Sprintf("%s: %v", p.App, p.Err)
+}
+
+// Ports are the public ports concerned, "" for a problem of the whole app.
+func (p *Problem) Ports() string {
+	var outage *Outage
+	switch {
+	case p.Listen != (Listen{}):
+		return p.Listen.String()
+	case errors.As(p.Err, &outage):
+		return outage.Ports()
+	}
+	return ""
 }
 
 func (p *Problem) Unwrap() error { return p.Err }
@@ -51,7 +63,9 @@ func Build(ctx context.Context, apps []App, containers []Container, serving map[
 	b := newBuilder(containers, serving)
 	drafts := b.drafts(apps)
 	b.prove(ctx, drafts)
-	return b.table(drafts, b.route), b.problems
+	table := b.table(drafts, b.route)
+	b.outages(apps, table)
+	return table, b.problems
 }
 
 // Confirmed is what is served now, as far as it is to go on and Docker still says that the servers are the app's; nothing of

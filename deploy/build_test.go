@@ -65,7 +65,7 @@ func (s *scene) serves(listen uint16, app string, addrs ...string) {
 func (s *scene) stop(id string) {
 	for i := range s.containers {
 		if s.containers[i].ID == id {
-			s.containers[i].Running, s.containers[i].Direct = false, nil
+			s.containers[i].Running, s.containers[i].State, s.containers[i].Direct = false, "exited", nil
 		}
 	}
 }
@@ -136,7 +136,8 @@ func TestBuild(t *testing.T) {
 				s.container("other-1", imageA, "web.1", 1, 15025)
 				return []App{mail(place("web.1", "other-1"))}
 			},
-			want: []string{"25 mail:"},
+			want:     []string{"25 mail:"},
+			problems: []string{"web.1 (other-1) is gone from Docker"},
 		}, {
 			name: "a dead container leaves a route that holds",
 			arrange: func(s *scene) []App {
@@ -144,13 +145,33 @@ func TestBuild(t *testing.T) {
 				s.stop("mail-1")
 				return []App{mail(place("web.1", "mail-1"))}
 			},
-			want: []string{"25 mail:"},
+			want:     []string{"25 mail:"},
+			problems: []string{"mail: public port 25: no container serves it: web.1 (mail-1) does not run (Docker says \"exited\"); start the app anew: dokku ps:restart mail"},
 		}, {
-			name: "scaled to zero there is no route",
+			name: "a dead container is no problem where another one serves",
+			arrange: func(s *scene) []App {
+				s.container("mail-1", imageA, "web.1", 1, 15025)
+				s.container("mail-2", imageA, "web.2", 2, 15025)
+				s.stop("mail-1")
+				return []App{mail(place("web.1", "mail-1"), place("web.2", "mail-2"))}
+			},
+			want: []string{"25 mail: web.2=mail-2@15025"},
+		}, {
+			name: "scaled to zero there is no route, and all ports of the process type are told at once",
 			arrange: func(s *scene) []App {
 				s.container("mail-w", imageA, "worker.1", 1, 15025)
-				return []App{mail(place("worker.1", "mail-w"))}
+				a := mail(place("worker.1", "mail-w"))
+				a.Operator = []Claim{{App: "mail", Listen: Listen{Port: 24}, Private: 15024, Process: "web"}}
+				return []App{a}
 			},
+			problems: []string{"mail: public port 24-25: it is closed, since the process type web has no container (expose:add, PORTS line 1); " +
+				"start one: dokku ps:scale mail web=1; or name another process type with process=TYPE (worker)"},
+		}, {
+			name: "an app that was never deployed",
+			arrange: func(*scene) []App {
+				return []App{{Name: "mail", Operator: []Claim{{App: "mail", Listen: Listen{Port: 24}, Private: 15024, Process: "web"}}}}
+			},
+			problems: []string{"mail: public port 24: it is closed, since the process type web has no container (expose:add); start one: dokku ps:scale mail web=1"},
 		}, {
 			name: "stopped by an operator there is no route",
 			arrange: func(s *scene) []App {

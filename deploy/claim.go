@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -65,8 +66,8 @@ func whereAll(claims []Claim) string {
 	return strings.Join(texts, ", ")
 }
 
-// publicPorts are the public addresses of claims, shortly: "22, 6000-6010, 127.0.0.1:80".
-func publicPorts(claims []Claim) string {
+// PublicPorts are the public addresses of claims, shortly: "22, 6000-6010, 127.0.0.1:80".
+func PublicPorts(claims []Claim) string {
 	byIP := make(map[netip.Addr][]portsfile.Range)
 	for _, c := range claims {
 		byIP[c.Listen.IP] = append(byIP[c.Listen.IP], portsfile.Range{First: c.Listen.Port, Last: c.Listen.Port})
@@ -108,6 +109,27 @@ func expand(app, file string, line int, m portsfile.Mapping) []Claim {
 		})
 	}
 	return claims
+}
+
+// UnknownProcesses tells which claims lead to a process type that is none of known, one error for each such type.
+func UnknownProcesses(claims []Claim, known []string) error {
+	unknown := make(map[string][]Claim)
+	for _, c := range claims {
+		if !slices.Contains(known, c.Process) {
+			unknown[c.Process] = append(unknown[c.Process], c)
+		}
+	}
+	has := "it has none"
+	if len(known) > 0 {
+		has = "it has: " + strings.Join(known, ", ")
+	}
+	var errs []error
+	for _, process := range slices.Sorted(maps.Keys(unknown)) {
+		of := unknown[process]
+		errs = append(errs, fmt.Errorf("public port %s (%s) leads to the process type %s, which the Procfile does not have (%s); add it there, or name another one with process=TYPE",
+			PublicPorts(of), whereAll(of), process, has))
+	}
+	return errors.Join(errs...)
 }
 
 // Conflict is a claim that can't be granted since another one holds the address.
@@ -175,7 +197,7 @@ func (cs Conflicts) Error() string {
 		free = fmt.Sprintf("free them there: dokku expose:remove %s %s", holder.App, strings.Join(mappings, " "))
 	}
 	return fmt.Sprintf("public ports %s (%s) belong to the app %s already (%s, public ports %s); use other ports, or %s",
-		publicPorts(cs.Wants()), whereAll(cs.Wants()), holder.App, whereAll(held), publicPorts(held), free)
+		PublicPorts(cs.Wants()), whereAll(cs.Wants()), holder.App, whereAll(held), PublicPorts(held), free)
 }
 
 // Holders finds who holds which addresses. The zero value is empty and ready for use.

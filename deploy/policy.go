@@ -37,7 +37,7 @@ type Refusal struct {
 }
 
 // Ports are the public addresses that it is about, shortly: "22, 6000-6010, 127.0.0.1:80".
-func (r *Refusal) Ports() string { return publicPorts(r.Claims) }
+func (r *Refusal) Ports() string { return PublicPorts(r.Claims) }
 
 func (r *Refusal) Error() string {
 	return fmt.Sprintf("public %s %s (%s): %s; %s", plural(len(r.Claims), "port", "ports"), r.Ports(), whereAll(r.Claims), r.Reason, r.Remedy)

@@ -119,12 +119,9 @@ func (h *Host) check(ctx context.Context) []finding {
 	}
 	table, problems, err := reconciler.Plan(ctx)
 	note("", "", err)
+	h.explain(ctx, problems)
 	for _, p := range problems {
-		public := ""
-		if p.Listen != (deploy.Listen{}) {
-			public = p.Listen.String()
-		}
-		note(p.App, public, p.Err)
+		note(p.App, p.Ports(), p.Err)
 	}
 	if err == nil && running {
 		serving, err := engine.Serving(ctx)
@@ -176,24 +173,8 @@ func (h *Host) checkClaims(a *deploy.App, note func(app, public string, err erro
 	if err := h.drainsInVain(a.Name, values); err != nil {
 		note(a.Name, "", err)
 	}
-	claims := a.Claims()
-	for _, refusal := range values.Policy.Check(a.Name, claims) {
+	for _, refusal := range values.Policy.Check(a.Name, a.Claims()) {
 		note(a.Name, refusal.Ports(), refusal)
-	}
-	if len(a.Places) == 0 || a.Off != "" {
-		return
-	}
-	var processes []string
-	for _, p := range a.Places {
-		if !slices.Contains(processes, p.Process) {
-			processes = append(processes, p.Process)
-		}
-	}
-	for _, c := range claims {
-		if !slices.Contains(processes, c.Process) {
-			note(a.Name, c.Listen.String(), fmt.Errorf("%s sends it to the process type %s, which has no container; those that have are: %s; scale it (dokku ps:scale %s %s=1), or name another one with process=TYPE",
-				c.Where(), c.Process, strings.Join(processes, ", "), a.Name, c.Process))
-		}
 	}
 }
 

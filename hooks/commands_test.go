@@ -88,7 +88,7 @@ func TestCommandsShowWhatIsServed(t *testing.T) {
 	})
 	h.run("check", func() {
 		// The port of a process type that has no container.
-		finding := fmt.Sprintf("mail: public port 127.0.0.1:%d: PORTS line 3 sends it to the process type imap, which has no container", b)
+		finding := fmt.Sprintf("mail: public port 127.0.0.1:%d: it is closed, since the process type imap has no container (PORTS line 3)", b)
 		h.wants(h.expose(1, "check").Stderr, finding, "dokku ps:scale mail imap=1")
 		got := decode[[]map[string]string](h, h.expose(1, "check", "mail", "--format", "json").Stdout)
 		if len(got) != 1 || got[0]["app"] != "mail" || got[0]["public"] != fmt.Sprintf("127.0.0.1:%d", b) || got[0]["message"] == "" {

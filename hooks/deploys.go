@@ -105,7 +105,7 @@ func (h *Host) stage(ctx context.Context, app string, ports state.Ports, image s
 		if err := h.begin(app, &remembered); err != nil {
 			return err
 		}
-		remembered.Deploy.Pending = &ports
+		remembered.Deploy.Pending, remembered.Deploy.Image = &ports, image
 		if image != "" {
 			remembered.PutImage(image, ports)
 		}
@@ -123,11 +123,19 @@ func (h *Host) admitPorts(ctx context.Context, app string, ports state.Ports) er
 	if err != nil {
 		return err
 	}
-	if err := selfConflicts(claims, operator); err != nil {
+	processes, known, err := h.env.DeployedProcesses(app)
+	if err != nil {
 		return err
 	}
+	var unknown error
+	if known {
+		unknown = deploy.UnknownProcesses(claims, processes)
+	}
+	if err := selfConflicts(claims, operator); err != nil {
+		return errors.Join(unknown, err)
+	}
 	all := append(claims, operator...)
-	if err := h.admit(ctx, app, all); err != nil {
+	if err := errors.Join(unknown, h.admit(ctx, app, all)); err != nil {
 		return err
 	}
 	h.warnUnreserved(all)

@@ -204,6 +204,7 @@ func (h *Host) reconcile(ctx context.Context, lock *deploy.Lock) (deploy.Outcome
 		return deploy.Outcome{}, err
 	}
 	outcome, err := r.Reconcile(ctx, lock)
+	h.explain(ctx, outcome.Problems)
 	h.record(outcome)
 	return outcome, err
 }

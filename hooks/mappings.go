@@ -9,6 +9,7 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/hooks/settings"
+	"dokku-expose/hooks/state"
 	"dokku-expose/portsfile"
 )
 
@@ -43,7 +44,7 @@ too (expose:set), for all mappings that don't say otherwise:
 				claims = append(claims, deploy.OperatorClaims(app, m)...)
 			}
 			h.warnUnreserved(claims)
-			return wanted, nil
+			return wanted, h.noteStopped(ctx, app)
 		})
 	},
 }
@@ -135,6 +136,23 @@ func (h *Host) editMappings(ctx context.Context, app string, edit func(context.C
 		}
 		return h.edit(ctx, lock, app, func() error { return h.settings.SetMappings(app, wanted) })
 	})
+}
+
+// noteStopped remembers that an operator stopped the app before it had anything to do with public ports.
+func (h *Host) noteStopped(ctx context.Context, app string) error {
+	stopped, err := h.env.Stopped(app)
+	if !stopped || err != nil || h.state.Known(app) {
+		return err
+	}
+	client, err := h.docker()
+	if err != nil {
+		return err
+	}
+	containers, err := client.ContainersOf(ctx, app)
+	if err != nil || slices.ContainsFunc(containers, func(c deploy.Container) bool { return c.Running }) {
+		return err
+	}
+	return h.state.Save(app, state.App{Stopped: true})
 }
 
 // admitMappings checks the operator's mappings against each other, the app's PORTS, and the rest of the host.
@@ -287,12 +305,16 @@ func (h *Host) sync(ctx context.Context) error {
 			h.out.Warn("%v", err)
 		}
 	}
-	apps := make(map[string]bool)
+	var apps []string
 	for _, r := range outcome.Table.Routes {
-		if !apps[r.App] {
-			apps[r.App] = true
-			h.tell(outcome, r.App)
-		}
+		apps = append(apps, r.App)
+	}
+	for _, p := range outcome.Problems {
+		apps = append(apps, p.App)
+	}
+	slices.Sort(apps)
+	for _, app := range slices.Compact(apps) {
+		h.tell(outcome, app)
 	}
 	var errs []error
 	for _, p := range outcome.Problems {

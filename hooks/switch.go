@@ -102,6 +102,7 @@ func postDeploy(ctx context.Context, h *Host, args []string) error {
 	var (
 		outcome deploy.Outcome
 		old     []deploy.Place
+		given   []deploy.Claim
 	)
 	err = h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		before, err := h.state.Load(app)
@@ -117,6 +118,9 @@ func postDeploy(ctx context.Context, h *Host, args []string) error {
 		}
 		// Without checks nothing may have looked at what this image claims.
 		if err := h.admitUnstaged(ctx, app, &before, after.Current); err != nil {
+			return err
+		}
+		if given, err = h.givenUp(app, before, after); err != nil {
 			return err
 		}
 		if err := h.state.Save(app, after); err != nil {
@@ -135,6 +139,9 @@ func postDeploy(ctx context.Context, h *Host, args []string) error {
 	h.tell(outcome, app)
 	if err != nil {
 		return fmt.Errorf("the public ports of %s were not all switched; its old containers are left running: %w", app, err)
+	}
+	if len(given) > 0 {
+		h.out.Step("Public ports that %s has closed, since its %s does not have them any more: %s", app, given[0].File, deploy.PublicPorts(given))
 	}
 	if err := h.leave(ctx, app, old); err != nil {
 		// The deploy has ended well all the same.
@@ -166,12 +173,29 @@ func (h *Host) promoted(ctx context.Context, app string, remembered state.App) (
 			after.Current = c.Image
 		}
 	}
+	// An app whose process types are all scaled to 0 has no container of what it was deployed with.
+	if d := remembered.Deploy; len(places) == 0 && d != nil && d.Image != "" {
+		after.Current = d.Image
+	}
 	for image, ports := range remembered.Images {
 		if used[image] || image == after.Current {
 			after.Images[image] = ports
 		}
 	}
 	return after, nil
+}
+
+// givenUp are the claims of the PORTS that was in force which nothing asks for after the deploy.
+func (h *Host) givenUp(app string, before, after state.App) ([]deploy.Claim, error) {
+	// What can't be parsed of it any more has been told before.
+	had, _ := claimsOf(app, before.Images[before.Current])
+	has, err := h.claimsWith(app, after.Images[after.Current])
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(had, func(c deploy.Claim) bool {
+		return slices.ContainsFunc(has, func(o deploy.Claim) bool { return o.Listen == c.Listen })
+	}), nil
 }
 
 // awaitUngated waits for new containers that no check has looked at (checks disabled or skipped, or a gate that is off)
@@ -219,9 +243,11 @@ func (h *Host) awaitUngated(ctx context.Context, app string) error {
 }
 
 // passing tells whether a problem is to be told, but is no failure: a container of a deploy without checks that is slow to
-// start, whose connections are held, and one that serves at its former kind of address until the next deploy.
+// start, whose connections are held, one that serves at its former kind of address until the next deploy, and ports that no
+// container serves.
 func passing(p *deploy.Problem) bool {
-	return errors.Is(p, deploy.ErrNotAccepting) || errors.Is(p, deploy.ErrAddressKept) || errors.Is(p, deploy.ErrUnended)
+	var outage *deploy.Outage
+	return errors.As(p, &outage) || errors.Is(p, deploy.ErrNotAccepting) || errors.Is(p, deploy.ErrAddressKept) || errors.Is(p, deploy.ErrUnended)
 }
 
 // failures are the problems of apps that mean that something was not switched.

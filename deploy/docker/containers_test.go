@@ -413,3 +413,96 @@ func output(t *testing.T, id string) (stdout, stderr string) {
 	}
 	return out.String(), errOut.String()
 }
+
+func TestEnd(t *testing.T) {
+	image := appImage(t)
+	c := newClient(t)
+	ctx := context.Background()
+	t.Run("crashed until Docker gives up", func(t *testing.T) {
+		host := &container.HostConfig{RestartPolicy: container.RestartPolicy{Name: "on-failure", MaximumRetryCount: 2}}
+		id := dockertest.Run(t, image, dockertest.Options{Env: []string{"PORTS=none"}, Host: host})
+		ended(t, id)
+		end, err := c.End(ctx, id)
+		if err != nil || end.Restarts != 2 || end.Code != 2 || end.At.IsZero() || end.OutOfMemory || end.Failure != "" {
+			t.Errorf("got %+v, %v", end, err)
+		}
+	})
+	t.Run("killed", func(t *testing.T) {
+		id := dockertest.Run(t, image, dockertest.Options{})
+		if err := dockertest.Client(t).ContainerKill(ctx, id, "KILL"); err != nil {
+			t.Fatal(err)
+		}
+		ended(t, id)
+		end, err := c.End(ctx, id)
+		if err != nil || end.Code != 137 || end.At.IsZero() || end.Restarts != 0 {
+			t.Errorf("got %+v, %v", end, err)
+		}
+	})
+	t.Run("never started", func(t *testing.T) {
+		id := dockertest.Create(t, image, dockertest.Options{})
+		if end, err := c.End(ctx, id); err != nil || !end.At.IsZero() {
+			t.Errorf("got %+v, %v", end, err)
+		}
+	})
+	t.Run("gone", func(t *testing.T) {
+		if end, err := c.End(ctx, strings.Repeat("0", 64)); err == nil {
+			t.Errorf("got %+v", end)
+		}
+	})
+}
+
+// ended waits until a container has ended, and Docker does not start it again.
+func ended(t *testing.T, id string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for {
+		// Docker's own wait returns between two of a container's restarts, too.
+		info, err := dockertest.Client(t).ContainerInspect(ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.State.Status == container.StateExited {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("the container is %s still", info.State.Status)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func TestLastLines(t *testing.T) {
+	image := appImage(t)
+	c := newClient(t)
+	ctx := context.Background()
+	const last = "testapp: exiting as -exit-after wants it"
+	var numbered []string
+	for i := range 30 {
+		numbered = append(numbered, fmt.Sprintf("line %d", i))
+	}
+	for _, row := range []struct {
+		name, say string
+		tty       bool
+		limit     int
+		want      []string
+	}{
+		{"no more lines than were asked for", strings.Join(numbered, "\n"), false, 1 << 10, append(numbered[27:], last)},
+		{"the end of what is too long", strings.Repeat("y", 100<<10), false, 5, []string{"s it"}},
+		{"a terminal's", "one\ntwo", true, 1 << 10, []string{"one\r", "two\r", last}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			id := dockertest.Run(t, image, dockertest.Options{Env: []string{"SAY=" + row.say, "EXIT_AFTER=1ms"}, Tty: row.tty})
+			ended(t, id)
+			if got, err := c.LastLines(ctx, id, 4, row.limit); err != nil || !slices.Equal(got, row.want) {
+				t.Errorf("got %q, %v, want %q", got, err, row.want)
+			}
+		})
+	}
+	t.Run("a container that is gone", func(t *testing.T) {
+		if got, err := c.LastLines(ctx, strings.Repeat("0", 64), 4, 100); err == nil {
+			t.Errorf("got %q", got)
+		}
+	})
+}

@@ -68,6 +68,13 @@ func (e Env) Stopped(app string) (bool, error) {
 	return value == "false" || value == "0", err
 }
 
+// ScaleRefused tells whether Dokku refuses `ps:scale` for the app, because its app.json says how many containers of each
+// process type it has (plugins/app-json, setScale).
+func (e Env) ScaleRefused(app string) (bool, error) {
+	value, err := e.property("ps", app, "can-scale")
+	return value == "false", err
+}
+
 // FromImage returns the image of a deploy by `git:from-image` (or git:load-image), whose source tree at sourceDir is no
 // more than a Dockerfile that Dokku wrote; "" when the tree is the app's own source.
 //

@@ -48,6 +48,8 @@ type Deploy struct {
 	FromImage bool `json:"from_image,omitempty"`
 	// Pending is what the deploy's source tree or image brought, nil while nothing was read.
 	Pending *Ports `json:"pending,omitempty"`
+	// Image is the id of the image that Pending belongs to, "" before it is built.
+	Image string `json:"image,omitempty"`
 }
 
 // App is what is remembered of an app. The zero value is an app of which nothing is.

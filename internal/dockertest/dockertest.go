@@ -154,10 +154,12 @@ func Program(t testing.TB, pkg string) []byte {
 // Options say how a container differs from what its image makes.
 type Options struct {
 	// Name is the container's name; "" for a name of its own that no other has.
-	Name    string
-	Labels  map[string]string
-	Env     []string
-	Cmd     []string
+	Name   string
+	Labels map[string]string
+	Env    []string
+	Cmd    []string
+	// Tty gives it a terminal.
+	Tty     bool
 	Host    *container.HostConfig
 	Network *network.NetworkingConfig
 }
@@ -194,7 +196,7 @@ func Create(t testing.TB, image string, o Options) string {
 	for key, value := range o.Labels {
 		labels[key] = value
 	}
-	cfg := &container.Config{Image: image, Labels: labels, Env: o.Env, Cmd: o.Cmd, ExposedPorts: nat.PortSet{}}
+	cfg := &container.Config{Image: image, Labels: labels, Env: o.Env, Cmd: o.Cmd, Tty: o.Tty, ExposedPorts: nat.PortSet{}}
 	if o.Host != nil {
 		// `docker run -p` exposes what it publishes, and Docker ignores a binding of a port that is not exposed.
 		for port := range o.Host.PortBindings {

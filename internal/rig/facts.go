@@ -128,22 +128,23 @@ func (s *session) promoteProcfile(app string) error {
 	return err
 }
 
-// startCommand is what the Procfile says for a process type, "" for the image's own command.
-func (s *session) startCommand(app, process string) (string, error) {
+// startCommand is what the Procfile says for a process type, "" for the image's own command. known is false for a process
+// type that the Procfile does not have: Dokku skips it.
+func (s *session) startCommand(app, process string) (command string, known bool, err error) {
 	text, err := os.ReadFile(s.stagedProcfile(app))
 	if errors.Is(err, fs.ErrNotExist) {
 		text, err = os.ReadFile(s.procfile(app))
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
+		return "", true, nil
 	}
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	for line := range strings.Lines(string(text)) {
 		if name, command, _ := strings.Cut(line, ":"); name == process {
-			return strings.TrimSpace(command), nil
+			return strings.TrimSpace(command), true, nil
 		}
 	}
-	return "", fmt.Errorf("rig: the Procfile of %s has no process type %s", app, process)
+	return "", false, nil
 }

@@ -47,6 +47,14 @@ func (s *session) deploy(app, process string) error {
 		if process != "" && p.process != process {
 			continue
 		}
+		_, known, err := s.startCommand(app, p.process)
+		if err != nil {
+			return err
+		}
+		if !known {
+			s.say(" !     Skipping %s as it is missing from the current Procfile", p.process)
+			continue
+		}
 		if p.process == "web" {
 			if err := s.deployProcess(app, p.process, p.count); err != nil {
 				return err

@@ -36,6 +36,7 @@ type config struct {
 	bind    string
 	version string
 	id      string
+	say     string
 	linger  time.Duration
 
 	listenDelay time.Duration
@@ -50,6 +51,9 @@ func run(ctx context.Context, args []string, env func(string) (string, bool), st
 	if err != nil {
 		fmt.Fprintf(stderr, "testapp: %v\n", err)
 		return 2
+	}
+	if cfg.say != "" {
+		fmt.Fprintln(stderr, cfg.say)
 	}
 	if err := serve(ctx, cfg, stderr); err != nil {
 		fmt.Fprintf(stderr, "testapp: %v\n", err)
@@ -69,6 +73,7 @@ func configure(args []string, env func(string) (string, bool), stderr io.Writer)
 	flags.StringVar(&cfg.bind, "bind", "", "`address` to listen on; empty for all of them")
 	flags.StringVar(&cfg.version, "version", "v0", "the version named in the greeting")
 	flags.StringVar(&cfg.id, "id", "", "the id named in the greeting; empty for the host name, which Docker sets to the container's id")
+	flags.StringVar(&cfg.say, "say", "", "what to write to the standard error at the start")
 	flags.DurationVar(&cfg.linger, "linger", 5*time.Second, "how long established connections may go on after SIGTERM")
 	flags.DurationVar(&cfg.listenDelay, "listen-delay", 0, "how long to wait before listening")
 	flags.BoolVar(&cfg.noListen, "nolisten", false, "run, but never listen")
