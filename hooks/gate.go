@@ -49,7 +49,11 @@ func checkDeploy(ctx context.Context, h *Host, args []string) error {
 	if len(claims) == 0 || values.CheckTimeout == 0 {
 		return nil
 	}
-	return h.awaitAccepts(ctx, client, app, container.ID, values, claims)
+	err = h.awaitAccepts(ctx, client, app, container.ID, values, claims)
+	if err != nil && ctx.Err() == nil {
+		h.quote(ctx, client, container)
+	}
+	return err
 }
 
 // claimsOfContainer are the claims that a container is to serve: those of its image and the operator's, for its process
@@ -112,8 +116,7 @@ func (h *Host) awaitAccepts(ctx context.Context, client *docker.Client, app, id 
 			return err
 		}
 		if !container.Running {
-			return fmt.Errorf("%s: container %.12s has stopped (%s) before its private ports accepted connections: what it said is in `dokku logs %s`",
-				container.App, id, container.State, container.App)
+			return h.stoppedEarly(ctx, client, container)
 		}
 		if waiting, err = silent(ctx, container, values.Upstream, claims); err != nil {
 			return err
