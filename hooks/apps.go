@@ -90,7 +90,7 @@ func (h *Host) app(name string) (deploy.App, error) {
 	if err != nil {
 		fail(err)
 	}
-	if remembered.Stopped {
+	if remembered.Stopped || remembered.Stopping != nil || h.closing == name {
 		app.Off = "stopped"
 	}
 	app.Current = remembered.Current

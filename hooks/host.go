@@ -55,6 +55,8 @@ type Host struct {
 	asks deploy.Docker
 	// server is the built-in engine in the process that is it.
 	server deploy.Engine
+	// closing is an app that this process closes, whatever else of it can't be read or written; "" for none.
+	closing string
 	// log gets what happens, with the trigger or the command that it happens in.
 	log *slog.Logger
 }

@@ -42,7 +42,7 @@ func postStop(ctx context.Context, h *Host, args []string) error {
 			h.settle(ctx, lock, app)
 			return nil
 		}
-		remembered.Stopped, remembered.Deploy = true, nil
+		remembered.Stopped, remembered.Stopping, remembered.Deploy = true, nil, nil
 		if err := h.state.Save(app, remembered); err != nil {
 			return err
 		}

@@ -34,6 +34,7 @@ var triggers = map[string]trigger{
 	"scheduler-register-retired":    {2, 0, retired},
 	"scheduler-post-deploy-process": {2, 0, postProcess},
 	"post-deploy":                   {1, 0, postDeploy},
+	"scheduler-stop":                {2, 1, schedulerStop},
 	"post-stop":                     {1, 0, postStop},
 	"post-create":                   {1, 0, postCreate},
 	"post-delete":                   {1, 0, postDelete},

@@ -60,6 +60,9 @@ type App struct {
 	Images map[string]Ports `json:"images,omitempty"`
 	// Stopped tells that an operator stopped the app.
 	Stopped bool `json:"stopped,omitempty"`
+	// Stopping is the command that is about to stop the app's containers, nil when none is. One that has died is over; Load
+	// leaves it out.
+	Stopping *dokku.Process `json:"stopping,omitempty"`
 	// Deploy is nil when none is on its way. One whose process has died is over; Load leaves it out.
 	Deploy *Deploy `json:"deploy,omitempty"`
 }
@@ -71,7 +74,7 @@ func (a App) empty() bool {
 			return false
 		}
 	}
-	return a.Deploy == nil && !a.Stopped
+	return a.Deploy == nil && !a.Stopped && a.Stopping == nil
 }
 
 // PutImage keeps the PORTS of an image.
@@ -126,6 +129,9 @@ func (s Store) Load(app string) (App, error) {
 	}
 	if a.Deploy != nil && !a.Deploy.Process.Alive() {
 		a.Deploy = nil
+	}
+	if a.Stopping != nil && !a.Stopping.Alive() {
+		a.Stopping = nil
 	}
 	return a, nil
 }
@@ -203,7 +209,7 @@ func (s Store) Rename(from, to string) error {
 	if err != nil {
 		return err
 	}
-	a.Stopped, a.Deploy = false, nil
+	a.Stopped, a.Stopping, a.Deploy = false, nil, nil
 	if err := s.Save(to, a); err != nil {
 		return err
 	}
