@@ -84,6 +84,11 @@ func (h *Host) check(ctx context.Context) []finding {
 			findings = append(findings, finding{App: app, Public: public, Message: err.Error()})
 		}
 	}
+	unadopted, err := h.unadopted(ctx)
+	note("", "", err)
+	for _, app := range unadopted {
+		note(app, "", fmt.Errorf("it has a PORTS that no deploy has brought into force, since the plugin was installed after the last one, or that one failed; run: dokku ps:rebuild %s", app))
+	}
 	apps, err := h.Apps(ctx)
 	note("", "", err)
 	used := slices.ContainsFunc(apps, func(a deploy.App) bool { return len(a.Claims()) > 0 })

@@ -32,7 +32,13 @@ func preBuild(ctx context.Context, h *Host, args []string) error {
 		return h.unlessIdle(app, dir, err)
 	}
 	ports := state.Ports{File: values.PortsFile}
-	if values.PortsFile != settings.IgnorePorts {
+	if values.PortsFile == settings.IgnorePorts {
+		// A clone gets the setting by itself, and its PORTS may be one of its own by now.
+		if _, err := readSource(dir, defaultPortsFile); err == nil {
+			h.out.Step("The file %s of %s is ignored, as the setting ports-file says; to have it read: dokku expose:set %s ports-file %s",
+				defaultPortsFile, app, app, defaultPortsFile)
+		}
+	} else {
 		text, missing := readSource(dir, values.PortsFile)
 		switch {
 		case errors.Is(missing, fs.ErrNotExist):
@@ -83,10 +89,13 @@ func (h *Host) expectImage(ctx context.Context, app string) error {
 	})
 }
 
+// defaultPortsFile is the name of the file where no setting says another one.
+const defaultPortsFile = "PORTS"
+
 // unlessIdle is err for an app that has, or asks for, public ports, and nil for all others: what is wrong with the
 // plugin's own settings must not stop the deploys of apps that don't use it.
 func (h *Host) unlessIdle(app, dir string, err error) error {
-	if _, statErr := readSource(dir, "PORTS"); errors.Is(statErr, fs.ErrNotExist) && !h.concerns(app) {
+	if _, statErr := readSource(dir, defaultPortsFile); errors.Is(statErr, fs.ErrNotExist) && !h.concerns(app) {
 		return nil
 	}
 	return err
@@ -257,6 +266,12 @@ func (h *Host) imagePorts(ctx context.Context, client *docker.Client, app, image
 	if errors.Is(err, fs.ErrNotExist) {
 		return none, false, nil
 	}
+	// What was pushed has the name that it has in the repository, in whichever way it is read.
+	source, sourceErr := h.env.SourceImage(app)
+	if source == "" {
+		name = values.PortsFile
+	}
+	err = errors.Join(err, sourceErr)
 	return state.Ports{File: name, Text: string(text)}, err == nil, err
 }
 

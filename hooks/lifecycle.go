@@ -156,8 +156,8 @@ func cloneSetup(ctx context.Context, h *Host, args []string) error {
 		if err := h.settings.Set(to, "ports-file", settings.IgnorePorts); err != nil {
 			return err
 		}
-		h.out.Warn("%s", fmt.Sprintf("%s gets none of the public ports of %s, which can't be had twice: its PORTS is ignored. Give it a file of its own: dokku expose:set %s ports-file PORTS.%s",
-			to, from, to, to))
+		h.out.Warn("%s", fmt.Sprintf("%s gets none of the public ports of %s, which can't be had twice: its PORTS is ignored. Give it a file of its own: dokku expose:set %s ports-file PORTS.%s; or, once its PORTS names other ports: dokku expose:set %s ports-file PORTS",
+			to, from, to, to, to))
 		return nil
 	})
 }

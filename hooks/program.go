@@ -35,6 +35,7 @@ of its own commands only lint is for app developers.
     serve            Is the daemon's worker (for the daemon)
     prepare          Writes the configuration that HAProxy starts with, from what is true now
     run-haproxy      Becomes the HAProxy process of dokku-expose (for its service)
+    welcome          Names the apps whose PORTS comes into force with their next deploy (for setup)
     setup ACTION     Sets up the host: install, update or uninstall (for the plugin's scripts)
     version          Prints the version
     help             Prints this
@@ -65,6 +66,8 @@ func (h *Host) program(ctx context.Context, args []string) error {
 		return h.prepare(ctx)
 	case "run-haproxy":
 		return h.runHAProxy(ctx)
+	case "welcome":
+		return h.welcome(ctx)
 	case "setup":
 		return h.setup(ctx, args)
 	}

@@ -43,7 +43,9 @@ func bootServed(t *testing.T, init, stopSignal string, env ...string) *served {
 	m := &served{}
 	// In a network of their own, nobody else takes the addresses of what has stopped.
 	network := dockertest.Network(t, network.CreateOptions{})
-	image := dockertest.Image(t, fstest.MapFS{"testapp": {Data: dockertest.Program(t, "dokku-expose/internal/testapp"), Mode: 0o755}}, `CMD ["/testapp"]`)
+	image := dockertest.Image(t, fstest.MapFS{
+		"testapp": {Data: dockertest.Program(t, "dokku-expose/internal/testapp"), Mode: 0o755}, "PORTS": {Data: []byte("25:5025\n"), Mode: 0o644},
+	}, `CMD ["/testapp"]`)
 	run := func(app string) (name, id string) {
 		name = app + "-" + strings.ToLower(rand.Text()[:8])
 		return name, dockertest.Run(t, image, dockertest.Options{
@@ -67,7 +69,7 @@ func bootServed(t *testing.T, init, stopSignal string, env ...string) *served {
 func (m *served) open() {
 	m.t.Helper()
 	for i, app := range []string{m.mail, m.chat} {
-		m.must(fmt.Sprintf("runuser -u dokku -- %s/subcommands/add expose:add %s %d:5025", installedTree, app, servedPort+i))
+		m.must(fmt.Sprintf("runuser -u dokku -- %s/subcommands/add expose:add %s %d:5025 proxy-protocol=off", installedTree, app, servedPort+i))
 	}
 	m.check()
 }
@@ -179,10 +181,16 @@ func TestSystemdWithTheBuiltInEngine(t *testing.T) {
 	mainPID := func() string { return m.must("systemctl show --property MainPID --value " + daemon) }
 	worker := func() string { return m.worker(mainPID()) }
 
-	m.step(t, "an installation starts it", func(t *testing.T) {
-		if said := m.trigger("install"); !strings.Contains(said, "Started "+daemon) {
-			t.Errorf("install says:\n%s", said)
+	m.step(t, "an installation starts it, and names the app whose image has a PORTS already", func(t *testing.T) {
+		property := "/var/lib/dokku/config/git/" + m.mail + "/source-image"
+		m.must("mkdir -p $(dirname " + property + ") && echo -n vendor/mail >" + property)
+		said := m.trigger("install")
+		for _, part := range []string{"Started " + daemon, "dokku ps:rebuild " + m.mail + "\n"} {
+			if !strings.Contains(said, part) {
+				t.Errorf("no %q in what install says:\n%s", part, said)
+			}
 		}
+		m.must("rm " + property)
 	})
 	m.step(t, "the statistics page is ready", func(t *testing.T) { m.page("/", "/containers", "/metrics") })
 	m.step(t, "it serves", func(t *testing.T) {

@@ -126,6 +126,8 @@ type setup struct {
 func (s *setup) say(format string, args ...any) { s.Step(fmt.Sprintf(format, args...)) }
 
 func (s *setup) install(ctx context.Context) error {
+	_, err := os.Stat(filepath.Join(s.LibRoot, "data", dokku.Plugin))
+	fresh := errors.Is(err, os.ErrNotExist)
 	if err := s.createAccount(ctx); err != nil {
 		return err
 	}
@@ -152,6 +154,12 @@ func (s *setup) install(ctx context.Context) error {
 		}
 		if err != nil {
 			return fmt.Errorf("service %s: %w", svc.name, err)
+		}
+	}
+	if fresh {
+		// The plugin is installed all the same.
+		if err := s.asDokku(ctx, "welcome"); err != nil {
+			s.say("%v", err)
 		}
 	}
 	return nil
