@@ -97,6 +97,7 @@ func (h *Host) check(ctx context.Context) []finding {
 	}
 	for i := range apps {
 		h.checkClaims(&apps[i], note)
+		h.checkClientAddress(&apps[i], note)
 	}
 	proxies, err := h.env.ProxyPorts()
 	note("", "", err)
