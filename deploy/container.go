@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // Docker tells which containers there are.
@@ -77,9 +78,19 @@ func (c Container) Targets(u Upstream, private uint16) ([]Target, error) {
 	if u == UpstreamPublished {
 		return nil, fmt.Errorf("%s publishes no port %d on this host: `dokku ps:restart %s` creates its containers anew, with the port published", c.label(), private, c.App)
 	}
+	attach := fmt.Sprintf("attach it to one with `dokku network:set %s initial-network NETWORK`", c.App)
+	switch {
+	case strings.HasPrefix(c.NetworkMode, "container:"):
+		// Docker publishes no port of such a container, and refuses to be asked.
+		return nil, fmt.Errorf("%s has no address of its own, since it is in the network of another container; "+
+			"take the option --network away (dokku docker-options:report %s shows it): dokku docker-options:remove %s deploy \"--network container:NAME\"; then `dokku ps:restart %s`",
+			c.label(), c.App, c.App, c.App)
+	case c.NetworkMode == "none":
+		return nil, fmt.Errorf("%s has no network (its network mode is \"none\"), so nothing reaches it: %s; then `dokku ps:restart %s`", c.label(), attach, c.App)
+	}
 	return nil, fmt.Errorf("%s has no address that this host reaches directly (its network mode is %q; only bridge networks of this host count): "+
-		"attach it to one with `dokku network:set %s initial-network NETWORK`, or use ports published by Docker with `dokku expose:set %s upstream published`; then `dokku ps:restart %s`",
-		c.label(), c.NetworkMode, c.App, c.App, c.App)
+		"%s, or use ports published by Docker with `dokku expose:set %s upstream published`; then `dokku ps:restart %s`",
+		c.label(), c.NetworkMode, attach, c.App, c.App)
 }
 
 // target is one of the container's own addresses.

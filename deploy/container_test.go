@@ -19,6 +19,8 @@ func TestContainerTargets(t *testing.T) {
 	onlyV6.Direct = direct.Direct[1:]
 	nowhere := published
 	nowhere.Published, nowhere.NetworkMode = nil, "none"
+	shared := nowhere
+	shared.NetworkMode = "container:0123456789abcdef"
 	host := Container{ID: "0123456789abcdef", App: "mail", Dyno: "web.1", Running: true, State: "running", HostNetwork: true, NetworkMode: "host"}
 	stopped := both
 	stopped.Running, stopped.State = false, "exited"
@@ -44,7 +46,9 @@ func TestContainerTargets(t *testing.T) {
 			[]string{"0123456789ab (web.1 of mail)", `"bridge"`, "network:set mail", "expose:set mail upstream published"}},
 		{"published, but nothing is", direct, UpstreamPublished, none,
 			[]string{"0123456789ab (web.1 of mail)", "port 5025", "dokku ps:restart mail"}},
-		{"auto with neither", nowhere, UpstreamAuto, none, []string{`"none"`, "dokku ps:restart mail"}},
+		{"auto with neither", nowhere, UpstreamAuto, none, []string{`"none"`, "dokku network:set mail initial-network", "dokku ps:restart mail"}},
+		{"the network of another container, of which nothing can be published", shared, UpstreamAuto, none,
+			[]string{"docker-options:remove mail deploy \"--network container:NAME\"; then `dokku ps:restart mail`"}},
 		{"a container that does not run", stopped, UpstreamAuto, none, []string{`"exited"`, "dokku logs mail"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -54,6 +58,9 @@ func TestContainerTargets(t *testing.T) {
 					if err == nil || !strings.Contains(err.Error(), word) {
 						t.Errorf("got %v and error %v, want an error that says %q", got, err, word)
 					}
+				}
+				if c.upstream == UpstreamAuto && strings.Contains(err.Error(), "upstream published") {
+					t.Errorf("the remedy %v does not help: Docker publishes no port of it", err)
 				}
 				return
 			}

@@ -184,7 +184,7 @@ func proxyConflict(c deploy.Claim, p dokku.ProxyPort) error {
 
 // otherPort is how to keep Dokku's proxies off a port.
 func otherPort(app string) string {
-	return fmt.Sprintf("give the HTTP of %s another port (dokku ports:set %s http:80:5000), or none (dokku proxy:disable %s)", app, app, app)
+	return fmt.Sprintf("give the HTTP of %s another port (dokku ports:set %s http:80:5000), or none (dokku proxy:disable %s && dokku nginx:reload)", app, app, app)
 }
 
 // mappedBy names a proxy's mapping, and who asked for it.
@@ -231,8 +231,7 @@ func (h *Host) admitHost(ctx context.Context, claims []deploy.Claim, note func(d
 		}
 		for _, p := range published {
 			if p.Listen.Overlaps(c.Listen) {
-				note(c, fmt.Errorf("public port %s (%s): the container %s publishes it (docker run -p); use another port, or publish that one elsewhere",
-					c.Listen, c.Where(), p.Container))
+				note(c, fmt.Errorf("public port %s (%s): %w", c.Listen, c.Where(), h.publishedBy(c, p)))
 			}
 		}
 		if _, served := serving[c.Listen]; served {

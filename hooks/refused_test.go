@@ -70,7 +70,7 @@ func pushIsRefusedBeforeTheBuild(t *testing.T, engine func(*rig.Options)) {
 		{"a port that a proxy of Dokku's maps", source("v2", lead(mapped, private)),
 			[]string{"the app blog", "ports:set", "dokku ports:set blog http:80:5000"}},
 		{"a port that Dokku detected", source("v2", lead(detected, private)),
-			[]string{"the app shop", "detected from EXPOSE", "dokku ports:set shop http:80:5000", "dokku proxy:disable shop"}},
+			[]string{"the app shop", "detected from EXPOSE", "dokku ports:set shop http:80:5000", "dokku proxy:disable shop && dokku nginx:reload"}},
 		{"a reserved port", source("v2", "22:5025"), []string{"port 22 is reserved", "dokku expose:set mail allowed-ports 22"}},
 		{"a port that a process of the host listens on", source("v2", lead(listening, private)),
 			[]string{fmt.Sprintf("public port %d (PORTS line 1)", listening), fmt.Sprintf("sport = :%d", listening)}},

@@ -32,7 +32,7 @@ const (
 // Dokku does it, so that what the plugin printed is read by whom it is meant for.
 func (s *session) createContainer(app, dyno, pluginArgs string) (string, error) {
 	process, _ := splitDyno(dyno)
-	command, err := s.startCommand(app, process)
+	command, _, err := s.startCommand(app, process)
 	if err != nil {
 		return "", err
 	}
@@ -44,7 +44,7 @@ func (s *session) createContainer(app, dyno, pluginArgs string) (string, error) 
 	add("--label=%s=%s --restart=on-failure:10", Label, s.id)
 	for _, plugin := range []struct{ name, key, flag string }{
 		{"network", "initial-network", "--network="},
-		{"docker-options", "deploy", ""},
+		{"docker-options", "_default_.deploy", ""},
 	} {
 		value, err := s.property(plugin.name, app, plugin.key)
 		if err != nil {
