@@ -195,16 +195,17 @@ func (b *builder) newOutage(a *App, process string, places []Place) *Outage {
 			continue
 		}
 		o.places = append(o.places, p)
-		if c != nil && c.App == a.Name {
+		if c != nil && a.goesBy(c.App) {
 			o.states[c.ID] = *c
 		}
 	}
 	return o
 }
 
-// beingReplaced tells whether the deploy on its way has taken all of the containers out of service itself.
+// beingReplaced tells whether the deploy on its way has taken all of the containers out of service itself. In the midst of a
+// rename Dokku stops all of them.
 func (o *Outage) beingReplaced(d *Deployment) bool {
-	return d != nil && len(o.places) > 0 && !slices.ContainsFunc(o.places, func(p Place) bool {
+	return d != nil && d.Former != "" || d != nil && len(o.places) > 0 && !slices.ContainsFunc(o.places, func(p Place) bool {
 		return !slices.Contains(d.Retired, p.Container)
 	})
 }
