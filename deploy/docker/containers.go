@@ -76,11 +76,12 @@ func (c *Client) PublishedPorts(ctx context.Context) ([]Published, error) {
 		s := &list[i]
 		for _, port := range s.Ports {
 			if addr, ok := published(port); ok {
-				ports = append(ports, Published{
-					Listen:    deploy.Listen{IP: addr, Port: port.PublicPort},
-					Container: name(s),
-					App:       s.Labels[labelApp],
-				})
+				p := Published{Listen: deploy.Listen{IP: addr, Port: port.PublicPort}, Container: name(s)}
+				// A container that somebody runs of an app's image has the labels of that, but no type.
+				if s.Labels[labelType] == typeDeploy {
+					p.App = s.Labels[labelApp]
+				}
+				ports = append(ports, p)
 			}
 		}
 	}
