@@ -126,6 +126,10 @@ func (h *Host) awaitAccepts(ctx context.Context, client *docker.Client, app, id 
 		}
 		claims = of(claims, waiting)
 		if time.Now().After(deadline) {
+			// One that crashes again and again may run whenever it is looked at.
+			if end, err := client.End(ctx, id); err == nil && end.Restarts > 0 {
+				return h.stoppedEarly(ctx, client, container)
+			}
 			return notAccepting(container, values.CheckTimeout, waiting, claims)
 		}
 		select {

@@ -11,7 +11,7 @@ import (
 // Dokku does not show the words of a container that our gate refuses.
 func TestFailedDeployQuotesTheContainer(t *testing.T) {
 	t.Parallel()
-	h := start(t, builtin, settings("check-timeout", "1s"))
+	h := start(t, builtin, settings("check-timeout", "10s"))
 	public := h.port()
 	h.push("mail", source("v1", lead(public, private)))
 	for _, row := range []struct {
