@@ -50,6 +50,9 @@ var ErrKept = errors.New("the container before it goes on serving")
 // ErrNotAccepting tells that no container of a route accepts connections on its private port.
 var ErrNotAccepting = errors.New("does not accept connections yet; new ones are held until it does")
 
+// ErrHostLack tells that a server can't be asked whether it accepts, since this host lacks something to connect to it with.
+var ErrHostLack = errors.New("can't be connected to, which is not its fault but a lack of this host")
+
 // ErrAddressKept tells that a running container has no address of the kind that `upstream` wants, which may have been set
 // after it was created.
 var ErrAddressKept = errors.New("until then it goes on serving at the address where it does now")
@@ -132,10 +135,12 @@ func (b *builder) table(drafts []*draft, route func(*draft) Route) Table {
 }
 
 type builder struct {
-	serving  map[Listen]Service
-	byID     map[string]*Container
-	byApp    map[string][]*Container
-	accepts  map[netip.AddrPort]bool
+	serving map[Listen]Service
+	byID    map[string]*Container
+	byApp   map[string][]*Container
+	accepts map[netip.AddrPort]bool
+	// lacks are why servers could not be asked for a lack of this host's.
+	lacks    map[netip.AddrPort]error
 	problems []*Problem
 }
 
@@ -378,6 +383,13 @@ func (b *builder) route(d *draft) Route {
 	for _, s := range d.servers {
 		s.Proven = b.proven(d, s)
 		if s.Proven {
+			r.Servers = append(r.Servers, s)
+			continue
+		}
+		if lack := b.lacks[s.Addr]; lack != nil && b.leads(d, s) {
+			// HAProxy takes a server for down for the same lack. The container is its app's, as Docker says, so the engine goes on checking it.
+			remedy, _ := HostLack(lack)
+			b.problem(r.App, r.Listen, fmt.Errorf("%s (%s) at %s %w: %w; %s", s.Dyno, shortID(s.Container), s.Addr, ErrHostLack, lack, remedy))
 			r.Servers = append(r.Servers, s)
 			continue
 		}

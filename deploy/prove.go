@@ -139,6 +139,27 @@ func stays(ctx context.Context, addr netip.AddrPort) error {
 	}
 }
 
+// HostLack tells that an attempt to connect failed since this host lacks something for it, which says nothing of the server, and how to
+// give the host more of it; ok is false for any other error.
+func HostLack(err error) (remedy string, ok bool) {
+	for _, lack := range []struct {
+		err    error
+		remedy string
+	}{
+		{unix.EADDRNOTAVAIL, "all local ports to that address are in use: have more containers (dokku ps:scale), or more ports (sysctl net.ipv4.ip_local_port_range)"},
+		{unix.EMFILE, "let the daemon's service have more open files (LimitNOFILE)"},
+		{unix.ENOSPC, "let a user watch more connections with epoll (sysctl fs.epoll.max_user_watches)"},
+		{unix.ENFILE, "let the host have more open files (sysctl fs.file-max)"},
+		{unix.ENOBUFS, "let the host have more memory for connections (sysctl net.ipv4.tcp_mem)"},
+		{unix.ENOMEM, "let the host have more memory for connections (sysctl net.ipv4.tcp_mem)"},
+	} {
+		if errors.Is(err, lack.err) {
+			return lack.remedy, true
+		}
+	}
+	return "", false
+}
+
 // unusedPort is tcpmux, which nothing listens on.
 const unusedPort = 1
 

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dokku-expose/internal/netns"
 	"dokku-expose/portsfile"
 )
 
@@ -209,4 +210,42 @@ func fullServer(t *testing.T, ip netip.Addr) netip.AddrPort {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	return addr
+}
+
+// A server that the engine leads to stays in the table when this host lacks the ports to ask it: HAProxy may take it for down for the
+// same lack. One that the engine does not know yet can't be proven.
+func TestLackOfTheHostTakesNoServerAway(t *testing.T) {
+	if !netns.Alone(t, 1) {
+		return
+	}
+	app := listenOn(t, "127.0.0.1:5025")
+	conn, err := net.Dial("tcp", app.addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	listen := Listen{Port: 25}
+	containers := []Container{{ID: "one", App: "mail", Process: "web", Dyno: "web.1", Running: true, Image: "image", Direct: []netip.Addr{app.addr.Addr()}}}
+	apps := []App{{
+		Name: "mail", Current: "image", Upstream: UpstreamDirect, HealthCheck: time.Second,
+		Places: []Place{{Process: "web", Dyno: "web.1", Container: "one"}},
+		Images: map[string][]Claim{"image": {{App: "mail", Listen: listen, Private: app.addr.Port(), Process: "web"}}},
+	}}
+	for _, row := range []struct {
+		name    string
+		service Service
+		servers int
+		problem error
+	}{
+		{"down", Service{App: "mail", Down: []netip.AddrPort{app.addr}}, 1, ErrHostLack},
+		{"new", Service{App: "mail"}, 0, ErrNotAccepting},
+	} {
+		table, problems := Build(t.Context(), apps, containers, map[Listen]Service{listen: row.service})
+		if len(table.Routes) != 1 || len(table.Routes[0].Servers) != row.servers {
+			t.Errorf("%s: the table is %+v, want %d servers", row.name, table, row.servers)
+		}
+		if len(problems) != 1 || !errors.Is(problems[0], row.problem) {
+			t.Errorf("%s: got %v, want %v", row.name, problems, row.problem)
+		}
+	}
 }

@@ -12,7 +12,7 @@ import (
 // engine's own checks: asking it again could only take away what works. Where a server does not accept, those that the engine serves
 // in its stead are asked as well.
 func (b *builder) prove(ctx context.Context, drafts []*draft) {
-	b.accepts = make(map[netip.AddrPort]bool)
+	b.accepts, b.lacks = make(map[netip.AddrPort]bool), make(map[netip.AddrPort]error)
 	b.ask(ctx, drafts, func(d *draft) (targets []Target) {
 		for _, s := range d.servers {
 			if !b.served(d, s) {
@@ -60,13 +60,23 @@ func (b *builder) ask(ctx context.Context, drafts []*draft, list func(*draft) []
 	}
 	failed := AcceptAll(ctx, targets)
 	for _, t := range targets {
-		b.accepts[t.Addr] = failed[t.Addr] == nil
+		err := failed[t.Addr]
+		b.accepts[t.Addr] = err == nil
+		if _, lack := HostLack(err); lack {
+			b.lacks[t.Addr] = err
+		}
 	}
 }
 
 func (b *builder) served(d *draft, s Server) bool {
 	service := b.serving[d.claim.Listen]
 	return d.app.goesBy(service.App) && slices.Contains(service.Servers, s.Addr)
+}
+
+// leads tells whether the engine leads the route to the server, if only as soon as that accepts.
+func (b *builder) leads(d *draft, s Server) bool {
+	service := b.serving[d.claim.Listen]
+	return service.App == d.app.Name && slices.Contains(service.all(), s.Addr)
 }
 
 // proven tells whether a server may get connections. For one that is not to be asked Docker's word has to do.

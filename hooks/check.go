@@ -125,6 +125,8 @@ func (h *Host) check(ctx context.Context) []finding {
 	}
 	table, problems, err := reconciler.Plan(ctx)
 	note("", "", err)
+	problems, lackErr := withPortLacks(problems, table.Routes)
+	note("", "", lackErr)
 	h.explain(ctx, problems)
 	for _, p := range problems {
 		note(p.App, p.Ports(), p.Err)
@@ -163,7 +165,11 @@ func checkAccepting(ctx context.Context, table deploy.Table, serving map[deploy.
 	failed := deploy.Listening(ctx, addrs)
 	for _, r := range table.Routes {
 		for _, s := range r.Servers {
-			if err := failed[s.Addr]; err != nil {
+			err := failed[s.Addr]
+			if _, lack := deploy.HostLack(err); lack {
+				err = nil // It is told already.
+			}
+			if err != nil {
 				note(r.App, r.Listen.String(), fmt.Errorf("%s (%.12s) does not accept connections: %w; see dokku logs %s", s.Dyno, s.Container, err, r.App))
 			}
 		}
@@ -206,7 +212,8 @@ func (h *Host) checkServed(ctx context.Context, table deploy.Table, serving map[
 			note(r.App, r.Listen.String(), fmt.Errorf("it leads to the app %s; run: dokku expose:sync", service.App))
 		default:
 			for _, s := range r.Servers {
-				if !slices.Contains(service.Servers, s.Addr) {
+				// An unproven one is in the table for a lack of this host's, which is told already.
+				if s.Proven && !slices.Contains(service.Servers, s.Addr) {
 					note(r.App, r.Listen.String(), fmt.Errorf("%s (%.12s) at %s gets no connections; run: dokku expose:sync", s.Dyno, s.Container, s.Addr))
 				}
 			}

@@ -211,7 +211,11 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 	}
 	var problems []problem
 	pause = relist
-	for _, p := range outcome.Problems {
+	all, lackErr := withPortLacks(outcome.Problems, outcome.Table.Routes)
+	if lackErr != nil {
+		problems = append(problems, problem{text: lackErr.Error()})
+	}
+	for _, p := range all {
 		problems = append(problems, problem{p.App, p.Error()})
 		if errors.Is(p, deploy.ErrNotAccepting) {
 			pause = reprove

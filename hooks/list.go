@@ -18,6 +18,7 @@ The state of a port is one of these:
 
   serving   new connections go to the containers that are named
   held      no container is up; new connections wait (setting hold)
+  no local ports   this host has none left to connect to a container from: expose:check says more
   stopped, disabled   an operator wanted that: new connections are refused
   closed    nobody listens although somebody should: expose:check says why
   unknown   HAProxy or Docker could not be asked: expose:check says why

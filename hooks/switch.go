@@ -243,11 +243,11 @@ func (h *Host) awaitUngated(ctx context.Context, app string) error {
 }
 
 // passing tells whether a problem is to be told, but is no failure: a container of a deploy without checks that is slow to
-// start, whose connections are held, one that serves at its former kind of address until the next deploy, and ports that no
-// container serves.
+// start, whose connections are held, one that this host lacks something to connect to, one that serves at its former kind of address until
+// the next deploy, and ports that no container serves.
 func passing(p *deploy.Problem) bool {
 	var outage *deploy.Outage
-	return errors.As(p, &outage) || errors.Is(p, deploy.ErrNotAccepting) || errors.Is(p, deploy.ErrAddressKept) || errors.Is(p, deploy.ErrUnended)
+	return errors.As(p, &outage) || errors.Is(p, deploy.ErrNotAccepting) || errors.Is(p, deploy.ErrHostLack) || errors.Is(p, deploy.ErrAddressKept) || errors.Is(p, deploy.ErrUnended)
 }
 
 // failures are the problems of apps that mean that something was not switched.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
 	"dokku-expose/deploy"
+	"dokku-expose/deploy/listeners"
 	"dokku-expose/portsfile"
 )
 
@@ -19,7 +21,7 @@ type exposed struct {
 	Process string `json:"process"`
 	// From is where it comes from: "PORTS line 3", "expose:add".
 	From string `json:"from"`
-	// State is "serving", "held", "closed", or why nobody could tell.
+	// State is one of those that the help of expose:list names.
 	State string `json:"state"`
 	// Containers are the dynos that get new connections.
 	Containers []string `json:"containers"`
@@ -29,6 +31,8 @@ type exposed struct {
 type view struct {
 	serving    map[deploy.Listen]deploy.Service
 	containers []deploy.Container
+	// ports are the local ports in use for connections to what is served.
+	ports map[netip.AddrPort]listeners.Use
 	// err is why the two could not be asked.
 	err error
 }
@@ -42,8 +46,20 @@ func (h *Host) look(ctx context.Context) view {
 	if dockerErr == nil {
 		v.containers, dockerErr = client.Containers(ctx)
 	}
-	v.err = errors.Join(err, dockerErr)
+	v.err = errors.Join(err, dockerErr, v.countPorts())
 	return v
+}
+
+// countPorts counts the local ports in use.
+func (v *view) countPorts() (err error) {
+	var servers []netip.AddrPort
+	for _, service := range v.serving {
+		servers = slices.Concat(servers, service.Servers, service.Down)
+	}
+	if len(servers) > 0 {
+		v.ports, err = listeners.LocalPorts(servers)
+	}
+	return err
 }
 
 // exposed lists the mappings in force of an app.
@@ -81,7 +97,7 @@ func (v view) exposed(a deploy.App, m portsfile.Mapping, from string) exposed {
 	e := exposed{
 		App: a.Name, Public: m.Listen(), Private: m.Private.String(), Process: m.Process, From: from, Containers: []string{},
 	}
-	total, listening := 0, 0
+	total, listening, out := 0, 0, false
 	for public := range m.Ports() {
 		total++
 		service, ok := v.serving[deploy.Listen{IP: m.Bind, Port: public}]
@@ -89,6 +105,10 @@ func (v view) exposed(a deploy.App, m portsfile.Mapping, from string) exposed {
 			continue
 		}
 		listening++
+		for _, addr := range slices.Concat(service.Servers, service.Down) {
+			use, known := v.ports[addr]
+			out = out || known && use.Out()
+		}
 		for _, dyno := range v.dynos(a.Name, service) {
 			if !slices.Contains(e.Containers, dyno) {
 				e.Containers = append(e.Containers, dyno)
@@ -99,6 +119,8 @@ func (v view) exposed(a deploy.App, m portsfile.Mapping, from string) exposed {
 	switch {
 	case v.err != nil:
 		e.State = "unknown"
+	case listening == total && out:
+		e.State = "no local ports"
 	case listening == total && len(e.Containers) > 0:
 		e.State = "serving"
 	case listening == total:

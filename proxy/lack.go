@@ -1,12 +1,9 @@
 package proxy
 
 import (
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"dokku-expose/deploy"
 )
@@ -29,19 +26,6 @@ func (l *lacks) tell(app string, listen deploy.Listen, err error) {
 		return
 	}
 	l.told = time.Now()
-	l.log.Error("can't connect clients to containers for now", "app", app, "port", listen.String(), "error", err, "remedy", remedy(err))
-}
-
-func remedy(err error) string {
-	switch {
-	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return "all local ports to that address are in use: have more containers (dokku ps:scale), or more ports (sysctl net.ipv4.ip_local_port_range)"
-	case errors.Is(err, unix.EMFILE):
-		return "let the daemon's service have more open files (LimitNOFILE)"
-	case errors.Is(err, unix.ENOSPC):
-		return "let a user watch more connections with epoll (sysctl fs.epoll.max_user_watches)"
-	case errors.Is(err, unix.ENFILE):
-		return "let the host have more open files (sysctl fs.file-max)"
-	}
-	return "let the host have more memory for connections (sysctl net.ipv4.tcp_mem)"
+	remedy, _ := deploy.HostLack(err)
+	l.log.Error("can't connect clients to containers for now", "app", app, "port", listen.String(), "error", err, "remedy", remedy)
 }

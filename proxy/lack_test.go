@@ -1,68 +1,24 @@
 package proxy
 
 import (
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"dokku-expose/deploy/enginetest"
-	"dokku-expose/internal/need"
+	"dokku-expose/internal/netns"
 	"dokku-expose/portsfile"
 )
-
-// aloneEnv tells a test that it is in a network of its own.
-const aloneEnv = "DOKKU_EXPOSE_TEST_ALONE"
-
-// alone runs the test in a process with a network of its own, which has that many local ports for each address that is connected
-// to. It is false in the process that only waits for that one.
-func alone(t *testing.T, ports int) bool {
-	t.Helper()
-	if os.Getenv(aloneEnv) == "" {
-		need.Mounts(t)
-		command := exec.Command(os.Args[0], "-test.v", "-test.run=^"+t.Name()+"$")
-		command.Env = append(os.Environ(), aloneEnv+"=1")
-		command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-		if out, err := command.CombinedOutput(); err != nil {
-			t.Errorf("%v\n%s", err, out)
-		}
-		return false
-	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	loopback, err := unix.NewIfreq("lo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	loopback.SetUint16(unix.IFF_UP)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, loopback); err != nil {
-		t.Fatal(err)
-	}
-	first := 40000
-	limits := fmt.Sprintf("%d %d", first, first+ports-1)
-	if err := os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte(limits), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return true
-}
 
 // When the local ports to one container have run out, those to another one are used. When all have, clients wait, and go through
 // as fast as ports become free. It is told, and counted.
 func TestLocalPortsRunOut(t *testing.T) {
 	const ports, waiting = 8, 80
-	if !alone(t, ports) {
+	if !netns.Alone(t, ports) {
 		return
 	}
 	var log syncBuffer

@@ -2,13 +2,10 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"dokku-expose/deploy"
 	"dokku-expose/proxy/tcp"
@@ -125,12 +122,8 @@ func (u *upstream) begin() attempt {
 
 // isLocal tells that an attempt to connect failed for a lack of this host's, which says nothing of the server.
 func isLocal(err error) bool {
-	for _, lack := range []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.ENOSPC, unix.EADDRNOTAVAIL} {
-		if errors.Is(err, lack) {
-			return true
-		}
-	}
-	return false
+	_, lack := deploy.HostLack(err)
+	return lack
 }
 
 // stay is how long a connection to a server that is not known to be up must stay open to be one.

@@ -13,6 +13,7 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
+	"dokku-expose/internal/netns"
 )
 
 // noMoreWatches has the kernel answer to all threads of this process as when fs.epoll.max_user_watches is reached. The real limit is
@@ -38,7 +39,7 @@ func noMoreWatches(t *testing.T) {
 // When this host lets a user watch no more connections, no server is down for that, and the log says what there is too little of: for
 // a server that takes its time to answer, and for one that answers at once.
 func TestNoMoreWatches(t *testing.T) {
-	if !alone(t, 1000) {
+	if !netns.Alone(t, 1000) {
 		return
 	}
 	var log syncBuffer

@@ -2,7 +2,9 @@ package listeners
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"slices"
@@ -172,7 +174,7 @@ func LocalPorts(servers []netip.AddrPort) (map[netip.AddrPort]Use, error) {
 		return nil, err
 	}
 	reuse, err := os.ReadFile("/proc/sys/net/ipv4/tcp_tw_reuse")
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	all, err := sockets(connected | 1<<stateListen)
