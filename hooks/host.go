@@ -253,6 +253,9 @@ func (h *Host) underLock(ctx context.Context, change func(context.Context, *depl
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
+	if h.asks == nil {
+		defer h.askBriefly()()
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTimeout)
 	defer cancel()
 	return change(ctx, lock)
@@ -271,4 +274,15 @@ func (h *Host) hurry(ctx context.Context) {
 	if client.Ping(ctx) != nil {
 		client.Bound(hurriedAnswer)
 	}
+}
+
+// askBriefly has Docker, which may begin to hang at any time, wait for no longer than the daemon would while the lock is held.
+func (h *Host) askBriefly() (restore func()) {
+	client, err := h.docker()
+	if err != nil {
+		return func() {}
+	}
+	former := client.Bound(daemonPatience)
+	client.Bound(min(former, daemonPatience))
+	return func() { client.Bound(former) }
 }

@@ -26,7 +26,7 @@ const (
 	// callTimeout bounds one question to Docker, where nothing else is said. A healthy engine answers within milliseconds; one that pulls and builds on
 	// a slow disk can take seconds.
 	callTimeout = 30 * time.Second
-	// readTimeout bounds ReadFile, and again the removal of its temporary container.
+	// readTimeout bounds all questions together by which ReadFile reads a file.
 	readTimeout = time.Minute
 )
 
@@ -51,8 +51,11 @@ func New() (*Client, error) {
 	return c, nil
 }
 
-// Bound sets how long Docker may take to answer one question from now on; 30 seconds is what it is at first.
-func (c *Client) Bound(d time.Duration) { c.bound.Store(int64(d)) }
+// Bound sets how long Docker may take to answer one question from now on, whichever it is; 30 seconds is what it is at first.
+// It returns the former bound.
+func (c *Client) Bound(d time.Duration) (former time.Duration) {
+	return time.Duration(c.bound.Swap(int64(d)))
+}
 
 // within bounds one question.
 func (c *Client) within(ctx context.Context) (context.Context, context.CancelFunc) {

@@ -56,7 +56,7 @@ func (c *Client) WorkDir(ctx context.Context, ref string) (string, error) {
 }
 
 func (c *Client) inspect(ctx context.Context, ref string) (image.InspectResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := c.within(ctx)
 	defer cancel()
 	inspected, err := c.api.ImageInspect(ctx, ref)
 	if err != nil {
@@ -140,7 +140,7 @@ func (c *Client) RemoveLeftovers(ctx context.Context) error {
 
 // createTemporary makes a container of an image, to copy files out of, and returns its id.
 func (c *Client) createTemporary(ctx context.Context, ref string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	ctx, cancel := c.within(ctx)
 	defer cancel()
 	cfg := &container.Config{
 		Image: ref,
@@ -158,7 +158,7 @@ func (c *Client) createTemporary(ctx context.Context, ref string) (string, error
 }
 
 func (c *Client) removeTemporary(ctx context.Context, id string) error {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	ctx, cancel := c.within(ctx)
 	defer cancel()
 	return c.api.ContainerRemove(ctx, id, container.RemoveOptions{Force: true, RemoveVolumes: true})
 }
@@ -176,6 +176,8 @@ func (c *Client) copyOut(ctx context.Context, id, file string, limit int64) ([]b
 	case stat.Size > limit:
 		return nil, fmt.Errorf("%s is %w: it has %d bytes, the limit is %d", file, ErrTooLarge, stat.Size, limit)
 	}
+	ctx, cancel := c.within(ctx)
+	defer cancel()
 	content, _, err := c.api.CopyFromContainer(ctx, id, file)
 	if err != nil {
 		return nil, err
@@ -226,6 +228,8 @@ func (c *Client) look(ctx context.Context, id, file string) (container.PathStat,
 }
 
 func (c *Client) stat(ctx context.Context, id, file string) (container.PathStat, error) {
+	ctx, cancel := c.within(ctx)
+	defer cancel()
 	stat, err := c.api.ContainerStatPath(ctx, id, file)
 	if errdefs.IsNotFound(err) {
 		err = fmt.Errorf("%s: %w", file, fs.ErrNotExist)
