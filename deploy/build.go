@@ -79,10 +79,7 @@ func Confirmed(apps []App, containers []Container, serving map[Listen]Service) T
 	drafts := slices.DeleteFunc(b.drafts(apps), func(d *draft) bool { return !d.app.goesBy(serving[d.claim.Listen].App) })
 	return b.table(drafts, func(d *draft) Route {
 		r := d.newRoute()
-		for _, s := range b.stillOwn(d.app, serving[r.Listen]) {
-			s.Proven = slices.Contains(serving[r.Listen].Servers, s.Addr)
-			r.Servers = append(r.Servers, s)
-		}
+		r.Servers = b.stillOwn(d.app, serving[r.Listen])
 		return r
 	})
 }
@@ -93,9 +90,8 @@ func asServed(apps []App, serving map[Listen]Service) Table {
 	drafts := slices.DeleteFunc(b.drafts(apps), func(d *draft) bool { return !d.app.goesBy(serving[d.claim.Listen].App) })
 	return b.table(drafts, func(d *draft) Route {
 		r := d.newRoute()
-		service := serving[r.Listen]
-		for _, addr := range service.all() {
-			r.Servers = append(r.Servers, Server{Addr: addr, Proven: slices.Contains(service.Servers, addr)})
+		for _, addr := range serving[r.Listen].all() {
+			r.Servers = append(r.Servers, Server{Addr: addr})
 		}
 		return r
 	})
@@ -381,8 +377,9 @@ func (b *builder) route(d *draft) Route {
 	kept := slices.DeleteFunc(d.kept, func(s Server) bool { return !b.accepts[s.Addr] })
 	anyProven := slices.ContainsFunc(d.servers, func(s Server) bool { return b.proven(d, s) })
 	for _, s := range d.servers {
-		s.Proven = b.proven(d, s)
-		if s.Proven {
+		// One that is served was not asked: what the engine has found out about it meanwhile counts.
+		s.Proven = d.unchecked() || b.accepts[s.Addr]
+		if b.proven(d, s) {
 			r.Servers = append(r.Servers, s)
 			continue
 		}

@@ -293,7 +293,18 @@ func TestBuild(t *testing.T) {
 				s.serves(25, "mail", "127.9.0.1:15025")
 				return []App{mail(place("web.1", "mail-1"))}
 			},
-			want: []string{"25 mail: web.1=mail-1@15025"},
+			want: []string{"25 mail: web.1=mail-1@15025?"},
+		}, {
+			name: "a server that is down is asked again, and proven when it accepts",
+			arrange: func(s *scene) []App {
+				s.container("mail-1", imageA, "web.1", 1, 15025)
+				s.container("mail-2", imageA, "web.2", 2)
+				s.serving = map[Listen]Service{{Port: 25}: {App: "mail", Down: []netip.AddrPort{
+					netip.MustParseAddrPort("127.9.0.1:15025"), netip.MustParseAddrPort("127.9.0.2:15025")}}}
+				return []App{mail(place("web.1", "mail-1"), place("web.2", "mail-2"))}
+			},
+			want:     []string{"25 mail: web.1=mail-1@15025"},
+			problems: []string{"web.2 (mail-2) at 127.9.0.2:15025 does not accept connections yet"},
 		}, {
 			name: "an app whose files are broken keeps what it has",
 			arrange: func(s *scene) []App {
@@ -303,7 +314,7 @@ func TestBuild(t *testing.T) {
 				s.serves(26, "other", "127.9.0.2:15025")
 				return []App{{Name: "mail", Err: errors.New("mail.toml line 1")}}
 			},
-			want:     []string{"25 mail: web.1=mail-1@15025"},
+			want:     []string{"25 mail: web.1=mail-1@15025?"},
 			problems: []string{"mail.toml line 1"},
 		}, {
 			name: "an address of two apps stays with the one whose PORTS is in force",
@@ -328,7 +339,7 @@ func TestBuild(t *testing.T) {
 				other.Name, other.Images = "abba", map[string][]Claim{imageA: {claim("abba", 25, 15025, "web")}}
 				return []App{other, mail(place("web.1", "mail-1"))}
 			},
-			want:     []string{"25 mail: web.1=mail-1@15025"},
+			want:     []string{"25 mail: web.1=mail-1@15025?"},
 			problems: []string{"belongs to the app mail already"},
 		}, {
 			name: "a stopped app's address is not for one that does not have it in force",
@@ -349,7 +360,7 @@ func TestBuild(t *testing.T) {
 				zulu := App{Name: "zulu", Err: errors.New("zulu.toml line 1"), Operator: []Claim{claim("zulu", 26, 15025, "web"), claim("zulu", 70, 15025, "web")}}
 				return []App{mail(place("web.1", "mail-1")), zulu}
 			},
-			want:     []string{"25 mail: web.1=mail-1@16025", "70 zulu: web.1=zulu-1@15025"},
+			want:     []string{"25 mail: web.1=mail-1@16025", "70 zulu: web.1=zulu-1@15025?"},
 			problems: []string{"zulu.toml line 1", "belongs to the app zulu already"},
 		}, {
 			name: "who is served by right is not interrupted for a stopped app",
@@ -359,7 +370,7 @@ func TestBuild(t *testing.T) {
 				abba := App{Name: "abba", Off: "stopped", Operator: []Claim{claim("abba", 25, 15025, "web")}}
 				return []App{abba, mail(place("web.1", "mail-1"))}
 			},
-			want: []string{"25 mail: web.1=mail-1@15025"},
+			want: []string{"25 mail: web.1=mail-1@15025?"},
 		}, {
 			name: "a container without an address is told, and its route holds",
 			arrange: func(s *scene) []App {
@@ -378,7 +389,7 @@ func TestBuild(t *testing.T) {
 				a.Upstream = UpstreamPublished
 				return []App{a}
 			},
-			want:     []string{"25 mail: web.1=mail-1@15025"},
+			want:     []string{"25 mail: web.1=mail-1@15025?"},
 			problems: []string{ErrAddressKept.Error()},
 		},
 	}
@@ -414,7 +425,7 @@ func TestConfirmedKeepsOnlyWhatIsServedAndStillTheApps(t *testing.T) {
 	s.serves(99, "gone", "127.9.0.1:15025")
 	a := mail(place("web.1", "mail-1"), place("web.2", "mail-2"), place("web.4", "mail-4"))
 	a.Operator = []Claim{claim("mail", 70, 17000, "web")}
-	want := []string{"25 mail: web.1=mail-1@15025"}
+	want := []string{"25 mail: web.1=mail-1@15025?"}
 	if got := lines(Confirmed([]App{a}, s.containers, s.serving)); !slices.Equal(got, want) {
 		t.Errorf("table:\n got %q\nwant %q", got, want)
 	}

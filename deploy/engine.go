@@ -41,8 +41,8 @@ type Service struct {
 	Process string
 	// Servers are the addresses that get new connections; it may be none.
 	Servers []netip.AddrPort
-	// Down are the others that the route leads to: the engine has seen that they don't accept, and sends them connections as soon
-	// as they do. Whose they are by then it does not know.
+	// Down are the others that the route leads to. Each was seen to refuse or to be silent, and gets no connection until a table
+	// proves it again: the engine can tell that something accepts there, not whose container it is by then.
 	Down []netip.AddrPort
 	// Options are the route's as it was applied. An engine that can't tell says that nobody is let in: whoever keeps a route
 	// as it is must not open it.

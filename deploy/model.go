@@ -62,8 +62,9 @@ type Server struct {
 	Addr netip.AddrPort
 	// Published tells that Addr is a port of this host that Docker publishes, see [Target].
 	Published bool `json:",omitzero"`
-	// Proven tells that Addr accepted a connection in this reconcile. An engine sends an unproven server no traffic before
-	// a check of its own succeeds, unless checks are off.
+	// Proven tells that Addr accepted a connection in this reconcile, after Docker said whose it is. A server that the engine sends
+	// connections to already need not be proven to go on. One that it does not gets none before a table proves it, unless checks
+	// are off: the engine's own checks take servers out of service, and bring none back.
 	Proven bool
 }
 

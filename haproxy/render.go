@@ -294,13 +294,17 @@ func milliseconds(d time.Duration) int64 {
 	return min(max(d.Milliseconds(), 1), math.MaxInt32)
 }
 
-// check is how HAProxy finds out whether a server is up, "" when it shall not.
+// neverUp is how many checks in a row must succeed before HAProxy itself takes a server for up again: more than a year's. Whoever
+// accepts at the address of a server that went down may be another app's container; a table that proves it brings it back at once.
+const neverUp = 100_000_000
+
+// check is how HAProxy finds out whether a server has gone down, "" when it shall not.
 func check(r deploy.Route) string {
 	if r.HealthCheck <= 0 {
 		return ""
 	}
 	inter := milliseconds(r.HealthCheck)
-	s := fmt.Sprintf("check inter %dms fastinter %dms downinter %dms rise 1 fall 2", inter, min(inter, 500), min(inter, 1000))
+	s := fmt.Sprintf("check inter %dms fastinter %dms downinter %dms rise %d fall 2", inter, min(inter, 500), min(inter, 1000), neverUp)
 	if r.Hold > 0 {
 		// When all servers of a route die at once, connections must be held before the next check tells so. Without a
 		// hold that would only close what may work a moment later.

@@ -51,12 +51,19 @@ func (h *Host) serve(ctx context.Context) error {
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
 
+	failed := make(chan struct{}, 1)
 	orphaned, err := proxy.MasterGone()
 	if err != nil {
 		return err
 	}
 	options := proxy.Options{
 		Control: h.control, Version: version(), Log: log,
+		Failed: func() {
+			select {
+			case failed <- struct{}{}:
+			default: // It is told already.
+			}
+		},
 		Orphaned: orphaned, Linger: linger, Drain: drainAtEnd,
 		Deadline: func() time.Duration {
 			global, err := h.settings.Effective(settings.Global)
@@ -87,7 +94,7 @@ func (h *Host) serve(ctx context.Context) error {
 					}
 				})
 			})
-			return h.follow(ctx, log, counters, hup, ready)
+			return h.follow(ctx, log, counters, hup, failed, ready)
 		},
 	}
 	return proxy.Run(ctx, options)

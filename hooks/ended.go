@@ -10,9 +10,9 @@ import (
 	"dokku-expose/stats"
 )
 
-// oldLook is how often the daemon counts the connections on old containers. A deploy, which is what makes containers old, is
-// nothing that Docker tells of.
-const oldLook = 2 * time.Second
+// lookPause is how often the daemon looks at what the engine does: Docker does not tell of a deploy, which makes containers old, nor
+// of a container that has ceased to accept.
+const lookPause = time.Second
 
 // draining are an app's connections on one old container.
 type draining struct {
@@ -25,28 +25,35 @@ func (o draining) name() string { return o.dyno + "@" + o.container[:min(12, len
 
 func (o draining) same(p draining) bool { return o.app == p.app && o.container == p.container }
 
-// look is what one look at old containers has found.
+// look is what one look at the engine has found.
 type look struct {
 	routes []stats.Route
+	// down tells that a server is down, which only a reconcile can take out of service, or bring back.
+	down bool
 	// pause is how long to wait for the next one.
 	pause time.Duration
 }
 
-// lookAtOld counts the connections on old containers, and tells d.looked. Nothing waits for an engine that is slow to answer, nor
-// is Docker asked: servers that are gone have to leave service meanwhile.
-func (d *healer) lookAtOld(ctx context.Context) {
+// look asks the engine, and tells d.looked. Nothing waits for an engine that is slow to answer, nor is Docker asked: servers that are
+// gone have to leave service meanwhile.
+func (d *healer) look(ctx context.Context) {
 	looked := make(chan look, 1)
 	d.looked = looked
 	go func() {
 		began := time.Now()
-		var facts stats.Facts
-		engine, err := d.host.engine()
-		if err == nil {
-			// That it can't be asked the next reconcile says.
-			facts, _ = engine.Facts(ctx)
+		var found look
+		// That the engine can't be asked the next reconcile says.
+		if engine, err := d.host.engine(); err == nil {
+			facts, _ := engine.Facts(ctx)
+			serving, _ := engine.Serving(ctx)
+			found.routes = facts.Routes
+			for _, service := range serving {
+				found.down = found.down || len(service.Down) > 0
+			}
 		}
 		// With thousands of ports a look costs something.
-		looked <- look{facts.Routes, max(oldLook, 50*time.Since(began))}
+		found.pause = max(lookPause, 50*time.Since(began))
+		looked <- found
 	}()
 }
 

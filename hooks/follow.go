@@ -30,14 +30,15 @@ const (
 	doubt = 100 * time.Millisecond
 )
 
-// follow reconciles whenever Docker says that containers have changed, at start-up, and on SIGHUP. Nobody else tells of a
-// container that crashed, was restarted, or has another address since Docker or the host was restarted. It calls ready when the
-// ports are what they should be for the first time, or can't be.
-func (h *Host) follow(ctx context.Context, log *slog.Logger, counters *stats.Counters, hup <-chan os.Signal, ready func()) error {
+// follow reconciles whenever Docker says that containers have changed, when the engine has found a server down, at start-up, and on
+// SIGHUP. Nobody else tells of a container that crashed, was restarted, or has another address since Docker or the host was
+// restarted. failed gets a value when the built-in engine has found a server down. follow calls ready when the ports are what they
+// should be for the first time, or can't be.
+func (h *Host) follow(ctx context.Context, log *slog.Logger, counters *stats.Counters, hup <-chan os.Signal, failed <-chan struct{}, ready func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	wake := make(chan struct{}, 1)
-	d := healer{host: h, log: log, counters: counters}
+	d := healer{host: h, log: log, counters: counters, failed: failed}
 	client, err := h.docker()
 	if err != nil {
 		return err
@@ -83,9 +84,10 @@ func (h *Host) follow(ctx context.Context, log *slog.Logger, counters *stats.Cou
 	return nil
 }
 
-// wait returns when there is reason to look again, or false when ctx has ended. Meanwhile it looks at old containers.
+// wait returns when there is reason to reconcile, or false when ctx has ended. Meanwhile it looks at what the engine does.
 func (d *healer) wait(ctx context.Context, pause time.Duration, hup <-chan os.Signal, wake <-chan struct{}) bool {
-	over := time.After(pause)
+	over, rested := time.After(pause), time.After(time.Until(d.rest))
+	var failed <-chan struct{}
 	for {
 		var due <-chan time.Time
 		if d.looked == nil {
@@ -100,13 +102,21 @@ func (d *healer) wait(ctx context.Context, pause time.Duration, hup <-chan os.Si
 			return true
 		case <-wake:
 			return true
+		case <-rested:
+			failed = d.failed
+		case <-failed:
+			d.rest = time.Now().Add(reprove)
+			return true
 		case <-due:
-			d.lookAtOld(ctx)
-		case old := <-d.looked:
-			d.looked, d.nextLook = nil, time.Now().Add(old.pause)
-			d.noteOld(old.routes)
-			if err := d.cutOld(ctx, old.routes); err != nil && !errors.Is(err, context.Canceled) {
+			d.look(ctx)
+		case found := <-d.looked:
+			d.looked, d.nextLook = nil, time.Now().Add(found.pause)
+			d.noteOld(found.routes)
+			if err := d.cutOld(ctx, found.routes); err != nil && !errors.Is(err, context.Canceled) {
 				d.log.Error("problem", "error", err)
+			}
+			if found.down {
+				return true
 			}
 		}
 	}
@@ -127,6 +137,9 @@ type healer struct {
 	host     *Host
 	log      *slog.Logger
 	counters *stats.Counters
+	// failed gets a value when the built-in engine has found a server down; before rest that is no reason to reconcile.
+	failed <-chan struct{}
+	rest   time.Time
 	// again is the pause before the next try of ports that the engine refused, 0 when it refused none.
 	again time.Duration
 	// told are the problems that were logged and are still there.

@@ -1,18 +1,22 @@
 package hooks_test
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/docker/docker/api/types/network"
 
 	"dokku-expose/deploy"
 	"dokku-expose/internal/dockertest"
+	"dokku-expose/internal/need"
 	"dokku-expose/internal/rig"
 )
 
@@ -195,12 +199,15 @@ func TestDaemonStartedWithoutDocker(t *testing.T) {
 	h.expose(0, "check")
 }
 
-// A server that HAProxy has found down itself, since clients came before the daemon looked, is taken out of service as well: else
-// HAProxy's own check would bring it up again at whatever container accepts there next.
-func TestDaemonWithoutDockerTakesOutWhatIsDown(t *testing.T) {
+// While Docker is away and the daemon is delayed, an engine is on its own with a server that it has found down: it connects nobody to
+// whatever container accepts at that address next, neither those who wait nor those who come. The daemon then takes it out of
+// service without asking it.
+func TestDaemonDelayedWithoutDocker(t *testing.T) { forEachEngine(t, testDaemonDelayed) }
+
+func testDaemonDelayed(t *testing.T, engine func(*rig.Options)) {
 	t.Parallel()
 	g := newGate(t)
-	h := g.start(settings("hold", patience.String()))
+	h := g.start(engine, settings("hold", "3s", "health-check", "200ms"))
 	mailPort, chatPort := h.port(), h.port()
 	h.push("mail", source("mail-1", lead(mailPort, private)))
 	h.push("chat", source("chat-1", lead(chatPort, private)))
@@ -217,20 +224,57 @@ func TestDaemonWithoutDockerTakesOutWhatIsDown(t *testing.T) {
 	lock, err := deploy.Acquire(t.Context(), filepath.Join(h.Lib, "data", rig.Plugin, "lock"))
 	h.must(err)
 	h.kill(mail)
-	await(t, "HAProxy finds mail down", func() bool {
-		for line := range strings.Lines(h.haproxySays("show stat -1 4 -1")) {
-			if strings.HasPrefix(line, "mail") && strings.Contains(line, ",DOWN") {
-				return true
-			}
-		}
-		return false
+	await(t, "the engine finds mail down", func() bool {
+		servers := h.stats("mail").Routes[0].Servers
+		return len(servers) == 1 && !servers[0].Up
 	})
+	h.startAgain(chat) // where mail was
+	for range 2 {
+		c, err := net.Dial("tcp", loopback(mailPort).String())
+		h.must(err)
+		h.must(c.SetDeadline(time.Now().Add(patience)))
+		if said, err := io.ReadAll(c); len(said) > 0 {
+			t.Errorf("a connection to mail was told %q (%v)", said, err)
+		}
+		_ = c.Close()
+	}
 	h.must(lock.Release())
 	h.held("mail", mailPort)
-	h.startAgain(chat) // where mail was
 	g.open()
 	h.answers(chatPort, "chat-1")
 	h.startAgain(mail)
+	h.seen(l, 10)
 	h.answers(mailPort, "mail-1")
 	h.onlyMailAnswered(l)
+}
+
+// A container that refuses connections for a while, and is the same when it accepts again, serves again with nobody's help.
+func TestContainerThatAcceptsAgain(t *testing.T) { forEachEngine(t, testAcceptsAgain) }
+
+func testAcceptsAgain(t *testing.T, engine func(*rig.Options)) {
+	t.Parallel()
+	need.Root(t)
+	need.Program(t, "nsenter", "util-linux")
+	need.Program(t, "ip", "iproute2")
+	h := start(t, engine, settings("hold", patience.String()))
+	port := h.port()
+	h.push("mail", source("v1", lead(port, private)))
+	h.watched()
+	info, err := h.Docker.ContainerInspect(t.Context(), h.current("mail", "web.1"))
+	h.must(err)
+	// Docker knows nothing of it.
+	link := func(state string) {
+		t.Helper()
+		out, err := exec.Command("nsenter", "-t", fmt.Sprint(info.State.Pid), "-n", "ip", "link", "set", "eth0", state).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	for range 2 {
+		link("down")
+		await(t, "the port is held", func() bool { return strings.Contains(h.expose(0, "list", "mail").Stdout, "held") })
+		link("up")
+		h.answers(port, "v1")
+		await(t, "the port is served", func() bool { return strings.Contains(h.expose(0, "list", "mail").Stdout, "serving") })
+	}
 }

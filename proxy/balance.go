@@ -14,7 +14,7 @@ func (r *route) choose(s *session, but []*upstream) *upstream {
 		best *upstream
 		rank uint64
 	)
-	checked := r.spec.HealthCheck > 0
+	checked := r.hasChecks()
 	// Beginning at another one each time, equals get equal shares.
 	r.next++
 	for i := range r.current {

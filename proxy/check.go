@@ -61,38 +61,26 @@ func (r *route) check(ctx context.Context, interval time.Duration) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.kick:
-			r.checkAll(ctx, func(u *upstream) bool { return !u.up })
 		case <-timer.C:
-			r.checkAll(ctx, func(*upstream) bool { return true })
+			r.checkAll(ctx)
 			timer.Reset(interval)
 		}
 	}
 }
 
-// checkAll checks the servers for which which is true, and returns when it is known of each whether it is up.
-func (r *route) checkAll(ctx context.Context, which func(*upstream) bool) {
+// checkAll checks the servers that are up, and returns when it is known of each whether it is so still.
+func (r *route) checkAll(ctx context.Context) {
 	var wg sync.WaitGroup
-	for _, q := range r.questions(which) {
+	for _, q := range r.questions(func(u *upstream) bool { return u.up }) {
 		if !r.checks.take(ctx) {
 			return
 		}
 		wg.Add(1)
-		done := func(err error) {
+		tcp.Probe(q.ctx, q.addr, connectTimeout, func(err error) {
 			defer wg.Done()
 			r.checks.give()
 			r.checked(q, err)
-		}
-		if q.stay > 0 {
-			tcp.Dial(q.ctx, q.addr, connectTimeout, q.stay, func(conn *tcp.Conn, err error) {
-				if err == nil {
-					conn.Reset()
-				}
-				done(err)
-			})
-			continue
-		}
-		tcp.Probe(q.ctx, q.addr, connectTimeout, done)
+		})
 	}
 	wg.Wait()
 }

@@ -13,20 +13,22 @@ func TestChecksAreSharedFairly(t *testing.T) {
 	const ports = 2 * checksAtOnce
 	s, full := newServer(t), fullBacklog(t)
 	routes := routesTo(t, ports+1, "hung")
-	calm := routeTo("calm", routes[ports].Listen.Port, enginetest.NewServer(t, "calm"))
-	calm.Servers[0].Proven = false
+	server := enginetest.NewServer(t, "calm")
+	calm := routeTo("calm", routes[ports].Listen.Port, server)
+	calm.HealthCheck = 10 * time.Millisecond
 	routes = routes[:ports]
 	for i := range routes {
-		routes[i].Servers = []deploy.Server{{Container: "full", Dyno: "web.1", Addr: full}}
+		routes[i].Servers = []deploy.Server{{Container: "full", Dyno: "web.1", Addr: full, Proven: true}}
 		routes[i].HealthCheck = 10 * time.Millisecond
 	}
 	apply(t, s, routes...)
 	eventually(t, "all its slots are taken", func() bool { return len(s.checks) == min(cap(s.appChecks["hung"]), checksAtOnce) })
 
 	apply(t, s, append(routes, calm)...)
-	eventually(t, "the other app's server is known to be up", func() bool {
+	server.Refuse()
+	eventually(t, "the other app's server is known to be down", func() bool {
 		serving, err := s.Serving(t.Context())
-		return err == nil && len(serving[calm.Listen].Servers) == 1
+		return err == nil && len(serving[calm.Listen].Down) == 1
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -44,7 +44,7 @@ func (c *Client) Serving(ctx context.Context) (map[deploy.Listen]deploy.Service,
 		return serving, nil
 	}
 	for _, s := range r.Serving {
-		serving[s.Listen] = deploy.Service{App: s.App, Process: s.Process, Servers: s.Servers, Options: s.Options}
+		serving[s.Listen] = deploy.Service{App: s.App, Process: s.Process, Servers: s.Servers, Down: s.Down, Options: s.Options}
 	}
 	return serving, err
 }

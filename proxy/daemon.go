@@ -48,7 +48,7 @@ func newDaemon(server *Server, end context.CancelFunc, control, version string, 
 	}
 }
 
-// engine is the server as the daemon's own reconcile sees it: predecessors follow it.
+// engine is the server as the daemon's own reconcile sees it: predecessors follow what it has made real.
 type engine struct{ *daemon }
 
 var _ deploy.Engine = engine{}
@@ -59,12 +59,8 @@ func (e engine) Serving(ctx context.Context) (map[deploy.Listen]deploy.Service, 
 	return e.server.Serving(ctx)
 }
 
-func (e engine) Apply(ctx context.Context, t deploy.Table) (deploy.Applied, error) {
-	applied, err := e.server.Apply(ctx, t)
-	if !errors.Is(err, errSuperseded) {
-		e.predecessors.follow(t)
-	}
-	return applied, err
+func (e engine) Apply(_ context.Context, t deploy.Table) (deploy.Applied, error) {
+	return e.server.applyAnd(t, e.predecessors.follow)
 }
 
 // serve answers at the control socket until that is closed.
@@ -214,7 +210,7 @@ func (d *daemon) serving() response {
 		return response{Superseded: true}
 	}
 	for listen, s := range serving {
-		r.Serving = append(r.Serving, service{Listen: listen, App: s.App, Process: s.Process, Servers: s.Servers, Options: s.Options})
+		r.Serving = append(r.Serving, service{Listen: listen, App: s.App, Process: s.Process, Servers: s.Servers, Down: s.Down, Options: s.Options})
 	}
 	return r
 }

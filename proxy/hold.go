@@ -20,7 +20,7 @@ func (r *route) hold(s *session, changed <-chan struct{}) {
 	}
 }
 
-// await returns true when the client is linked. One of those that wait tries the servers that are not up.
+// await returns true when the client is linked. One of those that wait tries the servers that are not up, where no checks say so.
 func (r *route) await(s *session, changed <-chan struct{}) bool {
 	r.mu.Lock()
 	wait := r.spec.Hold
@@ -79,14 +79,15 @@ func (r *route) tryUp(s *session) (linked bool, changed <-chan struct{}) {
 
 // tryDown asks all servers that are not up at the same time whether they accept, until that is known of each or something changes. What
 // accepts is up from then on, for everybody. Behind Docker's proxy only a connection can tell: there the client gets its own, and linked
-// says that it has one. Where no server may be asked, all count as not tried yet instead.
+// says that it has one. Where no server may be asked, all count as not tried yet instead. With checks none is asked: one that is down
+// waits for a table that proves it.
 func (r *route) tryDown(ctx context.Context, s *session, changed <-chan struct{}) (linked bool) {
 	if r.forgive() {
 		return false
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	asked := r.questions(func(u *upstream) bool { return !u.up })
+	asked := r.questions(func(u *upstream) bool { return !u.up && !r.hasChecks() })
 	proxied := make(chan *question, len(asked))
 	for i := range asked {
 		q := &asked[i]

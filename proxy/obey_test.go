@@ -2,11 +2,15 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
 )
 
@@ -65,6 +69,33 @@ func TestPredecessorFindsTheNextDaemon(t *testing.T) {
 	first.await()
 }
 
+// A table that is refused, whole or in part, changes nothing for those who wait in a daemon that was taken over from.
+func TestPredecessorFollowsWhatIsInForce(t *testing.T) {
+	dir := folder(t)
+	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: patience}
+	v1 := enginetest.NewServer(t, "v1")
+	mail := routeTo("mail", enginetest.FreePort(t))
+	mail.Hold = patience
+	truth(t, config.Truth, mail)
+	startProcess(t, config)
+	c := NewClient(config.Control, commands)
+	waiting := dialPort(t, mail.Listen.Port)
+	eventually(t, "it waits", func() bool { return held(t, c, "mail") == 1 })
+	second := startProcess(t, config)
+
+	overlapping := routeTo("chat", mail.Listen.Port)
+	again := func(routes ...deploy.Route) {
+		truth(t, config.Truth, routes...)
+		second.signal(syscall.SIGHUP)
+		<-second.ready
+	}
+	again(overlapping, mail)
+	again(routeTo("taken", v1.Addr.Port(), v1), mail)
+	mail.Servers = routeTo("mail", mail.Listen.Port, v1).Servers
+	again(mail)
+	waiting.greeting()
+}
+
 // When the last daemon ends, so do those that it took over from.
 func TestEndEndsPredecessors(t *testing.T) {
 	dir := folder(t)
@@ -99,6 +130,10 @@ func TestSlowPredecessorComesBack(t *testing.T) {
 	startProcess(t, config)
 	c := NewClient(config.Control, commands)
 	first.signal(syscall.SIGSTOP)
+	eventually(t, "it is stopped", func() bool {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", first.worker))
+		return err == nil && strings.Contains(string(text), "State:\tT")
+	})
 	if all := predecessorsOf(t, c); len(all) != 0 {
 		t.Errorf("got %v of one that does not run", all)
 	}

@@ -68,6 +68,8 @@ type service struct {
 	App     string           `json:"app"`
 	Process string           `json:"process,omitempty"`
 	Servers []netip.AddrPort `json:"servers,omitempty"`
+	// Down are left out by a daemon that does not tell them from Servers.
+	Down []netip.AddrPort `json:"down,omitempty"`
 	// Options are left out by a daemon that knows none, and has none in force.
 	Options portsfile.Options `json:"options,omitzero"`
 }

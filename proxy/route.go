@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"sync"
@@ -20,10 +21,10 @@ type route struct {
 	// checks bound the connect checks that are made at the same time.
 	checks slots
 	lacks  *lacks
+	// failed is called when a server has gone down, with the mutex held.
+	failed func()
 	// turn is held by the one waiting client that tries servers which are not up.
 	turn chan struct{}
-	// kick has servers checked at once that are not up.
-	kick chan struct{}
 
 	// admission says who is let in, nil for everybody.
 	admission atomic.Pointer[admission]
@@ -33,6 +34,8 @@ type route struct {
 	mu     sync.Mutex
 	spec   deploy.Route
 	active bool
+	// superseded tells that another daemon has taken over, which checks the servers and says which are up.
+	superseded bool
 	// current are in the order of the table, retired the ones with connections still.
 	current, retired []*upstream
 	// past are the counters of servers that are neither any more.
@@ -44,10 +47,10 @@ type route struct {
 	next       int
 }
 
-func newRoute(app string, listen deploy.Listen, checks slots, lacks *lacks) *route {
+func newRoute(app string, listen deploy.Listen, checks slots, lacks *lacks, failed func()) *route {
 	return &route{
-		app: app, listen: listen, checks: checks, lacks: lacks,
-		turn: make(chan struct{}, 1), kick: make(chan struct{}, 1), changed: make(chan struct{}),
+		app: app, listen: listen, checks: checks, lacks: lacks, failed: failed,
+		turn: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
 }
 
@@ -56,33 +59,25 @@ func newRoute(app string, listen deploy.Listen, checks slots, lacks *lacks) *rou
 func (r *route) update(spec deploy.Route) (gone []*upstream, switched bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.active && same(r.spec, spec) {
+	if r.active && same(r.spec, spec) && !r.revives(spec) {
 		return nil, false
 	}
 	before := r.addrs()
 	old := slices.Concat(r.current, r.retired)
 	r.current, r.retired = nil, nil
-	kick := false
 	for _, s := range spec.Servers {
 		r.current = append(r.current, r.upstream(&old, s))
-		kick = kick || !s.Proven
 	}
 	gone = r.retire(old)
 	r.limit(spec.CutOld)
 
-	if !r.active || r.spec.HealthCheck != spec.HealthCheck {
+	if !r.superseded && (!r.active || r.spec.HealthCheck != spec.HealthCheck) {
 		r.restartChecks(spec.HealthCheck)
 	}
 	if !r.active || r.spec.Options != spec.Options {
 		r.admission.Store(newAdmission(spec.Options, r.admission.Load()))
 	}
 	r.spec, r.active = spec, true
-	if kick {
-		select {
-		case r.kick <- struct{}{}:
-		default:
-		}
-	}
 	r.wake()
 	switched = !slices.Equal(before, r.addrs())
 	if switched {
@@ -91,9 +86,19 @@ func (r *route) update(spec deploy.Route) (gone []*upstream, switched bool) {
 	return gone, switched
 }
 
+// same tells whether the two ask for the same, whatever is known of their servers.
 func same(a, b deploy.Route) bool {
 	return a.Process == b.Process && a.Hold == b.Hold && a.HealthCheck == b.HealthCheck && a.CutOld == b.CutOld &&
-		a.HalfClosed == b.HalfClosed && a.Options == b.Options && slices.Equal(a.Servers, b.Servers)
+		a.HalfClosed == b.HalfClosed && a.Options == b.Options && slices.EqualFunc(a.Servers, b.Servers, func(x, y deploy.Server) bool {
+		return x.Container == y.Container && x.Dyno == y.Dyno && x.Addr == y.Addr
+	})
+}
+
+// revives tells whether spec proves a server that is down. The mutex is held.
+func (r *route) revives(spec deploy.Route) bool {
+	return slices.ContainsFunc(spec.Servers, func(s deploy.Server) bool {
+		return s.Proven && slices.ContainsFunc(r.current, func(u *upstream) bool { return u.is(s) && !u.up })
+	})
 }
 
 // upstream takes the server out of old, or makes it when it is not there.
@@ -107,9 +112,8 @@ func (r *route) upstream(old *[]*upstream, s deploy.Server) *upstream {
 	switch {
 	case !u.retiredAt.IsZero():
 		u.revive(s)
-	// What was proven before is left to the engine's own checks: in the table it may be so only because it is served already.
-	case s.Proven && !u.proven:
-		u.up, u.proven = true, true
+	case s.Proven:
+		u.up = true
 	}
 	u.dyno, u.published = s.Dyno, s.Published
 	return u
@@ -246,13 +250,13 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 	defer u.dials.Done()
 	defer r.mu.Unlock()
 	u.dialing--
-	if err == nil && !u.retiredAt.IsZero() {
-		// It came too late: what was retired gets nothing any more.
+	if err == nil && (!u.retiredAt.IsZero() || !u.up && r.hasChecks()) {
+		// It came too late: what was retired gets nothing any more, nor what has gone down meanwhile.
 		server.Reset()
 		err = context.Canceled
 	}
 	if err != nil {
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !errors.Is(err, context.Canceled) {
 			u.failed.Add(1)
 			if isLocal(err) {
 				r.lacks.tell(r.app, r.listen, err)
@@ -304,14 +308,28 @@ func (r *route) tidy(u *upstream) {
 	}
 }
 
-// mark notes what an attempt to connect told of a server. The mutex is held.
+// mark notes what an attempt to connect told of a server. With checks, one that went down comes up again by a table that proves it
+// only: whoever accepts at its address may be another app's container. The mutex is held.
 func (r *route) mark(u *upstream, ok bool) {
-	if !ok {
+	switch {
+	case !ok:
+		if u.up && r.hasChecks() {
+			r.failed()
+		}
 		u.up, u.failedAt = false, time.Now()
-		return
-	}
-	if !u.up && u.retiredAt.IsZero() {
-		u.up, u.proven = true, true
+	case !u.up && u.retiredAt.IsZero() && !r.hasChecks():
+		u.up = true
 		r.wake()
 	}
+}
+
+// hasChecks tells whether checks say which servers are up. The mutex is held.
+func (r *route) hasChecks() bool { return r.spec.HealthCheck > 0 }
+
+// supersede leaves the checks to another daemon's route.
+func (r *route) supersede() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.superseded = true
+	r.restartChecks(0)
 }

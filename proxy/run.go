@@ -24,6 +24,8 @@ type Options struct {
 	// Reconcile brings engine up to date, at once and then whenever there is reason to, until ctx ends. It is called when the
 	// daemon answers at its control socket, and its error ends the daemon.
 	Reconcile func(ctx context.Context, engine deploy.Engine) error
+	// Failed is called when a server has gone down, which only a table can bring back; it must not block. It may be nil.
+	Failed func()
 	// Ready is called when the daemon answers at its control socket. It may be nil.
 	Ready func()
 	// Orphaned is closed when the process that keeps the daemon running has gone, see [Master]. It may be nil.
@@ -50,6 +52,9 @@ func Run(ctx context.Context, o Options) error {
 	server, err := NewServer(o.Log)
 	if err != nil {
 		return err
+	}
+	if o.Failed != nil {
+		server.failed = o.Failed
 	}
 	ctx, end := context.WithCancel(ctx)
 	defer end()

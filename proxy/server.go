@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
-	"dokku-expose/portsfile"
 	"dokku-expose/proxy/tcp"
 )
 
@@ -24,9 +22,11 @@ var errSuperseded = errors.New("another daemon has taken over")
 // Server serves a table. It implements [deploy.Engine] for the process that it is in; its methods may be called from any
 // goroutine. [Server.Close] must be called.
 type Server struct {
-	log     *slog.Logger
-	limit   *limiter
-	lacks   *lacks
+	log   *slog.Logger
+	limit *limiter
+	lacks *lacks
+	// failed is called when a server of a route has gone down; it must not block. It is set before the first table.
+	failed  func()
 	started time.Time
 
 	// mu keeps changes apart: one Apply, or one handover, at a time.
@@ -61,7 +61,7 @@ func NewServer(log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	return &Server{
-		log: log, limit: limit, lacks: &lacks{log: log}, checks: make(chan struct{}, checksAtOnce), started: time.Now(),
+		log: log, limit: limit, lacks: &lacks{log: log}, failed: func() {}, checks: make(chan struct{}, checksAtOnce), started: time.Now(),
 		listeners: make(map[deploy.Listen]*listener), routes: make(map[routeKey]*route), appChecks: make(map[string]chan struct{}),
 	}, nil
 }
@@ -69,7 +69,7 @@ func NewServer(log *slog.Logger) (*Server, error) {
 // Name implements [deploy.Engine].
 func (s *Server) Name() string { return EngineName }
 
-// Serving implements [deploy.Engine]. A server that never accepted a connection is not among those named.
+// Serving implements [deploy.Engine].
 func (s *Server) Serving(context.Context) (map[deploy.Listen]deploy.Service, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,8 +89,10 @@ func (r *route) service() deploy.Service {
 	defer r.mu.Unlock()
 	s := deploy.Service{App: r.app, Process: r.spec.Process, Options: r.spec.Options}
 	for _, u := range r.current {
-		if u.proven {
+		if u.up || !r.hasChecks() {
 			s.Servers = append(s.Servers, u.addr)
+		} else {
+			s.Down = append(s.Down, u.addr)
 		}
 	}
 	return s
@@ -98,6 +100,11 @@ func (r *route) service() deploy.Service {
 
 // Apply implements [deploy.Engine].
 func (s *Server) Apply(_ context.Context, t deploy.Table) (deploy.Applied, error) {
+	return s.applyAnd(t, func(deploy.Table) {})
+}
+
+// applyAnd calls then with the table that is in force, before another Apply or a handover can change it.
+func (s *Server) applyAnd(t deploy.Table, then func(deploy.Table)) (deploy.Applied, error) {
 	if err := check(t); err != nil {
 		return deploy.Applied{}, err
 	}
@@ -112,6 +119,7 @@ func (s *Server) Apply(_ context.Context, t deploy.Table) (deploy.Applied, error
 		s.switches++
 		s.switchTime += time.Since(began)
 	}
+	then(s.provenTable())
 	return applied, err
 }
 
@@ -211,7 +219,7 @@ func (s *Server) route(spec deploy.Route) *route {
 		if s.appChecks[spec.App] == nil {
 			s.appChecks[spec.App] = make(chan struct{}, checksOfApp)
 		}
-		r = newRoute(spec.App, spec.Listen, slots{s.appChecks[spec.App], s.checks}, s.lacks)
+		r = newRoute(spec.App, spec.Listen, slots{s.appChecks[spec.App], s.checks}, s.lacks, s.failed)
 		s.routes[key] = r
 	}
 	return r
@@ -228,21 +236,6 @@ func (s *Server) adopt(t deploy.Table, sockets []*tcp.Listener) {
 	}
 	s.table = t
 	s.limit.resize(len(s.listeners), t.TotalConnections)
-}
-
-// provenTable is the table in force, with what has been learned of its servers since. mu is held.
-func (s *Server) provenTable() deploy.Table {
-	t := s.table
-	t.Routes = slices.Clone(t.Routes)
-	for i := range t.Routes {
-		spec := &t.Routes[i]
-		spec.Servers = slices.Clone(spec.Servers)
-		proven := s.route(*spec).service().Servers
-		for j := range spec.Servers {
-			spec.Servers[j].Proven = slices.Contains(proven, spec.Servers[j].Addr)
-		}
-	}
-	return t
 }
 
 // addresses are those that are listened on.
@@ -262,6 +255,9 @@ func (s *Server) retire() {
 	s.retired = true
 	for _, l := range s.listeners {
 		s.close(l)
+	}
+	for _, r := range s.routes {
+		r.supersede()
 	}
 }
 
@@ -294,8 +290,6 @@ func (s *Server) follow(t deploy.Table) {
 		key := routeKey{spec.App, spec.Listen}
 		wanted[key] = true
 		if r := s.routes[key]; r != nil {
-			// Its successor checks already.
-			spec.HealthCheck = 0
 			old, _ := r.update(spec)
 			gone = append(gone, old...)
 		}
@@ -352,39 +346,4 @@ func (s *Server) cut() {
 		}
 		r.mu.Unlock()
 	}
-}
-
-// check refuses tables that can't be meant.
-func check(t deploy.Table) error {
-	byPort := make(map[uint16][]deploy.Route, len(t.Routes))
-	if t.TotalConnections < 0 {
-		return fmt.Errorf("invalid limit of %d connections", t.TotalConnections)
-	}
-	for _, r := range t.Routes {
-		if r.App == "" || r.Listen.Port == 0 || r.Hold < 0 || r.HealthCheck < 0 || r.CutOld < 0 || !known(r.Options) {
-			return fmt.Errorf("invalid route to %q at public port %s", r.App, r.Listen)
-		}
-		for _, s := range r.Servers {
-			if !s.Addr.IsValid() || s.Addr.Port() == 0 {
-				return fmt.Errorf("%s: public port %s: invalid address %q of %s", r.App, r.Listen, s.Addr, s.Dyno)
-			}
-		}
-		for _, o := range byPort[r.Listen.Port] {
-			if o.Listen.Overlaps(r.Listen) {
-				return fmt.Errorf("public port %s of %s overlaps %s of %s", r.Listen, r.App, o.Listen, o.App)
-			}
-		}
-		byPort[r.Listen.Port] = append(byPort[r.Listen.Port], r)
-	}
-	return nil
-}
-
-// known tells whether the options are such as a PORTS file can have. Networks always are, there may only be more of them.
-func known(o portsfile.Options) bool {
-	o.Allow, o.AcceptProxy = portsfile.Networks{}, portsfile.Networks{}
-	if o == (portsfile.Options{}) {
-		return true
-	}
-	read, err := portsfile.ParseOptions(o.String())
-	return err == nil && read == o
 }

@@ -53,7 +53,7 @@ type ServerStatus struct {
 	Container string `json:"container"`
 	Dyno      string `json:"dyno"`
 	Addr      string `json:"addr"`
-	// Up tells that the last attempt to connect succeeded.
+	// Up tells that it is known to accept connections.
 	Up bool `json:"up"`
 	// Current is false for a server that gets no new connections any more.
 	Current bool `json:"current"`

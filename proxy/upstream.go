@@ -37,9 +37,9 @@ type upstream struct {
 	// dialing are attempts to connect that are not over.
 	dialing int
 	dials   sync.WaitGroup
-	// up tells that the last attempt to connect succeeded, proven that one ever did.
-	up, proven bool
-	failedAt   time.Time
+	// up tells that a table or an attempt to connect has proven it, and that none has failed since.
+	up       bool
+	failedAt time.Time
 	// retiredAt is when the table ceased to name it, zero while it does.
 	retiredAt time.Time
 	// left are the connections that it had then, drained those that ended in former times of that kind.
@@ -67,7 +67,7 @@ func newUpstream(s deploy.Server) *upstream {
 
 // revive makes it serve, anew or for the first time.
 func (u *upstream) revive(s deploy.Server) {
-	u.dyno, u.published, u.up, u.proven = s.Dyno, s.Published, s.Proven, s.Proven
+	u.dyno, u.published, u.up = s.Dyno, s.Published, s.Proven
 	u.drained = u.drainedSoFar()
 	u.retiredAt = time.Time{}
 	u.ctx, u.cancel = context.WithCancel(context.Background())

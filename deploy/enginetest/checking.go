@@ -3,10 +3,10 @@ package enginetest
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"dokku-expose/deploy"
 	"dokku-expose/portsfile"
@@ -18,10 +18,8 @@ var checking = []testCase{
 		for _, options := range []string{"", "proxy-protocol=v1", "proxy-protocol=v2"} {
 			b.inSomeRound(func() error {
 				app := newCounter(b)
-				// Each is up when a check of its own has said so.
-				routes := b.unproven(app.Server, 10, options)
-				b.apply(routes...)
-				b.servesAll(routes)
+				routes, witness := b.watched(app.Server, 10, options)
+				b.check(witness, routes)
 				// What was accepted before this client has been counted when it is greeted.
 				dial(b, local(routes[0].Listen)).line()
 				if n := app.accepted.Load(); n != 1 {
@@ -37,7 +35,7 @@ var checking = []testCase{
 		b.apply(r)
 		b.inSomeRound(func() error {
 			before := app.accepted.Load()
-			app.refuseAndServe(r.Listen)
+			app.refuseAndServe(b, r)
 			if n := app.accepted.Load() - before; n != 1 {
 				return fmt.Errorf("%d connections were accepted for one client", n)
 			}
@@ -51,9 +49,8 @@ var checking = []testCase{
 			b.apply(r)
 			c := dial(b, local(r.Listen))
 			c.greeting()
-			others := b.unproven(app, 10, "")
-			b.apply(append(others, r)...)
-			b.servesAll(others)
+			others, witness := b.watched(app, 10, "")
+			b.check(witness, others, r)
 			c.write("still here\n")
 			if line, err := c.lines.ReadString('\n'); err != nil {
 				return fmt.Errorf("the client hears %q and %w", line, err)
@@ -108,36 +105,29 @@ func (b *bench) inSomeRound(round func() error) {
 	b.Errorf("in none of five rounds, in the last one: %v", err)
 }
 
-// unproven are routes of an app with a server that is yet to be checked.
-func (b *bench) unproven(s *Server, n int, options string) []deploy.Route {
+// watched are routes of an app to s, and to a witness of their checks.
+func (b *bench) watched(s *Server, n int, options string) (routes []deploy.Route, witness *Server) {
 	b.Helper()
-	ports := make(map[uint16]bool)
-	var routes []deploy.Route
-	for len(routes) < n {
-		listen := b.port()
-		if ports[listen.Port] {
-			continue
-		}
-		ports[listen.Port] = true
-		r := with(b, route("checked", listen, s.server(false)), options)
-		r.HealthCheck = 100 * time.Millisecond
-		routes = append(routes, r)
+	witness = NewServer(b, "witness")
+	for i := range n {
+		listen := deploy.Listen{IP: netip.AddrFrom4([4]byte{127, 7, 1, byte(i + 1)}), Port: FreePort(b)}
+		routes = append(routes, with(b, quick("checked", listen, proven(s, witness)...), options))
 	}
-	return routes
+	return routes, witness
 }
 
-// servesAll waits until the engine says that all servers of the routes are up.
-func (b *bench) servesAll(routes []deploy.Route) {
+// check applies watched routes and others, and waits until the servers of the former have been checked again and again: the witness is
+// found down each time, and stays so in the end.
+func (b *bench) check(witness *Server, routes []deploy.Route, others ...deploy.Route) {
 	b.Helper()
-	eventually(b, "all servers are up", func() bool {
-		serving, err := b.engine.Serving(b.Context())
-		if err != nil {
-			b.Fatal(err)
+	for range 3 {
+		b.apply(slices.Concat(routes, others)...)
+		witness.Refuse()
+		for _, r := range routes {
+			b.down(r.Listen, witness)
 		}
-		return !slices.ContainsFunc(routes, func(r deploy.Route) bool {
-			return len(serving[r.Listen].Servers) != len(r.Servers)
-		})
-	})
+		witness.Listen()
+	}
 }
 
 // counter is a server that counts what it accepts.
@@ -155,12 +145,14 @@ func newCounter(b *bench) *counter {
 	return c
 }
 
-// refuseAndServe has a client wait for the server, which then comes back.
-func (c *counter) refuseAndServe(listen deploy.Listen) {
+// refuseAndServe has a client of the route wait for the server, which then comes back.
+func (c *counter) refuseAndServe(b *bench, r deploy.Route) {
 	c.t.Helper()
 	c.Refuse()
-	waiting := dial(c.t, local(listen))
+	waiting := dial(c.t, local(r.Listen))
+	b.down(r.Listen, c.Server)
 	c.Listen()
+	b.switchTo(r)
 	waiting.line()
 	_ = waiting.conn.Close()
 }

@@ -82,6 +82,7 @@ var holding = []testCase{
 		b.apply(route("mail", listen, next.server(false)))
 		c := dial(b, local(listen))
 		next.Listen()
+		b.switchTo(route("mail", listen, next.server(true)))
 		if got := c.greeting(); got != "next" {
 			b.Errorf("%s answered", got)
 		}
@@ -96,7 +97,9 @@ var holding = []testCase{
 		for range 20 {
 			waiting = append(waiting, dial(b, local(listen)))
 		}
+		b.down(listen, one, two, three)
 		two.Listen()
+		b.switchTo(route("mail", listen, one.server(false), two.server(true), three.server(false)))
 		for _, c := range waiting {
 			if got := c.greeting(); got != "two" {
 				b.Errorf("%s answered", got)

@@ -309,7 +309,10 @@ var balancing = []testCase{
 		for _, from := range sources {
 			waiting = append(waiting, dialFrom(b, from, r.Listen))
 		}
+		b.down(r.Listen, one, two)
 		one.Listen()
+		r.Servers = []deploy.Server{one.server(true), two.server(false)}
+		b.switchTo(r)
 		for _, c := range waiting {
 			if got := c.greeting(); got != "one" {
 				b.Errorf("%s answered", got)

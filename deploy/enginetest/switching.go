@@ -189,13 +189,16 @@ var switching = []testCase{
 		held.echo("still there")
 		b.serving(map[deploy.Listen]deploy.Service{listen: {App: "new", Servers: []netip.AddrPort{after.Addr}}})
 	}},
-	{"a container that is not proven gets nothing before it accepts", func(b *bench) {
-		old, next, listen := NewServer(b, "old"), Reserve(b, "next"), b.port()
+	{"a container that is not proven gets nothing before it is", func(b *bench) {
+		old, next, listen := NewServer(b, "old"), NewServer(b, "next"), b.port()
 		b.apply(route("mail", listen, proven(old)...))
 		b.switchTo(route("mail", listen, old.server(true), next.server(false)))
 		l := b.load(listen)
 		b.await(l)
-		next.Listen()
+		if n := l.Report().Containers["next"]; n > 0 {
+			b.Errorf("it got %d connections", n)
+		}
+		b.switchTo(route("mail", listen, old.server(false), next.server(true)))
 		eventually(b, "the new container gets connections", func() bool { return l.Report().Containers["next"] > 0 })
 		b.judge(l)
 	}},

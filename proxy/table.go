@@ -1,0 +1,59 @@
+package proxy
+
+import (
+	"fmt"
+	"slices"
+
+	"dokku-expose/deploy"
+	"dokku-expose/portsfile"
+)
+
+// provenTable is the table in force, with what has been learned of its servers since. mu is held.
+func (s *Server) provenTable() deploy.Table {
+	t := s.table
+	t.Routes = slices.Clone(t.Routes)
+	for i := range t.Routes {
+		spec := &t.Routes[i]
+		spec.Servers = slices.Clone(spec.Servers)
+		up := s.route(*spec).service().Servers
+		for j := range spec.Servers {
+			spec.Servers[j].Proven = slices.Contains(up, spec.Servers[j].Addr)
+		}
+	}
+	return t
+}
+
+// check refuses tables that can't be meant.
+func check(t deploy.Table) error {
+	byPort := make(map[uint16][]deploy.Route, len(t.Routes))
+	if t.TotalConnections < 0 {
+		return fmt.Errorf("invalid limit of %d connections", t.TotalConnections)
+	}
+	for _, r := range t.Routes {
+		if r.App == "" || r.Listen.Port == 0 || r.Hold < 0 || r.HealthCheck < 0 || r.CutOld < 0 || !known(r.Options) {
+			return fmt.Errorf("invalid route to %q at public port %s", r.App, r.Listen)
+		}
+		for _, s := range r.Servers {
+			if !s.Addr.IsValid() || s.Addr.Port() == 0 {
+				return fmt.Errorf("%s: public port %s: invalid address %q of %s", r.App, r.Listen, s.Addr, s.Dyno)
+			}
+		}
+		for _, o := range byPort[r.Listen.Port] {
+			if o.Listen.Overlaps(r.Listen) {
+				return fmt.Errorf("public port %s of %s overlaps %s of %s", r.Listen, r.App, o.Listen, o.App)
+			}
+		}
+		byPort[r.Listen.Port] = append(byPort[r.Listen.Port], r)
+	}
+	return nil
+}
+
+// known tells whether the options are such as a PORTS file can have. Networks always are, there may only be more of them.
+func known(o portsfile.Options) bool {
+	o.Allow, o.AcceptProxy = portsfile.Networks{}, portsfile.Networks{}
+	if o == (portsfile.Options{}) {
+		return true
+	}
+	read, err := portsfile.ParseOptions(o.String())
+	return err == nil && read == o
+}
