@@ -20,6 +20,8 @@ import (
 type Traffic struct {
 	// Version is HAProxy's own.
 	Version string
+	// Master is the id of the master process.
+	Master int
 	// Since is when the worker started that counts now.
 	Since time.Time
 	// MaxConnections is the most that it takes.
@@ -70,7 +72,7 @@ func (e *Engine) Traffic(ctx context.Context) (Traffic, error) {
 	if err != nil {
 		return Traffic{}, err
 	}
-	t := Traffic{Version: now.version, Since: time.Now().Add(-now.uptime).Truncate(time.Second), MaxConnections: now.maxConnections, Reloads: p.reloads}
+	t := Traffic{Version: now.version, Master: p.master, Since: time.Now().Add(-now.uptime).Truncate(time.Second), MaxConnections: now.maxConnections, Reloads: p.reloads}
 	routes := make(map[string]*RouteTraffic)
 	now.addTo(routes, true)
 	for _, pid := range p.workers {

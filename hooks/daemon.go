@@ -34,7 +34,13 @@ func (h *Host) master() error {
 	worker := exec.Command("/proc/self/exe", "serve")
 	worker.Args[0] = os.Args[0]
 	worker.Stdout, worker.Stderr = h.stdout, h.stderr
-	return proxy.Master(worker, h.daemonLog())
+	log := h.daemonLog()
+	err := proxy.Master(worker, log)
+	if name, nameErr := h.engineName(); err != nil && nameErr == nil && name == settings.Builtin {
+		// How many connections it had, nobody knows any more.
+		log.Error("down", "engine", name, "error", err)
+	}
+	return err
 }
 
 // daemonLog is for the service manager too.

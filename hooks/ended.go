@@ -2,6 +2,7 @@ package hooks
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -27,7 +28,9 @@ func (o draining) same(p draining) bool { return o.app == p.app && o.container =
 
 // look is what one look at the engine has found.
 type look struct {
-	routes []stats.Route
+	facts stats.Facts
+	// err is why the engine could not be asked.
+	err error
 	// down tells that a server is down, which only a reconcile can take out of service, or bring back.
 	down bool
 	// pause is how long to wait for the next one.
@@ -42,17 +45,21 @@ func (d *healer) look(ctx context.Context) {
 	go func() {
 		began := time.Now()
 		var found look
-		// That the engine can't be asked the next reconcile says.
-		if engine, err := d.host.engine(); err == nil {
-			facts, _ := engine.Facts(ctx)
+		engine, err := d.host.engine()
+		if err == nil {
+			found.facts, err = engine.Facts(ctx)
+			// That it can't be asked the next reconcile says.
 			serving, _ := engine.Serving(ctx)
-			found.routes = facts.Routes
 			for _, service := range serving {
 				found.down = found.down || len(service.Down) > 0
 			}
 		}
+		found.err = err
 		// With thousands of ports a look costs something.
 		found.pause = max(lookPause, 50*time.Since(began))
+		if errors.Is(err, deploy.ErrNotRunning) {
+			found.pause = lookAgain
+		}
 		looked <- found
 	}()
 }

@@ -38,7 +38,7 @@ func (h *Host) follow(ctx context.Context, log *slog.Logger, counters *stats.Cou
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	wake := make(chan struct{}, 1)
-	d := healer{host: h, log: log, counters: counters, failed: failed}
+	d := healer{host: h, log: log, counters: counters, failed: failed, outages: outageLog{log: log}}
 	client, err := h.docker()
 	if err != nil {
 		return err
@@ -111,8 +111,9 @@ func (d *healer) wait(ctx context.Context, pause time.Duration, hup <-chan os.Si
 			d.look(ctx)
 		case found := <-d.looked:
 			d.looked, d.nextLook = nil, time.Now().Add(found.pause)
-			d.noteOld(found.routes)
-			if err := d.cutOld(ctx, found.routes); err != nil && !errors.Is(err, context.Canceled) {
+			d.outages.note(found.facts, found.err, time.Now())
+			d.noteOld(found.facts.Routes)
+			if err := d.cutOld(ctx, found.facts.Routes); err != nil && !errors.Is(err, context.Canceled) {
 				d.log.Error("problem", "error", err)
 			}
 			if found.down {
@@ -152,6 +153,8 @@ type healer struct {
 	unread error
 	// old are the connections on old containers at the last look.
 	old []draining
+	// outages tells of an engine that has ended, and is back.
+	outages outageLog
 	// looked gets what the look finds that is under way, nil when none is; nextLook is when the next one begins.
 	looked   chan look
 	nextLook time.Time

@@ -28,6 +28,9 @@ A line an event, of all apps or of one:
   hold     a port has no container; new connections wait (setting hold)
   drain    a former container has connections still
   cut      so many of them ended with the container, which Dokku stopped
+  down     the engine has ended, and with it the connections that it had
+  lost     how many of them an app had, a moment before
+  up       the engine is back, so long after it was last seen to work
   reload   HAProxy was reloaded, and why
   refuse   what was asked for and not granted
   engine   the ports were moved to another engine

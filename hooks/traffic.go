@@ -113,7 +113,7 @@ func (e haproxyEngine) Facts(ctx context.Context) (stats.Facts, error) {
 	}
 	reloads := uint64(max(t.Reloads, 0))
 	facts := stats.Facts{
-		Engine: e.Name(), Version: t.Version, Since: t.Since, MaxConnections: t.MaxConnections,
+		Engine: e.Name(), PID: t.Master, Version: t.Version, Since: t.Since, MaxConnections: t.MaxConnections,
 		Reloads: &reloads, Old: []stats.Process{}, Routes: []stats.Route{},
 	}
 	for _, w := range t.Old {

@@ -10,6 +10,8 @@ import (
 type Facts struct {
 	// Engine is the word for it in the setting `engine`.
 	Engine string `json:"engine"`
+	// PID is the id of its main process, 0 where that is the one that asks.
+	PID int `json:"-"`
 	// Version is the engine's own.
 	Version string `json:"version"`
 	// Since is when its totals began to count.

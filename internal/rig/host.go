@@ -109,7 +109,7 @@ func New(ctx context.Context, opts Options) (_ *Host, err error) {
 	}
 	h.haproxy = service{
 		command: "run-haproxy", log: "haproxy.log", answers: h.haproxyAnswers,
-		prepare: "prepare", pause: time.Second, mixed: true,
+		prepare: "prepare", pause: 100 * time.Millisecond, mixed: true,
 	}
 	h.daemon = service{command: "daemon", log: "daemon.log", answers: h.daemonAnswers, pause: 100 * time.Millisecond}
 	h.ctx, h.cancel = context.WithCancel(ctx)
