@@ -80,6 +80,9 @@ func Confirmed(apps []App, containers []Container, serving map[Listen]Service) T
 	return b.table(drafts, func(d *draft) Route {
 		r := d.newRoute()
 		r.Servers = b.stillOwn(d.app, serving[r.Listen])
+		for i := range r.Servers {
+			r.Servers[i].Proven = serving[r.Listen].carried(r.App, r.Servers[i].Addr)
+		}
 		return r
 	})
 }
@@ -91,7 +94,7 @@ func asServed(apps []App, serving map[Listen]Service) Table {
 	return b.table(drafts, func(d *draft) Route {
 		r := d.newRoute()
 		for _, addr := range serving[r.Listen].all() {
-			r.Servers = append(r.Servers, Server{Addr: addr})
+			r.Servers = append(r.Servers, Server{Addr: addr, Proven: serving[r.Listen].carried(r.App, addr)})
 		}
 		return r
 	})
@@ -114,6 +117,7 @@ func newBuilder(containers []Container, serving map[Listen]Service) *builder {
 }
 
 func (b *builder) drafts(apps []App) []*draft {
+	b.shareHost(apps)
 	var drafts []*draft
 	for i := range apps {
 		drafts = append(drafts, b.app(&apps[i])...)
@@ -138,6 +142,8 @@ type builder struct {
 	// lacks are why servers could not be asked for a lack of this host's.
 	lacks    map[netip.AddrPort]error
 	problems []*Problem
+	// onHost are the apps by private port whose containers listen there on the host's network, see shareHost.
+	onHost map[uint16][]string
 }
 
 // draft is a route before it is known which of its servers accept.
@@ -214,6 +220,10 @@ func (b *builder) collect(drafts map[Listen]*draft, a *App, places []Place, clai
 				}
 				b.problem(a.Name, claim.Listen, fmt.Errorf("%w; %w", err, ErrAddressKept))
 				targets = []Target{c.target(kept)}
+			}
+			if err := b.contested(a, c, targets[0].Addr); err != nil {
+				b.problem(a.Name, claim.Listen, err)
+				continue
 			}
 			s := serverAt(c.ID, p.Dyno, targets[0])
 			if served, ok := b.servedAt(a, claim.Listen, c); ok {
@@ -328,7 +338,7 @@ func (b *builder) stillOwn(a *App, service Service) []Server {
 	var servers []Server
 	for _, addr := range service.all() {
 		for _, c := range b.containersOf(a) {
-			if b.serves(a, c) && c.Owns(addr) {
+			if b.serves(a, c) && c.Owns(addr) && b.contested(a, c, addr) == nil {
 				servers = append(servers, serverAt(c.ID, c.Dyno, c.target(addr)))
 				break
 			}
@@ -378,7 +388,7 @@ func (b *builder) route(d *draft) Route {
 	anyProven := slices.ContainsFunc(d.servers, func(s Server) bool { return b.proven(d, s) })
 	for _, s := range d.servers {
 		// One that is served was not asked: what the engine has found out about it meanwhile counts.
-		s.Proven = d.unchecked() || b.accepts[s.Addr]
+		s.Proven = d.unchecked() || b.accepts[s.Addr] || b.serving[r.Listen].carried(r.App, s.Addr)
 		if b.proven(d, s) {
 			r.Servers = append(r.Servers, s)
 			continue

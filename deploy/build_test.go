@@ -51,6 +51,15 @@ func (s *scene) container(id, image, dyno string, n byte, ports ...uint16) {
 	})
 }
 
+// onHostNetwork adds a running container without an address of its own.
+func (s *scene) onHostNetwork(id, dyno string) {
+	app, _, _ := strings.Cut(id, "-")
+	process, _, _ := strings.Cut(dyno, ".")
+	s.containers = append(s.containers, Container{
+		ID: id, App: app, Process: process, Dyno: dyno, Image: imageA, Running: true, State: "running", NetworkMode: "host", HostNetwork: true,
+	})
+}
+
 func (s *scene) serves(listen uint16, app string, addrs ...string) {
 	service := Service{App: app}
 	for _, a := range addrs {
@@ -380,6 +389,30 @@ func TestBuild(t *testing.T) {
 			},
 			want:     []string{"25 mail:"},
 			problems: []string{"dokku expose:set mail upstream published"},
+		}, {
+			name: "two apps on the host's network with one private port: the one that is served goes on",
+			arrange: func(s *scene) []App {
+				s.onHostNetwork("mail-1", "web.1")
+				s.onHostNetwork("chat-1", "web.1")
+				s.serves(25, "mail", "127.0.0.1:15025")
+				chat := App{Name: "chat", Places: []Place{place("web.1", "chat-1")}, Operator: []Claim{claim("chat", 26, 15025, "web")}}
+				return []App{mail(place("web.1", "mail-1")), chat}
+			},
+			want:     []string{"26 chat:", "25 mail: web.1=mail-1@15025?"},
+			problems: []string{"mail has a container on the host's network with that private port, too"},
+		}, {
+			name: "nobody knows who listens where two apps on the host's network have one private port",
+			arrange: func(s *scene) []App {
+				s.onHostNetwork("mail-1", "web.1")
+				s.onHostNetwork("chat-1", "web.1")
+				s.serves(27, "mail", "127.0.0.1:17025")
+				s.serves(28, "chat", "127.0.0.1:17025")
+				chat := App{Name: "chat", Places: []Place{place("web.1", "chat-1")}, Operator: []Claim{claim("chat", 28, 17025, "web")}}
+				m := App{Name: "mail", Places: []Place{place("web.1", "mail-1")}, Operator: []Claim{claim("mail", 27, 17025, "web")}}
+				return []App{m, chat}
+			},
+			want:     []string{"28 chat:", "27 mail:"},
+			problems: []string{"chat has a container", "mail has a container"},
 		}, {
 			name: "a container without an address of the kind that is wanted serves on at the one that it has",
 			arrange: func(s *scene) []App {

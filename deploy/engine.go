@@ -52,6 +52,12 @@ type Service struct {
 // all are the addresses that the route leads to, or may at any moment.
 func (s Service) all() []netip.AddrPort { return slices.Concat(s.Servers, s.Down) }
 
+// carried tells whether the service gives connections to addr for the former name of app, in the midst of a rename: a route of the new
+// name is another one, of which the engine knows nothing yet.
+func (s Service) carried(app string, addr netip.AddrPort) bool {
+	return s.App != app && slices.Contains(s.Servers, addr)
+}
+
 // Applied says what an Apply did.
 type Applied struct {
 	// Switched names the public addresses whose servers changed.

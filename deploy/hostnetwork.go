@@ -1,0 +1,53 @@
+package deploy
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Containers with the host's network share 127.0.0.1. Of two with the same private port only one can listen there, and neither
+// Docker nor the address tells which.
+
+// shareHost finds out which private ports the apps' running containers have on the host's network.
+func (b *builder) shareHost(apps []App) {
+	b.onHost = make(map[uint16][]string)
+	for i := range apps {
+		a := &apps[i]
+		for _, p := range b.places(a) {
+			c := b.byID[p.Container]
+			if a.Off != "" || !b.serves(a, c) || !c.HostNetwork {
+				continue
+			}
+			for _, claim := range slices.Concat(a.Images[b.imageOf(a, c)], a.Operator) {
+				if claim.Process == p.Process && !slices.Contains(b.onHost[claim.Private], a.Name) {
+					b.onHost[claim.Private] = append(b.onHost[claim.Private], a.Name)
+				}
+			}
+		}
+	}
+}
+
+// contested says why c may not be the one that listens at addr, nil when it is. The app that alone is served there already goes on.
+func (b *builder) contested(a *App, c *Container, addr netip.AddrPort) error {
+	sharers := b.onHost[addr.Port()]
+	if !c.HostNetwork || !addr.Addr().IsLoopback() || len(sharers) == 0 || slices.Equal(sharers, []string{a.Name}) {
+		return nil
+	}
+	same := func(at netip.AddrPort) bool { return at.Port() == addr.Port() && at.Addr().IsLoopback() }
+	var served []string
+	for _, service := range b.serving {
+		if slices.ContainsFunc(service.all(), same) && slices.Contains(sharers, service.App) && !slices.Contains(served, service.App) {
+			served = append(served, service.App)
+		}
+	}
+	if slices.Equal(served, []string{a.Name}) {
+		return nil
+	}
+	others := slices.DeleteFunc(slices.Clone(sharers), func(name string) bool { return name == a.Name })
+	slices.Sort(others)
+	return fmt.Errorf("%s may not be the one that listens on port %d of this host: %s has a container on the host's network with that private port, too; "+
+		"give one of them another private port, or a network of its own (`dokku network:set %s initial-network NETWORK`, `dokku ps:restart %s`)",
+		c.label(), addr.Port(), strings.Join(others, " and "), a.Name, a.Name)
+}
