@@ -2,10 +2,10 @@ package hooks
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -87,28 +87,66 @@ func usage(name string, c command) string {
 }
 
 var helpCommand = command{
-	text: "Lists these commands",
+	args: "[<command>]",
+	text: "Lists these commands or explains one of them",
 	more: `
-What one of them does, with an example, is what it says with --help.
+What a command does, with an example, is also what it says with --help.
 
   dokku expose:help
+  dokku expose:help list
   dokku expose:list --help`,
-	run: func(_ context.Context, h *Host, _ call) error {
-		_, err := io.WriteString(h.stdout, help().Page())
-		return err
+	run: func(_ context.Context, h *Host, call call) error {
+		switch len(call.args) {
+		case 0:
+			_, err := io.WriteString(h.stdout, help().Page())
+			return err
+		case 1:
+			return h.explain(strings.TrimPrefix(call.args[0], dokku.Plugin+":"))
+		}
+		return usageError("help", fmt.Sprintf("unexpected argument %q", call.args[1]))
 	},
+}
+
+// explain prints how a subcommand is used.
+func (h *Host) explain(name string) error {
+	c, err := findCommand(name)
+	if err != nil {
+		return err
+	}
+	flags := pflag.NewFlagSet(name, pflag.ContinueOnError)
+	if c.flags != nil {
+		c.flags(flags)
+	}
+	return h.printUsage(name, c, flags)
+}
+
+func findCommand(name string) (command, error) {
+	c, known := subcommands[name]
+	if !known {
+		return command{}, fmt.Errorf("there is no command %s:%s; `dokku %s:help` lists them", dokku.Plugin, name, dokku.Plugin)
+	}
+	return c, nil
+}
+
+// echoUsage is the beginning of echo's own help. Over ssh Dokku takes the command line apart with xargs, which calls echo for each
+// word: a command that was given --help gets the lines of that help instead.
+var echoUsage = regexp.MustCompile(`^\S+ (\S*/)?echo \[`)
+
+// asksForHelp tells whether a command's arguments ask what it does.
+func asksForHelp(args []string) bool {
+	return slices.ContainsFunc(args, func(arg string) bool { return arg == "--help" || arg == "-h" || echoUsage.MatchString(arg) })
 }
 
 // subcommand runs one of them.
 func (h *Host) subcommand(ctx context.Context, name string, args []string) error {
-	c, known := subcommands[name]
-	if !known {
-		return fmt.Errorf("there is no command %s:%s; `dokku %s:help` lists them", dokku.Plugin, name, dokku.Plugin)
+	c, err := findCommand(name)
+	if err != nil {
+		return err
+	}
+	if asksForHelp(args) {
+		return h.explain(name)
 	}
 	if c.rest {
-		if slices.Contains(args, "--help") || slices.Contains(args, "-h") {
-			return h.printUsage(name, c, nil)
-		}
 		return c.run(ctx, h, call{args: args})
 	}
 	flags := pflag.NewFlagSet(name, pflag.ContinueOnError)
@@ -117,11 +155,7 @@ func (h *Host) subcommand(ctx context.Context, name string, args []string) error
 	if c.flags != nil {
 		c.flags(flags)
 	}
-	err := flags.Parse(args)
-	if errors.Is(err, pflag.ErrHelp) {
-		return h.printUsage(name, c, flags)
-	}
-	if err != nil {
+	if err := flags.Parse(args); err != nil {
 		return fmt.Errorf("%w; usage: dokku %s", err, usage(name, c))
 	}
 	return c.run(ctx, h, call{args: flags.Args(), flags: flags})
@@ -133,7 +167,7 @@ func (h *Host) printUsage(name string, c command, flags *pflag.FlagSet) error {
 	if c.more != "" {
 		fmt.Fprintf(&b, "\n%s\n", strings.Trim(c.more, "\n"))
 	}
-	if flags != nil && flags.HasFlags() {
+	if flags.HasFlags() {
 		fmt.Fprintf(&b, "\nFlags:\n%s", flags.FlagUsages())
 	}
 	_, err := io.WriteString(h.stdout, b.String())

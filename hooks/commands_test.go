@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -146,6 +147,20 @@ func TestHelp(t *testing.T) {
 			if result.Stderr != "" {
 				h.t.Errorf("it says %q on the standard error", result.Stderr)
 			}
+			// What Dokku's start script makes of the command line that comes over ssh.
+			xargs := exec.Command("xargs", "-n", "1")
+			xargs.Stdin = strings.NewReader("--help")
+			words, err := xargs.Output()
+			h.must(err)
+			for how, other := range map[string]rig.Result{
+				"expose:help " + name:        h.expose(0, "help", name),
+				"expose:help expose:" + name: h.expose(0, "help", "expose:"+name),
+				call + " --help over ssh":    h.expose(0, name, strings.Split(string(words), "\n")...),
+			} {
+				if other != (rig.Result{Stdout: result.Stdout, Took: other.Took}) {
+					h.t.Errorf("%s says\n%s%s, not\n%s", how, other.Stdout, other.Stderr, result.Stdout)
+				}
+			}
 			examples := 0
 			for line := range strings.Lines(result.Stdout) {
 				if text := strings.TrimSpace(line); strings.HasPrefix(text, "dokku expose") {
@@ -208,6 +223,9 @@ func TestCommandsThatDoNotFitSayHowTheyAreMeant(t *testing.T) {
 		{"list mail --format xml", 1, []string{`--format is "xml"`, "stdout or json"}},
 		{"report mail --format xml", 1, []string{`"xml"`, "json"}},
 		{"report mail --format", 1, []string{"--format needs a value"}},
+
+		{"help nothing", 1, []string{"there is no command expose:nothing"}},
+		{"help list set", 1, []string{`unexpected argument "set"`}},
 
 		{"stats nobody", 20, []string{"App nobody does not exist"}},
 		{"stats mail chat", 1, []string{`unexpected argument "chat"`}},

@@ -38,6 +38,8 @@ A line an event, of all apps or of one:
 
 What HAProxy and the daemon say besides is in their services' logs: journalctl -u dokku-expose -u dokku-expose-haproxy.
 
+Over ssh write --num: Dokku loses the word -n there.
+
   dokku expose:logs mail
   dokku expose:logs --tail`,
 	flags: func(flags *pflag.FlagSet) {
