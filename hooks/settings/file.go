@@ -47,6 +47,35 @@ type App struct {
 // decode reads the text of the settings file at path. It returns all errors of the file, in the order of its lines, with what
 // the other lines say.
 func decode(path, text, scope string) (App, error) {
+	app, first := decodeAll(path, text, scope)
+	lines := strings.SplitAfter(text, "\n")
+	// Where the text can't be taken apart, the line that is to blame is left out, and then the next one, until it can be.
+	for err, tries := first, 0; ; tries++ {
+		n := malformed(err)
+		if n == 0 {
+			return app, first
+		}
+		if n > len(lines) || tries == maxMalformed {
+			return App{}, first
+		}
+		lines[n-1] = "\n"
+		app, err = decodeAll(path, strings.Join(lines, ""), scope)
+	}
+}
+
+// maxMalformed is how many lines of a file may be no TOML before nothing of it counts.
+const maxMalformed = 100
+
+// malformed is the line that keeps a text from being taken apart into keys, 0 where none does.
+func malformed(err error) int {
+	if wrong, ok := err.(*Error); ok && wrong.Key == "" { //nolint:errorlint // errors about keys are joined
+		return wrong.Line
+	}
+	return 0
+}
+
+// decodeAll is decode for a text that is TOML; of another one it tells the line.
+func decodeAll(path, text, scope string) (App, error) {
 	app := App{Settings: make(map[string]string)}
 	// The library passes over the mark of UTF-16, and then over what follows it.
 	for i, line := range strings.Split(text, "\n") {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -20,6 +21,9 @@ const maxFile = 512 << 10
 // Store is the folder of the settings: global.toml, and apps/APP.toml for each app that has any.
 type Store struct {
 	Dir string
+	// Salvage has readers go by what can be read of broken files, as if the rest were not set, without an error. It is for whoever
+	// closes or shows something; writers are as strict as ever.
+	Salvage bool
 }
 
 // path is the file of an app, or of the host. No app's name leads to another folder.
@@ -37,12 +41,15 @@ func (s Store) path(scope string) (string, error) {
 // joined, beside what could be read of it.
 func (s Store) Load(app string) (App, error) {
 	loaded, _, err := s.load(app)
+	if s.Salvage {
+		err = nil
+	}
 	return loaded, err
 }
 
 // LoadGlobal reads what is set for the host, by key.
 func (s Store) LoadGlobal() (map[string]string, error) {
-	loaded, _, err := s.load(Global)
+	loaded, err := s.Load(Global)
 	return loaded.Settings, err
 }
 
@@ -70,41 +77,72 @@ func (s Store) Set(scope, name, value string) error {
 		return key.misplaced()
 	}
 	if value == "" {
-		return s.change(scope, func(app *App) { delete(app.Settings, name) }, setTo(name, ""))
+		return s.change(scope, false, func(app *App) { delete(app.Settings, name) }, setTo(name, ""))
 	}
 	if err := key.put(new(Values), value); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	return s.change(scope, func(app *App) { app.Settings[name] = value }, setTo(name, quote(value)))
+	return s.change(scope, false, func(app *App) { app.Settings[name] = value }, setTo(name, quote(value)))
 }
 
 // SetMappings replaces the operator's mappings of an app. Mappings that overlap are an error.
 func (s Store) SetMappings(app string, mappings []portsfile.Mapping) error {
+	return s.setMappings(app, mappings, false)
+}
+
+// RemoveMappings is SetMappings for an operator who takes mappings back. Another key that is wrong does not keep him from it.
+func (s Store) RemoveMappings(app string, rest []portsfile.Mapping) error {
+	return s.setMappings(app, rest, true)
+}
+
+func (s Store) setMappings(app string, mappings []portsfile.Mapping, closes bool) error {
 	if err := checkMappings(mappings); err != nil {
 		return err
 	}
-	return s.change(app, func(app *App) { app.Mappings = mappings }, func(text string) (string, error) {
+	return s.change(app, closes, func(app *App) { app.Mappings = mappings }, func(text string) (string, error) {
 		return editMappings(text, mappings)
 	})
 }
 
-// SetDisabled stops all ports of an app, or has them served again.
+// SetDisabled stops all ports of an app, or has them served again. To stop them is written into a broken file too.
 func (s Store) SetDisabled(app string, disabled bool) error {
-	value := ""
-	if disabled {
-		value = "true"
+	if !disabled {
+		return s.change(app, false, func(app *App) { app.Disabled = false }, setTo(disabledKey, ""))
 	}
-	return s.change(app, func(app *App) { app.Disabled = disabled }, setTo(disabledKey, value))
+	if _, _, err := s.load(app); malformed(err) > 0 {
+		return s.forceDisabled(app)
+	}
+	return s.change(app, true, func(app *App) { app.Disabled = true }, setTo(disabledKey, "true"))
+}
+
+var disabledLine = regexp.MustCompile(`(?m)^[ \t]*` + disabledKey + `[ \t]*=.*\r?\n?`)
+
+// forceDisabled writes that an app is disabled into the first line of a file that is no TOML, where nothing before it can be wrong.
+func (s Store) forceDisabled(app string) error {
+	path, err := s.path(app)
+	if err != nil {
+		return err
+	}
+	text, err := readFile(path)
+	if err != nil {
+		return err
+	}
+	rest := strings.TrimPrefix(text, bom)
+	text = text[:len(text)-len(rest)] + disabledKey + " = true" + newline(text) + disabledLine.ReplaceAllString(rest, "")
+	if found, err := decode(path, text, app); !found.Disabled {
+		return err
+	}
+	return write(path, text)
 }
 
 func setTo(key, value string) func(string) (string, error) {
 	return func(text string) (string, error) { return edit(text, key, value) }
 }
 
-// change edits the file of scope; see revise.
-func (s Store) change(scope string, mean func(*App), edit func(string) (string, error)) error {
+// change edits the file of scope; see revise. What only closes something may edit a file in which other keys are wrong.
+func (s Store) change(scope string, closes bool, mean func(*App), edit func(string) (string, error)) error {
 	app, text, err := s.load(scope)
-	if err != nil {
+	if err != nil && !(closes && tellsMappings(err)) {
 		return err
 	}
 	path, err := s.path(scope)
@@ -112,7 +150,7 @@ func (s Store) change(scope string, mean func(*App), edit func(string) (string, 
 		return err
 	}
 	mean(&app)
-	edited, err := revise(path, scope, text, app, edit)
+	edited, err := revise(path, scope, text, app, closes, edit)
 	if err != nil || edited == text {
 		return err
 	}
@@ -120,12 +158,13 @@ func (s Store) change(scope string, mean func(*App), edit func(string) (string, 
 }
 
 // revise edits the text of a file, and returns what comes out if that says what is meant.
-func revise(path, scope, text string, meant App, edit func(string) (string, error)) (string, error) {
+func revise(path, scope, text string, meant App, closes bool, edit func(string) (string, error)) (string, error) {
 	edited, err := edit(text)
 	if err != nil {
 		return "", fmt.Errorf("%s can't be edited by a command, please do it by hand: %w", path, err)
 	}
-	if app, err := decode(path, edited, scope); err != nil || !same(app, meant) {
+	app, err := decode(path, edited, scope)
+	if err != nil && !(closes && tellsMappings(err)) || !same(app, meant) {
 		return "", fmt.Errorf("%s can't be edited by a command, please do it by hand: its text came out otherwise than meant", path)
 	}
 	return edited, nil
@@ -187,7 +226,7 @@ func (s Store) Clone(from, to string) error {
 		return err
 	}
 	app.Mappings = nil
-	text, err = revise(path, to, text, app, func(text string) (string, error) { return editMappings(text, nil) })
+	text, err = revise(path, to, text, app, false, func(text string) (string, error) { return editMappings(text, nil) })
 	if err != nil {
 		return err
 	}
