@@ -54,14 +54,16 @@ var errUnlocked = errors.New("reconcile without the host-wide lock")
 // under that lock and what is applied belong together.
 //
 // Problems of single apps and routes are in the outcome; they never keep other routes from being applied. An error means
-// that nothing could be applied: what was in force before is in force still.
+// that nothing could be applied: what was in force before is in force still, but for addresses that nobody asks for any more, which
+// are closed even where Docker can't be asked.
 func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error) {
 	if !lock.held() {
 		return Outcome{}, errUnlocked
 	}
 	t, err := r.read(ctx)
 	if err != nil {
-		return Outcome{}, errors.Join(err, r.listen(ctx, t))
+		outcome, closeErr := r.close(ctx, t.apps, t.serving, unasked(t.apps))
+		return outcome, errors.Join(err, closeErr, r.listen(ctx, t))
 	}
 	outcome := Outcome{Apps: t.apps, Containers: t.containers}
 	if t.servesUnconfirmed() {
@@ -162,6 +164,30 @@ func (r *Reconciler) Drop(ctx context.Context, lock *Lock, known []Container, di
 	alive := slices.DeleteFunc(slices.Clone(known), func(c Container) bool { return slices.Contains(died, c.ID) })
 	table := Confirmed(apps, alive, serving)
 	if !table.lacks(serving) {
+		return Outcome{}, nil
+	}
+	return r.reduce(ctx, table)
+}
+
+// Close closes the public addresses for which gone is true, and leaves all others as they are served. It asks nobody but the engine.
+func (r *Reconciler) Close(ctx context.Context, lock *Lock, gone func(app string, l Listen) bool) (Outcome, error) {
+	if !lock.held() {
+		return Outcome{}, errUnlocked
+	}
+	apps, err := r.Host.Apps(ctx)
+	if err != nil {
+		return Outcome{}, err
+	}
+	serving, err := r.serving(ctx)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return r.close(ctx, apps, serving, gone)
+}
+
+func (r *Reconciler) close(ctx context.Context, apps []App, serving map[Listen]Service, gone func(app string, l Listen) bool) (Outcome, error) {
+	table := withoutGone(apps, serving, gone)
+	if len(table.Routes) == len(serving) {
 		return Outcome{}, nil
 	}
 	return r.reduce(ctx, table)

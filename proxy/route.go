@@ -115,7 +115,9 @@ func (r *route) upstream(old *[]*upstream, s deploy.Server) *upstream {
 	case s.Proven:
 		u.up = true
 	}
-	u.dyno, u.published = s.Dyno, s.Published
+	if s.Container != "" {
+		u.dyno, u.published = s.Dyno, s.Published
+	}
 	return u
 }
 

@@ -82,7 +82,11 @@ func (u *upstream) retire() {
 	u.cancel()
 }
 
-func (u *upstream) is(s deploy.Server) bool { return u.container == s.Container && u.addr == s.Addr }
+// is tells whether s is this one. A server without a container is the one that is served at its address, for a caller that leaves it
+// as it is and can't ask whose it is.
+func (u *upstream) is(s deploy.Server) bool {
+	return u.addr == s.Addr && (u.container == s.Container || s.Container == "" && u.retiredAt.IsZero())
+}
 
 // identity is the same for all ports of a container: its id, or where that is not known its address.
 func (u *upstream) identity() string {
