@@ -122,6 +122,41 @@ func TestCommandsShowWhatIsServed(t *testing.T) {
 	})
 }
 
+// As the reports of Dokku's core since 0.38.0: what is set for the host, and what goes where nothing is set, in each format.
+func TestReportOfTheHost(t *testing.T) {
+	t.Parallel()
+	h := start(t, settings("hold", "17s", "rate", "20/10s"))
+	h.must(h.CreateApp("mail"))
+	h.expose(0, "set", "mail", "hold", "3s")
+
+	h.wants(h.expose(0, "report", "--global").Stdout, "=====> --global expose information",
+		"Expose global hold:                17s", "Expose computed hold:              17s", "Expose computed balance:           leastconn")
+	all := decode[map[string]string](h, h.expose(0, "report", "--global", "--format", "json").Stdout)
+	for name, want := range map[string]string{
+		"global-hold": "17s", "computed-hold": "17s", "global-balance": "", "computed-balance": "leastconn",
+		"global-engine": "", "computed-engine": "auto", "engine": "haproxy", "global-rate": "20/10s",
+	} {
+		if got, there := all[name]; got != want || !there {
+			t.Errorf("%s is %q (%t), want %q", name, got, there, want)
+		}
+	}
+	for _, name := range []string{"hold", "ports-file", "global-ports-file", "computed-ports-file", "public-ports"} {
+		if got, there := all[name]; there {
+			t.Errorf("%s is an app's: %q", name, got)
+		}
+	}
+	for flag, want := range map[string]string{"--expose-global-hold": "17s\n", "--expose-global-balance": "\n", "--expose-computed-balance": "leastconn\n"} {
+		for _, args := range [][]string{{"--global", flag}, {flag, "--global"}, {"mail", "--global", flag}} {
+			if got := h.expose(0, "report", args...).Stdout; got != want {
+				t.Errorf("report %v prints %q, want %q", args, got, want)
+			}
+		}
+	}
+	h.wants(h.expose(1, "report", "--global", "--expose-hold").Stderr, "Invalid flag passed", "--expose-global-hold")
+	h.wants(h.expose(1, "report", "--global", "--format", "json", "--expose-global-hold").Stderr, "--format flag cannot be specified")
+	h.wants(h.expose(1, "report", "--global", "--format", "xml").Stderr, "xml")
+}
+
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	h := start(t)
@@ -179,7 +214,11 @@ func TestHelp(t *testing.T) {
 				switch flag {
 				case "--help", "--watch", "--tail": // they go on until somebody interrupts them
 				case "--global":
-					h.expose(0, name, flag, "hold")
+					args := []string{flag, "hold"}
+					if name == "report" {
+						args = args[:1]
+					}
+					h.expose(0, name, args...)
 				case "--num":
 					h.expose(0, name, "mail", flag, "1")
 				case "--format":

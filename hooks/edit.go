@@ -46,6 +46,9 @@ func (h *Host) edit(ctx context.Context, lock *deploy.Lock, app string, write fu
 		return errors.Join(err, again, errors.New("nothing was changed"))
 	}
 	h.tell(outcome, app)
+	if routes, _ := outcome.Of(app); len(routes) == 0 && app != settings.Global {
+		h.out.Step("No public port of %s is open now; dokku expose:list %s says why", app, app)
+	}
 	return nil
 }
 

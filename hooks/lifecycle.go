@@ -11,8 +11,8 @@ import (
 	"dokku-expose/hooks/state"
 )
 
-// These hooks tell of what an operator does to an app. They warn of what they can't make real, but never fail for it: Dokku
-// would leave the app half stopped, half renamed or half destroyed, since it does not call the plugins after this one then.
+// These hooks tell of what an operator does to an app. They warn of what they can't make real, but never fail for it (see trigger):
+// Dokku would leave the app half stopped, half renamed or half destroyed, since it does not call the plugins after this one then.
 
 // settle makes real what was written down.
 func (h *Host) settle(ctx context.Context, lock *deploy.Lock, app string) {
@@ -36,19 +36,21 @@ func postStop(ctx context.Context, h *Host, args []string) error {
 		return nil
 	}
 	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
-		remembered, err := h.state.Load(app)
-		if err != nil {
-			// That it was stopped can't be written down; its containers are gone in a moment.
-			h.settle(ctx, lock, app)
-			return nil
-		}
-		remembered.Stopped, remembered.Stopping, remembered.Deploy = true, nil, nil
-		if err := h.state.Save(app, remembered); err != nil {
-			return err
-		}
-		h.settle(ctx, lock, app)
-		return nil
+		return h.giveUpAll(ctx, lock, app, "dokku ps:stop "+app, func() error {
+			remembered, err := h.state.Load(app)
+			if err != nil {
+				return err
+			}
+			remembered.Stopped, remembered.Stopping, remembered.Deploy = true, nil, nil
+			return h.state.Save(app, remembered)
+		})
 	})
+}
+
+// giveUpAll is giveUp for all ports of an app.
+func (h *Host) giveUpAll(ctx context.Context, lock *deploy.Lock, app, again string, write func() error) error {
+	outcome, _, err := h.giveUp(ctx, lock, give{app: app, gone: all, write: write, again: again})
+	return errors.Join(err, failures(outcome, app))
 }
 
 // postCreate clears away what an app of the same name left behind while the plugin was disabled: a new app must not
@@ -75,20 +77,18 @@ func forget(ctx context.Context, h *Host, app string) error {
 		return nil
 	}
 	// With an error too: a settings file that can't be read has to go as well.
-	involved, err := h.involved(app)
+	involved, broken := h.involved(app)
 	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
-		if err := errors.Join(h.state.Remove(app), h.settings.Remove(app)); err != nil {
-			return err
+		err := errors.Join(h.state.Remove(app), h.settings.Remove(app))
+		if involved || broken != nil || err != nil {
+			err = errors.Join(err, h.giveUpAll(ctx, lock, app, "", nil))
 		}
-		if involved || err != nil {
-			h.settle(ctx, lock, app)
-		}
-		return nil
+		return err
 	})
 }
 
-// renameSetup hands ports and settings over to the new name. Dokku stops the old containers before it deploys the new ones.
-// Until then they go on serving, as in any deploy; after that new connections are held.
+// renameSetup hands ports and settings over to the new name, each whatever becomes of the other. Dokku stops the old containers before
+// it deploys the new ones. Until then they go on serving, as in any deploy; after that new connections are held.
 //
 //	post-app-rename-setup OLD NEW
 func renameSetup(ctx context.Context, h *Host, args []string) error {
@@ -97,17 +97,12 @@ func renameSetup(ctx context.Context, h *Host, args []string) error {
 		return nil
 	}
 	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
-		if err := h.settings.Rename(from, to); err != nil {
-			return err
-		}
-		if err := h.state.Rename(from, to); err != nil {
-			return err
-		}
+		err := errors.Join(h.settings.Rename(from, to), h.state.Rename(from, to))
 		if err := h.carryOver(from, to); err != nil {
 			h.out.Warn("the containers of %s stop serving before Dokku stops them: %v", from, err)
 		}
 		h.settle(ctx, lock, to)
-		return nil
+		return err
 	})
 }
 
@@ -143,21 +138,21 @@ func cloneSetup(ctx context.Context, h *Host, args []string) error {
 		return nil
 	}
 	return h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
+		var errs []error
 		if err := h.settings.Clone(from, to); err != nil {
-			return err
+			errs = append(errs, fmt.Errorf("%s gets none of the settings of %s: %w", to, from, err))
 		}
+		// Of an app that nobody can tell it of, PORTS may ask for what the clone can't have.
 		remembered, err := h.state.Load(from)
-		if err != nil {
-			return err
-		}
-		if remembered.Images[remembered.Current].Text == "" {
-			return nil
+		errs = append(errs, err)
+		if err == nil && remembered.Images[remembered.Current].Text == "" {
+			return errors.Join(errs...)
 		}
 		if err := h.settings.Set(to, "ports-file", settings.IgnorePorts); err != nil {
-			return err
+			return errors.Join(append(errs, err)...)
 		}
 		h.out.Warn("%s", fmt.Sprintf("%s gets none of the public ports of %s, which can't be had twice: its PORTS is ignored. Give it a file of its own: dokku expose:set %s ports-file PORTS.%s; or, once its PORTS names other ports: dokku expose:set %s ports-file PORTS",
 			to, from, to, to, to))
-		return nil
+		return errors.Join(errs...)
 	})
 }

@@ -37,14 +37,15 @@ The state of a port is one of these:
 		}
 		list := []exposed{}
 		var (
-			v    = h.look(ctx)
-			errs []error
+			s    = h.salvaged()
+			v    = s.look(ctx)
+			errs = []error{h.broken(apps...)}
 		)
 		for _, app := range apps {
 			if !h.concerns(app) {
 				continue
 			}
-			of, err := h.exposed(app, v)
+			of, err := s.exposed(app, v)
 			errs = append(errs, err)
 			list = append(list, of...)
 		}

@@ -92,11 +92,63 @@ ones go on. Ports of the app's PORTS file go with the next deploy of a PORTS wit
 		if len(args) == 0 {
 			return usageError("remove", "no public port was given")
 		}
-		return h.editMappings(ctx, app, func(_ context.Context, have []portsfile.Mapping) ([]portsfile.Mapping, error) {
-			// What stays is not checked anew: what is wrong with it must not keep a port from being given up.
-			return without(app, have, args)
-		})
+		return h.removeMappings(ctx, app, args)
 	},
+}
+
+// removeMappings takes operator's mappings back. What stays is not checked anew, nor read where it can't be: what is wrong with it must
+// not keep a port from being given up.
+func (h *Host) removeMappings(ctx context.Context, app string, publics []string) error {
+	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
+		set, broken := h.settings.Load(app)
+		rest, err := without(app, set.Mappings, publics)
+		if broken == nil && err != nil {
+			return err
+		}
+		gone, err := named(publics)
+		if err != nil {
+			return err
+		}
+		outcome, closed, err := h.giveUp(ctx, lock, give{
+			app: app, gone: gone,
+			write: func() error { return h.settings.RemoveMappings(app, rest) },
+			again: "dokku expose:remove " + app + " " + strings.Join(publics, " "),
+		})
+		if err == nil && len(closed) == 0 {
+			h.out.Step("Removed public ports of %s that were not open: %s", app, strings.Join(publics, ", "))
+		}
+		h.tellGiven(outcome, app)
+		return err
+	})
+}
+
+// named tells which addresses are those of public sides of mappings: 25, 127.0.0.1:5432, 6000-6010.
+func named(publics []string) (func(deploy.Listen) bool, error) {
+	addresses := make(map[deploy.Listen]bool)
+	var errs []error
+	for _, public := range publics {
+		// The private side is of no interest here.
+		m, err := portsfile.ParseMapping(public + ":" + public[strings.LastIndexByte(public, ':')+1:])
+		if err != nil {
+			errs = append(errs, fmt.Errorf("public port %q: %w", public, err))
+			continue
+		}
+		for port := range m.Ports() {
+			addresses[deploy.Listen{IP: m.Bind, Port: port}] = true
+		}
+	}
+	return func(l deploy.Listen) bool { return addresses[l] }, errors.Join(errs...)
+}
+
+// tellGiven says where an app's other ports lead once it has given some up, and what is wrong with them.
+func (h *Host) tellGiven(outcome deploy.Outcome, app string) {
+	_, problems := outcome.Of(app)
+	for _, p := range problems {
+		if !passing(p) {
+			h.out.Warn("%v", p)
+		}
+	}
+	h.tell(outcome, app)
 }
 
 // without takes mappings out by their public side.
@@ -272,7 +324,16 @@ func (h *Host) setDisabled(ctx context.Context, name string, args []string, disa
 		return usageError(name, fmt.Sprintf("unexpected argument %q", rest[0]))
 	}
 	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
-		return h.edit(ctx, lock, app, func() error { return h.settings.SetDisabled(app, disabled) })
+		write := func() error { return h.settings.SetDisabled(app, disabled) }
+		if !disabled {
+			return h.edit(ctx, lock, app, write)
+		}
+		outcome, closed, err := h.giveUp(ctx, lock, give{app: app, gone: all, write: write, again: "dokku expose:disable " + app})
+		if err == nil && len(closed) == 0 {
+			h.out.Step("No public port of %s was open; none is opened until: dokku expose:enable %s", app, app)
+		}
+		h.tellGiven(outcome, app)
+		return err
 	})
 }
 

@@ -161,6 +161,9 @@ func testMistakeInTheHostsSettings(t *testing.T, engine func(*rig.Options)) {
 	h.push("chat", source("chat-1", lead(chatPort, private)))
 	h.push("news", source("news-1", lead(newsPort, private)))
 	h.watched()
+	// The daemon has not read that by itself when the mistake is made.
+	added := h.port()
+	h.expose(0, "add", "news", lead(added, private))
 	mail, chat := h.current("mail", "web.1"), h.current("chat", "web.1")
 	l := h.load(mailPort, 2, 0)
 	h.seen(l, 10)
@@ -175,6 +178,7 @@ func testMistakeInTheHostsSettings(t *testing.T, engine func(*rig.Options)) {
 	h.held("chat", chatPort)
 	h.startAgain(chat, mail)
 	h.answers(newsPort, "news-1")
+	h.answers(added, "news-1")
 	h.wants(h.daemonLog(), "hodl")
 
 	h.must(renameio.WriteFile(file, text, 0o644))

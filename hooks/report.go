@@ -13,13 +13,14 @@ import (
 )
 
 var reportCommand = command{
-	args: "[<app>] [--format stdout|json] [<flag>]",
+	args: "[<app>|--global] [--format stdout|json] [<flag>]",
 	text: "Displays a report about public ports and settings",
 	more: `
 A flag such as --expose-public-ports prints just that value. For each setting there are three: the app's own, the host's, and
-the one that is in force.
+the one that is in force. With --global it reports the host's settings.
 
   dokku expose:report mail
+  dokku expose:report --global
   dokku expose:report mail --expose-computed-hold
   dokku expose:report mail --format json`,
 	rest: true,
@@ -27,6 +28,7 @@ the one that is in force.
 		var (
 			rest         []string
 			format, flag string
+			global       bool
 		)
 		for args := call.args; len(args) > 0; args = args[1:] {
 			arg := args[0]
@@ -37,6 +39,8 @@ the one that is in force.
 				format, args = args[1], args[1:]
 			case arg == "--format":
 				return usageError("report", "--format needs a value")
+			case arg == settings.Global:
+				global = true
 			case strings.HasPrefix(arg, "--") && flag != "":
 				return usageError("report", "only one flag can be given")
 			case strings.HasPrefix(arg, "--"):
@@ -44,6 +48,10 @@ the one that is in force.
 			default:
 				rest = append(rest, arg)
 			}
+		}
+		if global {
+			// Dokku's core does not look at an app beside it either.
+			return h.reportGlobal(format, flag)
 		}
 		apps, err := h.takeApps("report", rest)
 		if err != nil {
@@ -68,6 +76,8 @@ func reportTrigger(ctx context.Context, h *Host, args []string) error {
 }
 
 func (h *Host) report(ctx context.Context, apps []string, format, flag string) error {
+	errs := []error{h.broken(apps...)}
+	h = h.salvaged()
 	// Of apps without ports nothing is asked of Docker or the engine.
 	var v view
 	var counted traffic
@@ -76,42 +86,33 @@ func (h *Host) report(ctx context.Context, apps []string, format, flag string) e
 		counted = h.traffic(ctx)
 	}
 	name, err := h.engineName()
-	if err != nil {
-		return err
-	}
-	var errs []error
+	errs = append(errs, err)
 	for _, app := range apps {
 		rows, err := h.reportRows(app, v)
-		if err == nil {
-			rows = append(rows, dokku.Row{Flag: "--expose-engine", Value: name})
-			rows = append(rows, counted.rows(app)...)
-		}
-		errs = append(errs, err)
-		if len(rows) > 0 {
-			errs = append(errs, h.out.Report(app, rows, format, flag))
-		}
+		rows = append(rows, dokku.Row{Flag: "--expose-engine", Value: name})
+		rows = append(rows, counted.rows(app)...)
+		errs = append(errs, err, h.out.Report(app, rows, format, flag))
 	}
 	return errors.Join(errs...)
 }
 
-// reportRows is the report of one app, a table from flag to value.
+// reportGlobal reports the settings of the host: what is set, and what goes for an app that sets nothing.
+func (h *Host) reportGlobal(format, flag string) error {
+	broken := h.broken()
+	h = h.salvaged()
+	explained, err := h.settings.Explain(settings.Global)
+	name, nameErr := h.engineName()
+	rows := append(settingRows(settings.Global, explained), dokku.Row{Flag: "--expose-engine", Value: name})
+	return errors.Join(broken, err, nameErr, h.out.Report(settings.Global, rows, format, flag))
+}
+
+// reportRows is the report of one app, a table from flag to value, as far as it can be read.
 func (h *Host) reportRows(app string, v view) ([]dokku.Row, error) {
-	mappings, err := h.exposed(app, v)
-	if err != nil {
-		return nil, err
-	}
-	set, err := h.settings.Load(app)
-	if err != nil {
-		return nil, err
-	}
+	mappings, unread := h.exposed(app, v)
+	set, setErr := h.settings.Load(app)
 	explained, err := h.settings.Explain(app)
-	if err != nil {
-		return nil, err
-	}
-	remembered, err := h.state.Load(app)
-	if err != nil {
-		return nil, err
-	}
+	// The list says what is wrong with it.
+	remembered, _ := h.state.Load(app)
 	var public, containers, operator []string
 	states := make(map[string]bool)
 	for _, m := range mappings {
@@ -135,7 +136,7 @@ func (h *Host) reportRows(app string, v view) ([]dokku.Row, error) {
 		{Flag: "--expose-stopped", Value: strconv.FormatBool(remembered.Stopped)},
 		{Flag: "--expose-image", Value: remembered.Current},
 	}
-	return append(rows, settingRows(explained)...), nil
+	return append(rows, settingRows(app, explained)...), errors.Join(unread, setErr, err)
 }
 
 // traffic is what the engine counts, or why it can't be asked.
@@ -170,14 +171,15 @@ func (t traffic) rows(app string) []dokku.Row {
 	}
 }
 
-// settingRows reports each setting as Dokku's core does: the app's own value, the host's, and the one in force.
-func settingRows(explained []settings.Explained) []dokku.Row {
+// settingRows reports each setting as Dokku's core does: the app's own value, the host's, and the one in force. In the report of the
+// host ([settings.Global]) there is no app's.
+func settingRows(scope string, explained []settings.Explained) []dokku.Row {
 	var rows []dokku.Row
 	for _, e := range explained {
 		row := func(kind, value string) {
 			rows = append(rows, dokku.Row{Flag: "--expose-" + kind + e.Key.Name, Value: value})
 		}
-		if e.Key.Scope != settings.GlobalOnly {
+		if e.Key.Scope != settings.GlobalOnly && scope != settings.Global {
 			row("", e.App)
 		}
 		if e.Key.Scope != settings.AppOnly {

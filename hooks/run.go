@@ -23,24 +23,26 @@ type trigger struct {
 	// app is which of them is the app.
 	app int
 	run func(ctx context.Context, h *Host, args []string) error
+	// told has its error told and not returned: Dokku would do only half of what it calls the trigger for.
+	told bool
 }
 
 // triggers are the ones that the plugin listens to, each as a link with that name to the program.
 var triggers = map[string]trigger{
-	"pre-build":                     {3, 1, preBuild},
-	"post-release-builder":          {3, 1, postRelease},
-	"docker-args-process-deploy":    {4, 0, dockerArgs},
-	"check-deploy":                  {3, 0, checkDeploy},
-	"scheduler-register-retired":    {2, 0, retired},
-	"scheduler-post-deploy-process": {2, 0, postProcess},
-	"post-deploy":                   {1, 0, postDeploy},
-	"scheduler-stop":                {2, 1, schedulerStop},
-	"post-stop":                     {1, 0, postStop},
-	"post-create":                   {1, 0, postCreate},
-	"post-delete":                   {1, 0, postDelete},
-	"post-app-rename-setup":         {2, 0, renameSetup},
-	"post-app-clone-setup":          {2, 0, cloneSetup},
-	"report":                        {0, 0, reportTrigger},
+	"pre-build":                     {3, 1, preBuild, false},
+	"post-release-builder":          {3, 1, postRelease, false},
+	"docker-args-process-deploy":    {4, 0, dockerArgs, false},
+	"check-deploy":                  {3, 0, checkDeploy, false},
+	"scheduler-register-retired":    {2, 0, retired, false},
+	"scheduler-post-deploy-process": {2, 0, postProcess, false},
+	"post-deploy":                   {1, 0, postDeploy, false},
+	"scheduler-stop":                {2, 1, schedulerStop, true},
+	"post-stop":                     {1, 0, postStop, true},
+	"post-create":                   {1, 0, postCreate, true},
+	"post-delete":                   {1, 0, postDelete, true},
+	"post-app-rename-setup":         {2, 0, renameSetup, true},
+	"post-app-clone-setup":          {2, 0, cloneSetup, true},
+	"report":                        {0, 0, reportTrigger, true},
 }
 
 // Main runs the program: a trigger or a subcommand of the plugin, by the name that it was called as, or one of the
@@ -114,6 +116,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			app = args[t.app]
 		}
 		h.refuse(app, err)
+		if t.told {
+			h.out.Fail(err)
+			return nil
+		}
 		return err
 	}
 	return h.program(ctx, args)

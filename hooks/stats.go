@@ -72,10 +72,13 @@ every two seconds until it is interrupted.
 			}
 			app = apps[0]
 		}
+		broken := h.broken()
+		h = h.salvaged()
 		if watch {
+			h.out.Fail(broken)
 			return h.watchStats(ctx, app, format)
 		}
-		return h.stats(ctx, app, format)
+		return errors.Join(h.stats(ctx, app, format), broken)
 	},
 }
 

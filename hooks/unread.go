@@ -3,6 +3,7 @@ package hooks
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"dokku-expose/deploy"
 	"dokku-expose/haproxy"
@@ -43,7 +44,8 @@ func (d *healer) anyEngine(ctx context.Context) deploy.Engine {
 	return haproxyEngine{haproxy.New(config)}
 }
 
-// Apps implements [deploy.Host]: the apps as they could be read last, or those that something is served for.
+// Apps implements [deploy.Host]: the apps as far as they can be read, with the settings that could be read last, or those that
+// something is served for.
 func (d *healer) Apps(ctx context.Context) ([]deploy.App, error) {
 	apps, err := d.host.Apps(ctx)
 	if err == nil {
@@ -51,6 +53,10 @@ func (d *healer) Apps(ctx context.Context) ([]deploy.App, error) {
 		return apps, nil
 	}
 	d.unread = errors.Join(d.unread, err)
+	if apps, salvageErr := d.host.salvaged().Apps(ctx); salvageErr == nil {
+		d.restore(apps, err)
+		return apps, nil
+	}
 	if d.apps != nil {
 		return d.apps, nil
 	}
@@ -67,6 +73,23 @@ func (d *healer) Apps(ctx context.Context) ([]deploy.App, error) {
 		}
 	}
 	return apps, nil
+}
+
+// restore gives apps that were read without the host's settings those that went for them last. What is served for an app of which these
+// are not known stays as it is, as is that of one with broken settings of its own.
+func (d *healer) restore(apps []deploy.App, reason error) {
+	for i := range apps {
+		a := &apps[i]
+		_, broken := d.host.settings.Load(a.Name)
+		a.Err = errors.Join(a.Err, broken)
+		last := slices.IndexFunc(d.apps, func(o deploy.App) bool { return o.Name == a.Name })
+		if last < 0 {
+			a.Err = errors.Join(a.Err, reason)
+			continue
+		}
+		o := d.apps[last]
+		a.Upstream, a.Options, a.Hold, a.HealthCheck, a.CutOld = o.Upstream, o.Options, o.Hold, o.HealthCheck, o.CutOld
+	}
 }
 
 // remember keeps what a reconcile has read.

@@ -62,35 +62,26 @@ func (v *view) countPorts() (err error) {
 	return err
 }
 
-// exposed lists the mappings in force of an app.
+// exposed lists the mappings in force of an app, with an error those of them that can be read.
 func (h *Host) exposed(app string, v view) ([]exposed, error) {
 	a, err := h.app(app)
 	if err != nil {
 		return nil, err
 	}
-	remembered, err := h.state.Load(app)
-	if err != nil {
-		return nil, err
-	}
+	remembered, unread := h.state.Load(app)
 	var (
 		list  []exposed
 		ports = remembered.Images[remembered.Current]
 	)
-	entries, err := portsfile.Parse(ports.File, []byte(ports.Text))
-	if err != nil {
-		return nil, err
-	}
+	entries, wrong := portsfile.Parse(ports.File, []byte(ports.Text))
 	for _, e := range entries {
 		list = append(list, v.exposed(a, e.Mapping, deploy.Claim{File: ports.File, Line: e.Line}.Where()))
 	}
 	set, err := h.settings.Load(app)
-	if err != nil {
-		return list, err
-	}
 	for _, m := range set.Mappings {
 		list = append(list, v.exposed(a, m, deploy.Claim{}.Where()))
 	}
-	return list, nil
+	return list, errors.Join(unread, wrong, err)
 }
 
 func (v view) exposed(a deploy.App, m portsfile.Mapping, from string) exposed {

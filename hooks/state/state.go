@@ -203,15 +203,26 @@ func (s Store) sync() (err error) {
 	return dir.Sync()
 }
 
-// Rename hands what is remembered of an app over to its new name. The new app is not stopped and has no deploy yet.
+// Rename hands what is remembered of an app over to its new name. The new app is not stopped and has no deploy yet. What can't be read
+// or written anew is handed over as it is.
 func (s Store) Rename(from, to string) error {
 	a, err := s.Load(from)
+	if err == nil {
+		a.Stopped, a.Stopping, a.Deploy = false, nil, nil
+		if err = s.Save(to, a); err == nil {
+			return s.Remove(from)
+		}
+	}
+	old, err := s.path(from)
 	if err != nil {
 		return err
 	}
-	a.Stopped, a.Stopping, a.Deploy = false, nil, nil
-	if err := s.Save(to, a); err != nil {
+	path, err := s.path(to)
+	if err != nil {
 		return err
 	}
-	return s.Remove(from)
+	if err := os.Rename(old, path); err != nil {
+		return err
+	}
+	return s.sync()
 }

@@ -1,0 +1,159 @@
+package hooks
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"dokku-expose/deploy"
+	"dokku-expose/hooks/settings"
+)
+
+// What closes public ports works whatever else is broken: Docker, an engine, a settings file or the disk. It goes as far as anything
+// can be asked, keeps what it could write down, and says what is left to do. Only what opens something may be refused.
+
+// salvaged is the host for whoever closes or shows something: of broken settings it goes by what can be read.
+func (h *Host) salvaged() *Host {
+	s := &Host{
+		env: h.env, out: h.out, stdin: h.stdin, stdout: h.stdout, stderr: h.stderr,
+		state: h.state, settings: settings.Store{Dir: h.settings.Dir, Salvage: true},
+		runDir: h.runDir, control: h.control, server: h.server, log: h.log,
+	}
+	// The client is this host's to close. That there is none is said by whoever needs it.
+	s.dockerClient, _ = h.docker()
+	return s
+}
+
+// broken says what can't be read of the host's settings and of those of apps.
+func (h *Host) broken(apps ...string) error {
+	_, err := h.settings.LoadGlobal()
+	errs := []error{err}
+	for _, app := range apps {
+		_, err := h.settings.Load(app)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// give is what an app gives up.
+type give struct {
+	app string
+	// gone tells which of the app's public addresses it gives up.
+	gone func(deploy.Listen) bool
+	// write writes that down, nil where it is.
+	write func() error
+	// again is how to have it written down once what keeps it from that is mended.
+	again string
+}
+
+// all is every address.
+func all(deploy.Listen) bool { return true }
+
+// giveUp writes down that an app is to have fewer public ports, closes these, and says which. What is written stays, and so does what
+// is closed. The error says what is not done, and what completes it. The caller holds the lock.
+func (h *Host) giveUp(ctx context.Context, lock *deploy.Lock, g give) (outcome deploy.Outcome, closed []deploy.Listen, err error) {
+	s := h.salvaged()
+	open, _ := s.openOf(ctx, g)
+	var unwritten error
+	if g.write != nil {
+		unwritten = g.write()
+	}
+	outcome, unmade := h.reconcile(ctx, lock)
+	left, unclosed := s.shut(ctx, lock, g)
+
+	closed = slices.DeleteFunc(open, func(l deploy.Listen) bool { return slices.Contains(left, l) })
+	if len(closed) > 0 {
+		h.out.Step("Closed public ports of %s: %s", g.app, addresses(closed))
+		h.log.Info("close", "app", g.app, "public", addresses(closed))
+	}
+	if unmade != nil {
+		h.out.Warn("%v", unmade)
+	}
+	if unmade != nil || unwritten != nil {
+		outcome = deploy.Outcome{} // It does not tell what is served by now.
+	}
+	var errs []error
+	if unclosed != nil {
+		what := "whether public ports of " + g.app + " are open still is not known"
+		if len(left) > 0 {
+			what = "public ports of " + g.app + " are open still: " + addresses(left)
+		}
+		errs = append(errs, unclosed, fmt.Errorf("%s; they are closed when that is mended, at once by: dokku expose:sync", what))
+	}
+	if unwritten != nil {
+		errs = append(errs, unwritten, fmt.Errorf("that %s gives up public ports could not be written down, so they may be opened again; when that is mended, run: %s", g.app, g.again))
+	}
+	return outcome, closed, errors.Join(errs...)
+}
+
+// errStillServed is for an engine that goes on with what it said it had closed.
+var errStillServed = errors.New("the engine goes on serving")
+
+// shut closes what an app has given up and a reconcile could not close. It returns what is open still, and why.
+func (h *Host) shut(ctx context.Context, lock *deploy.Lock, g give) (left []deploy.Listen, err error) {
+	if left, err = h.openOf(ctx, g); len(left) == 0 {
+		return nil, err
+	}
+	err = h.eachEngine(ctx, func(ctx context.Context, e engine) error {
+		r := deploy.Reconciler{Host: h, Engine: e}
+		outcome, err := r.Close(ctx, lock, func(app string, l deploy.Listen) bool { return app == g.app && g.gone(l) })
+		h.record(outcome)
+		return err
+	})
+	left, again := h.openOf(ctx, g)
+	if len(left) == 0 && again == nil {
+		return nil, nil
+	}
+	return left, cmp.Or(errors.Join(err, again), errStillServed)
+}
+
+// openOf are the addresses that an app is to give up and is served at now, by any engine.
+func (h *Host) openOf(ctx context.Context, g give) (open []deploy.Listen, err error) {
+	err = h.eachEngine(ctx, func(ctx context.Context, e engine) error {
+		serving, err := e.Serving(ctx)
+		for listen, service := range serving {
+			if service.App == g.app && g.gone(listen) {
+				open = append(open, listen)
+			}
+		}
+		return err
+	})
+	slices.SortFunc(open, deploy.Listen.Compare)
+	return open, err
+}
+
+// eachEngine has do called with the engine in force, and with the other one, which was moved away from, or is in force by what can't be
+// read. The error is that of the engine in force: a reconcile warns of the other one.
+func (h *Host) eachEngine(ctx context.Context, do func(context.Context, engine) error) error {
+	inForce, err := h.engine()
+	if err == nil {
+		err = do(ctx, inForce)
+	}
+	if other, otherErr := h.otherEngine(); otherErr == nil && other != nil {
+		ctx, cancel := context.WithTimeout(ctx, askOther)
+		defer cancel()
+		_ = do(ctx, other)
+	}
+	return err
+}
+
+// addresses writes public addresses in their order shortly: "25, 6000-6010, 127.0.0.1:5432".
+func addresses(list []deploy.Listen) string {
+	var (
+		ports []uint16
+		bound string
+	)
+	for _, l := range list {
+		if l.IP.IsValid() {
+			bound += ", " + l.String()
+		} else {
+			ports = append(ports, l.Port)
+		}
+	}
+	if len(ports) == 0 {
+		return bound[min(len(bound), len(", ")):]
+	}
+	return ranges(ports) + bound
+}
