@@ -124,31 +124,42 @@ func (h *Host) stage(ctx context.Context, app string, ports state.Ports, image s
 
 // admitPorts checks the whole of what an app will ask for once ports is its PORTS.
 func (h *Host) admitPorts(ctx context.Context, app string, ports state.Ports) error {
-	claims, err := claimsOf(app, ports)
-	if err != nil {
-		return err
+	entries, wrong := portsfile.Parse(ports.File, []byte(ports.Text))
+	if wrong != nil {
+		wrong = withOtherUse(app, ports.File, entries, wrong)
 	}
+	// Lines that are right may ask for what the app can't have: all of it is told at once.
+	claims := deploy.FileClaims(app, ports.File, entries)
 	operator, err := h.operatorClaims(app)
 	if err != nil {
-		return err
+		return errors.Join(wrong, err)
 	}
 	processes, known, err := h.env.DeployedProcesses(app)
 	if err != nil {
-		return err
+		return errors.Join(wrong, err)
 	}
-	var unknown error
 	if known {
-		unknown = deploy.UnknownProcesses(claims, processes)
-	}
-	if err := selfConflicts(claims, operator); err != nil {
-		return errors.Join(unknown, err)
+		wrong = errors.Join(wrong, deploy.UnknownProcesses(claims, processes))
 	}
 	all := append(claims, operator...)
-	if err := errors.Join(unknown, h.admit(ctx, app, all)); err != nil {
+	if err := errors.Join(wrong, selfConflicts(claims, operator), h.admit(ctx, app, all)); err != nil {
 		return err
 	}
 	h.warnUnreserved(all)
 	return nil
+}
+
+// withOtherUse adds how a file is left alone that is called PORTS and means something else, where that may be so.
+func withOtherUse(app, file string, entries []portsfile.Entry, wrong error) error {
+	var list portsfile.ErrorList
+	other := len(entries) == 0
+	if errors.As(wrong, &list) {
+		other = other || slices.ContainsFunc(list, func(e *portsfile.Error) bool { return e.Like != "" })
+	}
+	if !other {
+		return wrong
+	}
+	return fmt.Errorf("%w\nif %s is no list of public ports, have it left alone: dokku expose:set %s ports-file %s", wrong, file, app, settings.IgnorePorts)
 }
 
 // selfConflicts tells where the repository and the operator ask for the same.

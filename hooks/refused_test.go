@@ -50,6 +50,11 @@ func pushIsRefusedBeforeTheBuild(t *testing.T, engine func(*rig.Options)) {
 	rows := []row{
 		{"syntax errors, all of them", source("v2", lead(own, private), "0:5025", "25", "26:5025 proces=web", "4-2:4-2"),
 			[]string{"PORTS:2:1: ", "PORTS:3:", "PORTS:4:", "proces", "PORTS:5:"}},
+		{"a syntax error, which hides nothing else", source("v2", "0:5025", "22:5022", lead(held, private), lead(operator, private)),
+			[]string{"PORTS:1:1: ", "port 22 is reserved", "belongs to the app chat", fmt.Sprintf("dokku expose:remove mail %d", operator)}},
+		{"YAML", source("v2", "ports:", "  - \"25:5025\""),
+			[]string{"PORTS:1:1: ", "this line looks like YAML", "looks like a line of a docker-compose file", "dokku expose:set mail ports-file ignore"}},
+		{"host:port pairs", source("v2", "db.example.com:5432"), []string{"looks like a host:port pair", "dokku expose:set mail ports-file ignore"}},
 		{"the same public port twice", source("v2", lead(own, private), lead(own, 5026)), []string{"PORTS:2:", fmt.Sprint(own)}},
 		{"more ports than a file may have", source("v2", "20000-22000:20000-22000"), []string{"PORTS:1:", "1024"}},
 		{"a file that is too long", source("v2", strings.Repeat("# nothing\n", 7000)), []string{"PORTS:", "64 KiB"}},
