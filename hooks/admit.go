@@ -44,11 +44,11 @@ func (h *Host) admit(ctx context.Context, app string, claims []deploy.Claim) err
 	for _, refusal := range values.Policy.Check(app, claims) {
 		found.add(refusal, refusal.Claims...)
 	}
-	h.admitProxies(values, claims, found.note)
+	h.admitProxies(values, claims, found.about)
 	if err := h.admitUnreadable(ctx, app, apps, claims, found.note); err != nil {
 		return err
 	}
-	if err := h.admitHost(ctx, claims, found.note); err != nil {
+	if err := h.admitHost(ctx, claims, found.about); err != nil {
 		return err
 	}
 	return found.inOrder()
@@ -97,6 +97,11 @@ func (o *objections) note(c deploy.Claim, err error) {
 	}
 }
 
+// about adds what speaks against a claim, for a reason that does not name it.
+func (o *objections) about(c deploy.Claim, reason error) {
+	o.note(c, fmt.Errorf("public port %s (%s): %w", c.Listen, c.Where(), reason))
+}
+
 // add adds what speaks against one or more claims.
 func (o *objections) add(err error, claims ...deploy.Claim) {
 	if o.told == nil {
@@ -135,7 +140,7 @@ func (h *Host) admitProxies(values settings.Values, claims []deploy.Claim, note 
 		if i == 0 || values.Policy.Excepts(c.Listen.Port) {
 			continue
 		}
-		note(c, fmt.Errorf("public port %s (%s): %w", c.Listen, c.Where(), proxyConflict(c, mapped[i-1])))
+		note(c, proxyConflict(c, mapped[i-1]))
 	}
 }
 
@@ -224,14 +229,14 @@ func (h *Host) admitHost(ctx context.Context, claims []deploy.Claim, note func(d
 	})
 	for _, c := range claims {
 		if err := engine.Refuses(c.Listen); err != nil {
-			note(c, fmt.Errorf("public port %s (%s): %w", c.Listen, c.Where(), err))
+			note(c, err)
 		}
 		if !ownAddress(ctx, c.Listen.IP) {
-			note(c, fmt.Errorf("public port %s (%s): this host has no address %s; use one that it has (ip address), or none", c.Listen, c.Where(), c.Listen.IP))
+			note(c, fmt.Errorf("this host has no address %s; use one that it has (ip address), or none", c.Listen.IP))
 		}
 		for _, p := range published {
 			if p.Listen.Overlaps(c.Listen) {
-				note(c, fmt.Errorf("public port %s (%s): %w", c.Listen, c.Where(), h.publishedBy(c, p)))
+				note(c, h.publishedBy(c, p))
 			}
 		}
 		if _, served := serving[c.Listen]; served {
@@ -241,8 +246,8 @@ func (h *Host) admitHost(ctx context.Context, claims []deploy.Claim, note func(d
 		for _, s := range sockets {
 			if s.Conflicts(c.Listen) {
 				free = false
-				note(c, fmt.Errorf("public port %s (%s): %s listens on it already; use another port, or stop that process (ss -ltnp 'sport = :%d' names it)",
-					c.Listen, c.Where(), listeners.Who(s), c.Listen.Port))
+				note(c, fmt.Errorf("%s listens on it already; use another port, or stop that process (ss -ltnp 'sport = :%d' names it)",
+					listeners.Who(s), c.Listen.Port))
 			}
 		}
 		// The engine's own socket would look like somebody else's.
@@ -250,7 +255,7 @@ func (h *Host) admitHost(ctx context.Context, claims []deploy.Claim, note func(d
 			free = free && !listen.Overlaps(c.Listen)
 		}
 		if free && errors.Is(listeners.TryBind(c.Listen), listeners.ErrInUse) {
-			note(c, fmt.Errorf("public port %s (%s): %w", c.Listen, c.Where(), cmp.Or(listeners.Occupied(c.Listen), listeners.ErrInUse)))
+			note(c, cmp.Or(listeners.Occupied(c.Listen), listeners.ErrInUse))
 		}
 	}
 	return nil

@@ -134,7 +134,7 @@ func (h *Host) check(ctx context.Context) []finding {
 	if err == nil && running {
 		serving, err := engine.Serving(ctx)
 		note("", "", err)
-		h.checkServed(ctx, table, serving, note)
+		h.checkServed(ctx, apps, table, serving, note)
 		checkAccepting(ctx, table, serving, note)
 		checkListeners(ctx, engine, serving, note)
 	}
@@ -202,12 +202,12 @@ func checkProxies(a *deploy.App, proxies []dokku.ProxyPort, note func(app, publi
 }
 
 // checkServed compares what should be served with what is.
-func (h *Host) checkServed(ctx context.Context, table deploy.Table, serving map[deploy.Listen]deploy.Service, note func(app, public string, err error)) {
+func (h *Host) checkServed(ctx context.Context, apps []deploy.App, table deploy.Table, serving map[deploy.Listen]deploy.Service, note func(app, public string, err error)) {
 	for _, r := range table.Routes {
 		service, listening := serving[r.Listen]
 		switch {
 		case !listening:
-			note(r.App, r.Listen.String(), h.whyClosed(ctx, r))
+			note(r.App, r.Listen.String(), h.whyClosed(ctx, claimOf(apps, r)))
 		case service.App != r.App:
 			note(r.App, r.Listen.String(), fmt.Errorf("it leads to the app %s; run: dokku expose:sync", service.App))
 		default:
@@ -232,15 +232,31 @@ func (h *Host) checkServed(ctx context.Context, table deploy.Table, serving map[
 	}
 }
 
-// whyClosed says why nobody serves a route.
-func (h *Host) whyClosed(ctx context.Context, r deploy.Route) error {
+// claimOf is the claim that a route comes from.
+func claimOf(apps []deploy.App, r deploy.Route) deploy.Claim {
+	for i := range apps {
+		if apps[i].Name != r.App {
+			continue
+		}
+		claims := apps[i].Claims()
+		for _, ofImage := range apps[i].Images {
+			claims = append(claims, ofImage...)
+		}
+		if at := slices.IndexFunc(claims, func(c deploy.Claim) bool { return c.Listen == r.Listen }); at >= 0 {
+			return claims[at]
+		}
+	}
+	return deploy.Claim{App: r.App, Listen: r.Listen}
+}
+
+// whyClosed says why nobody serves a claim.
+func (h *Host) whyClosed(ctx context.Context, claim deploy.Claim) error {
 	var reason error
-	claim := deploy.Claim{App: r.App, Listen: r.Listen}
 	if err := h.admitHost(ctx, []deploy.Claim{claim}, func(_ deploy.Claim, err error) { reason = err }); err != nil {
 		return err
 	}
 	if reason == nil {
 		reason = errors.New("nobody listens on it; run: dokku expose:sync")
 	}
-	return reason
+	return fmt.Errorf("%s: %w", claim.Where(), reason)
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"dokku-expose/internal/rig"
 )
 
 // What is wrong with a port, and with HAProxy, is seen from outside: the engine itself does not always know. Not parallel: one part
@@ -61,4 +63,44 @@ func TestCheckSeesWhatTheEngineDoesNot(t *testing.T) {
 		defer listener.Close()
 		h.wants(h.expose(1, "check").Stderr, fmt.Sprintf("mail: public port %d: ", public), "and not the engine")
 	})
+}
+
+// A port that the engine could not have when it started is named once, with the line that asks for it.
+func TestCheckNamesWhoAsksForAClosedPort(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
+		t.Parallel()
+		h := start(t, engine)
+		public := h.port()
+		h.push("mail", source("v1", "# mail", fmt.Sprintf("127.0.0.1:%d:%d", public, private)))
+		var listener net.Listener
+		restarted(h, func() {
+			var err error
+			listener, err = net.Listen("tcp", loopback(public).String())
+			h.must(err)
+		})
+		defer listener.Close()
+		h.expose(1, "sync")
+		said := h.expose(1, "check").Stderr
+		h.wants(said, fmt.Sprintf("mail: public port 127.0.0.1:%d: PORTS line 2: ", public), "listens on it already")
+		if strings.Contains(said, "expose:add") || strings.Count(said, fmt.Sprintf("public port 127.0.0.1:%d", public)) != 1 {
+			t.Errorf("check says\n%s", said)
+		}
+	})
+}
+
+// restarted stops the engine in force and starts it again, with something done meanwhile.
+func restarted(h *host, meanwhile func()) {
+	h.t.Helper()
+	if h.HAProxyGroup() == 0 {
+		h.must(h.StopDaemon())
+		meanwhile()
+		h.must(h.StartDaemon())
+		return
+	}
+	h.must(h.StopHAProxy())
+	meanwhile()
+	// HAProxy does not start with a port that it can't have.
+	_, err := h.Command("sync")
+	h.must(err)
+	h.must(h.StartHAProxy())
 }

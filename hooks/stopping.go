@@ -21,18 +21,10 @@ func schedulerStop(ctx context.Context, h *Host, args []string) error {
 	if involved, err := h.involved(app); !involved && err == nil {
 		return nil
 	}
-	err := h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
+	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		h.closing = app
-		if err := h.noteStopping(app); err != nil {
-			h.out.Warn("%v", err)
-		}
-		h.settle(ctx, lock, app)
-		return nil
+		return h.giveUpAll(ctx, lock, app, "dokku ps:stop "+app, func() error { return h.noteStopping(app) })
 	})
-	if err != nil {
-		h.out.Warn("%v", err)
-	}
-	return nil
 }
 
 // noteStopping remembers which command stops the app.
