@@ -101,14 +101,14 @@ What a command does, with an example, is also what it says with --help.
 			_, err := io.WriteString(h.stdout, help().Page())
 			return err
 		case 1:
-			return h.explain(strings.TrimPrefix(call.args[0], dokku.Plugin+":"))
+			return h.describe(strings.TrimPrefix(call.args[0], dokku.Plugin+":"))
 		}
 		return usageError("help", fmt.Sprintf("unexpected argument %q", call.args[1]))
 	},
 }
 
-// explain prints how a subcommand is used.
-func (h *Host) explain(name string) error {
+// describe prints how a subcommand is used.
+func (h *Host) describe(name string) error {
 	c, err := findCommand(name)
 	if err != nil {
 		return err
@@ -144,7 +144,7 @@ func (h *Host) subcommand(ctx context.Context, name string, args []string) error
 		return err
 	}
 	if asksForHelp(args) {
-		return h.explain(name)
+		return h.describe(name)
 	}
 	if c.rest {
 		return c.run(ctx, h, call{args: args})
