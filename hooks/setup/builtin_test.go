@@ -185,7 +185,7 @@ func TestSystemdWithTheBuiltInEngine(t *testing.T) {
 		property := "/var/lib/dokku/config/git/" + m.mail + "/source-image"
 		m.must("mkdir -p $(dirname " + property + ") && echo -n vendor/mail >" + property)
 		said := m.trigger("install")
-		for _, part := range []string{"Started " + daemon, "dokku ps:rebuild " + m.mail + "\n"} {
+		for _, part := range []string{"Started " + daemon, "dokku ps:rebuild " + m.mail} {
 			if !strings.Contains(said, part) {
 				t.Errorf("no %q in what install says:\n%s", part, said)
 			}
