@@ -162,6 +162,38 @@ func testRename(t *testing.T, engine func(*rig.Options)) {
 	h.wants(h.expose(0, "check").Stdout, "Nothing is wrong")
 }
 
+// A deploy without checks that takes longer than connections are held says how many it has cost.
+func TestDeployWithChecksDisabledSaysWhatItCost(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
+		t.Parallel()
+		h := start(t, engine, settings("hold", "300ms"))
+		public := h.port()
+		h.must(h.CreateApp("mail"))
+		h.must(h.ChecksDisable("mail"))
+		h.push("mail", source("v1", lead(public, private)))
+		// Dokku asks for the arguments of a container when it has stopped the old one, and before there is a new one.
+		lose := sync.OnceFunc(func() {
+			for range 2 {
+				if c, err := h.dial(public); err == nil {
+					t.Errorf("%s answers", c.version)
+				}
+			}
+		})
+		cost := rig.Before(func(c rig.Call) bool {
+			if c.Name == "docker-args-process-deploy" {
+				lose()
+			}
+			return true
+		})
+		h.wants(h.push("mail", source("v2", lead(public, private)), cost),
+			"2 connections to public ports of mail were closed", "dokku checks:enable mail", "dokku expose:set mail hold")
+		h.wants(h.expose(0, "logs", "mail").Stdout, "msg=unserved", "connections=2")
+		if text := h.push("mail", source("v3", lead(public, private))); strings.Contains(text, "were closed") {
+			t.Errorf("a deploy that has cost nobody anything says\n%s", text)
+		}
+	})
+}
+
 func TestScalingLosesNoConnection(t *testing.T) { forEachEngine(t, testScaling) }
 
 func testScaling(t *testing.T, engine func(*rig.Options)) {

@@ -31,6 +31,8 @@ A line an event, of all apps or of one:
   down     the engine has ended, and with it the connections that it had
   lost     how many of them an app had, a moment before
   up       the engine is back, so long after it was last seen to work
+  close    public ports were closed by a command
+  unserved so many connections were closed in a deploy without checks, since no container was up
   reload   HAProxy was reloaded, and why
   refuse   what was asked for and not granted
   engine   the ports were moved to another engine

@@ -56,6 +56,10 @@ func retired(ctx context.Context, h *Host, args []string) error {
 		if err := h.admitUnstaged(ctx, app, &remembered, image); err != nil {
 			return err
 		}
+		if len(remembered.Deploy.Retired) == 0 {
+			// That the engine can't be asked is said below.
+			remembered.Deploy.Unserved, _ = h.unserved(ctx, app)
+		}
 		remembered.Deploy.Retired = append(remembered.Deploy.Retired, container.ID)
 		if err := h.state.Save(app, remembered); err != nil {
 			return err
@@ -103,6 +107,7 @@ func postDeploy(ctx context.Context, h *Host, args []string) error {
 		outcome deploy.Outcome
 		old     []deploy.Place
 		given   []deploy.Claim
+		lost    uint64
 	)
 	err = h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		before, err := h.state.Load(app)
@@ -111,6 +116,7 @@ func postDeploy(ctx context.Context, h *Host, args []string) error {
 		}
 		if before.Deploy != nil {
 			old = fromState(before.Deploy.Before)
+			lost = h.lost(ctx, app, before.Deploy)
 		}
 		after, err := h.promoted(ctx, app, before)
 		if err != nil {
@@ -137,6 +143,11 @@ func postDeploy(ctx context.Context, h *Host, args []string) error {
 		return nil
 	})
 	h.tell(outcome, app)
+	if lost > 0 {
+		h.log.Warn("unserved", "app", app, "connections", lost)
+		h.out.Warn("%d connections to public ports of %s were closed while it had no container for longer than its setting hold; have Dokku start new containers before it stops the old ones (dokku checks:enable %s), or hold connections longer (dokku expose:set %s hold 1m)",
+			lost, app, app, app)
+	}
 	if err != nil {
 		return fmt.Errorf("the public ports of %s were not all switched; its old containers are left running: %w", app, err)
 	}
@@ -148,6 +159,30 @@ func postDeploy(ctx context.Context, h *Host, args []string) error {
 		h.out.Warn("the connections to old containers of %s are not waited for: %v", app, err)
 	}
 	return nil
+}
+
+// unserved are the connections to an app's public ports that were closed since no container came up in time.
+func (h *Host) unserved(ctx context.Context, app string) (n uint64, err error) {
+	t := h.traffic(ctx)
+	for _, r := range t.facts.Of(app).Routes {
+		if r.Unserved != nil {
+			n += *r.Unserved
+		}
+	}
+	return n, t.err
+}
+
+// lost are those that were closed in a deploy without checks, whose old containers Dokku stops before it starts new ones. It is asked
+// before the switch: a reload of HAProxy begins to count anew.
+func (h *Host) lost(ctx context.Context, app string, d *state.Deploy) uint64 {
+	if len(d.Retired) == 0 {
+		return 0
+	}
+	now, err := h.unserved(ctx, app)
+	if err != nil {
+		return 0 // The switch says so.
+	}
+	return now - min(now, d.Unserved)
 }
 
 // promoted is what is to be remembered of an app once the deploy on its way has ended well.

@@ -44,6 +44,8 @@ type Deploy struct {
 	Former string `json:"former,omitempty"`
 	// Retired are containers that Dokku is about to stop.
 	Retired []string `json:"retired,omitempty"`
+	// Unserved is how many connections to the app had been closed for want of a container before the first of those was stopped.
+	Unserved uint64 `json:"unserved,omitempty"`
 	// FromImage tells that the app's own files are in the image only (git:from-image).
 	FromImage bool `json:"from_image,omitempty"`
 	// Pending is what the deploy's source tree or image brought, nil while nothing was read.
