@@ -13,6 +13,7 @@ import (
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
+	"dokku-expose/deploy"
 	"dokku-expose/internal/need"
 	"dokku-expose/internal/rig"
 )
@@ -199,7 +200,11 @@ func TestClosingWithoutAnEngine(t *testing.T) {
 			}
 		}
 		h.run("hanging", func() {
+			// Whoever is stopped with the lock keeps everybody from it.
+			lock, err := deploy.Acquire(h.t.Context(), filepath.Join(h.Lib, "data", rig.Plugin, "lock"))
+			h.must(err)
 			signal(syscall.SIGSTOP)
+			h.must(lock.Release())
 			result := h.expose(1, "disable", "mail")
 			signal(syscall.SIGCONT)
 			h.wants(result.Stderr, "not known", "dokku expose:sync")

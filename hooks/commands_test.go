@@ -129,8 +129,8 @@ func TestReportOfTheHost(t *testing.T) {
 	h.must(h.CreateApp("mail"))
 	h.expose(0, "set", "mail", "hold", "3s")
 
-	h.wants(h.expose(0, "report", "--global").Stdout, "=====> --global expose information",
-		"Expose global hold:                17s", "Expose computed hold:              17s", "Expose computed balance:           leastconn")
+	h.wants(strings.Join(table(h.expose(0, "report", "--global").Stdout), "\n"), "=====> --global expose information",
+		"Expose global hold: 17s", "Expose computed hold: 17s", "Expose computed balance: leastconn")
 	all := decode[map[string]string](h, h.expose(0, "report", "--global", "--format", "json").Stdout)
 	for name, want := range map[string]string{
 		"global-hold": "17s", "computed-hold": "17s", "global-balance": "", "computed-balance": "leastconn",
