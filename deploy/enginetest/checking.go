@@ -137,11 +137,12 @@ type counter struct {
 }
 
 func newCounter(b *bench) *counter {
-	c := new(counter)
-	c.Server = serve(b, "counter", func(conn net.Conn) {
+	c := &counter{Server: Reserve(b, "counter")}
+	c.talk = func(conn net.Conn) {
 		c.accepted.Add(1)
 		c.echo(conn)
-	})
+	}
+	c.Listen()
 	return c
 }
 
