@@ -275,12 +275,13 @@ func retries(p proxy) int64 {
 	return seconds + int64(len(p.slots)-minSlots)/2
 }
 
-// halfClosed is how long a half-closed connection may be without any data, 0 for no limit. HAProxy then takes this time instead of the
-// one for idle connections, so it must not be longer.
+// halfClosed is how long a half-closed connection may be without any data, 0 for no limit of its own. A shorter time for idle connections
+// is the limit of half-closed ones, too. HAProxy ends an idle connection side by side when it has a time for half-closed ones, so that
+// clients would hear what the server says of that.
 func halfClosed(r deploy.Route) time.Duration {
 	d, idle := r.HalfClosedTimeout(), r.Options.IdleTimeout
-	if d > 0 && idle > 0 {
-		return min(d, idle)
+	if idle > 0 && d >= idle {
+		return 0
 	}
 	return d
 }
