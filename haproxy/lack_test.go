@@ -12,8 +12,8 @@ import (
 	"dokku-expose/internal/netns"
 )
 
-// When the local ports to a container have run out, HAProxy holds the clients, as it does when the container is down, and serves them
-// as ports become free. It still names the container, so that a reconcile can leave it in service.
+// When the local ports to a container have run out, HAProxy holds the clients, as it does when the container is down. It still names
+// the container, so that a reconcile can leave it in service, and serves the clients when a table proves it, as ports become free.
 func TestLocalPortsRunOut(t *testing.T) {
 	need.HAProxy(t)
 	if !netns.Alone(t, 8) {
@@ -26,9 +26,13 @@ func TestLocalPortsRunOut(t *testing.T) {
 		App: "mail", Process: "web", Listen: listen, Hold: time.Minute, HealthCheck: time.Second,
 		Servers: []deploy.Server{{Container: "v1", Dyno: "web.1", Addr: server.Addr, Proven: true}},
 	}
-	if _, err := h.Engine.Apply(t.Context(), deploy.Table{Routes: []deploy.Route{route}}); err != nil {
-		t.Fatal(err)
+	prove := func() {
+		t.Helper()
+		if _, err := h.Engine.Apply(t.Context(), deploy.Table{Routes: []deploy.Route{route}}); err != nil {
+			t.Fatal(err)
+		}
 	}
+	prove()
 	var clients []net.Conn
 	for n := range 12 {
 		// Its own port is none of those that are short.
@@ -74,8 +78,14 @@ func TestLocalPortsRunOut(t *testing.T) {
 	for _, conn := range first {
 		reset(t, conn)
 	}
-	for range len(clients) - len(first) {
-		reset(t, <-greeted)
+	for left := len(clients) - len(first); left > 0; {
+		select {
+		case conn := <-greeted:
+			reset(t, conn)
+			left--
+		case <-time.After(100 * time.Millisecond):
+			prove()
+		}
 	}
 }
 
