@@ -190,7 +190,7 @@ func TestSystemdWithTheBuiltInEngine(t *testing.T) {
 				t.Errorf("no %q in what install says:\n%s", part, said)
 			}
 		}
-		m.must("rm " + property)
+		m.must("rm -r /var/lib/dokku/config/git")
 	})
 	m.step(t, "the statistics page is ready", func(t *testing.T) { m.page("/", "/containers", "/metrics") })
 	m.step(t, "it serves", func(t *testing.T) {
