@@ -43,7 +43,7 @@ seccomp_sandbox=NO
 
 	forEachEngine(t, func(t *testing.T, e deploy.Engine) {
 		at := freePort(t)
-		apply(t, e, route(t, at, control, "", true), route(t, passive, passive, "check=off", true))
+		apply(t, e, route(t, at, control, ""), route(t, passive, passive, "check=off"))
 		client := textproto.NewConn(dial(t, at))
 		say(t, client, 220, "")
 		say(t, client, 230, "USER anonymous")

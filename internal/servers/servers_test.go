@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +41,7 @@ func forEachEngine(t *testing.T, test func(t *testing.T, e deploy.Engine)) {
 }
 
 // route leads to a port of a server.
-func route(t *testing.T, listen, to uint16, options string, proven bool) deploy.Route {
+func route(t *testing.T, listen, to uint16, options string) deploy.Route {
 	t.Helper()
 	o, err := portsfile.ParseOptions(options)
 	if err != nil {
@@ -48,7 +49,7 @@ func route(t *testing.T, listen, to uint16, options string, proven bool) deploy.
 	}
 	r := deploy.Route{
 		App: "app", Process: "web", Listen: deploy.Listen{IP: public, Port: listen}, Hold: 10 * time.Second, Options: o,
-		Servers: []deploy.Server{{Container: "server", Dyno: "web.1", Addr: netip.AddrPortFrom(private, to), Proven: proven}},
+		Servers: []deploy.Server{{Container: "server", Dyno: "web.1", Addr: netip.AddrPortFrom(private, to), Proven: true}},
 	}
 	if o.Check != portsfile.NoCheck {
 		r.HealthCheck = 100 * time.Millisecond
@@ -56,30 +57,35 @@ func route(t *testing.T, listen, to uint16, options string, proven bool) deploy.
 	return r
 }
 
-// checked makes the engine check a server ten times at least, and returns a public port that leads there.
+// checked makes the engine check a server again and again, and returns a public port that leads there. A witness beside it is found down
+// each time, and stays so in the end.
 func checked(t *testing.T, e deploy.Engine, to uint16, options string) uint16 {
 	t.Helper()
+	witness := enginetest.NewServer(t, "witness")
 	var table deploy.Table
 	ports := make(map[uint16]bool)
 	for len(table.Routes) < 10 {
 		if port := freePort(t); !ports[port] {
 			ports[port] = true
-			table.Routes = append(table.Routes, route(t, port, to, options, false))
+			r := route(t, port, to, options)
+			r.Servers = append(r.Servers, deploy.Server{Container: "witness", Dyno: "web.2", Addr: witness.Addr, Proven: true})
+			table.Routes = append(table.Routes, r)
 		}
 	}
-	apply(t, e, table.Routes...)
-	await(t, "each of them has been checked", func() bool {
-		serving, err := e.Serving(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range table.Routes {
-			if len(serving[r.Listen].Servers) == 0 {
-				return false
+	for range 3 {
+		apply(t, e, table.Routes...)
+		witness.Refuse()
+		await(t, "each of them has been checked", func() bool {
+			serving, err := e.Serving(t.Context())
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
-		return true
-	})
+			return !slices.ContainsFunc(table.Routes, func(r deploy.Route) bool {
+				return !slices.Contains(serving[r.Listen].Down, witness.Addr)
+			})
+		})
+		witness.Listen()
+	}
 	return table.Routes[0].Listen.Port
 }
 
