@@ -29,7 +29,7 @@ test: ## all tests with the race detector; as root it installs and starts what t
 	$(GO) build ./...
 	race=-race; cc=$$($(GO) env CC); \
 	command -v "$${cc%% *}" >/dev/null || { race=; echo "No C compiler is installed, so the race detector is off"; }; \
-	CGO_ENABLED=$${race:+1} $(GO) test $$race -count=1 -timeout 30m -json ./... | $(GO) run ./internal/testsummary
+	CGO_ENABLED=$${race:+1} $(GO) test $$race -count=1 -timeout 45m -json ./... | $(GO) run ./internal/testsummary
 
 chaos: ## all faults under load, ROUNDS (3) times each, and a table of what clients lost; as root it installs what is missing
 	scripts/setup-machine test
