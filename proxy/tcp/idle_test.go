@@ -94,7 +94,9 @@ func TestHalfClosedRelay(t *testing.T) {
 		}
 	}
 	t.Run("stalled, which may last", func(t *testing.T) {
-		p, clock := relayedOn(t, Terms{HalfClosedTimeout: idleTimeout}, func(*Conn) {}), relayedOn(t, Terms{IdleTimeout: 4 * idleTimeout}, func(*Conn) {})
+		// Long enough for a busy machine to move a byte in that time once the client reads again.
+		const timeout = 10 * idleTimeout
+		p, clock := relayedOn(t, Terms{HalfClosedTimeout: timeout}, func(*Conn) {}), relayedOn(t, Terms{IdleTimeout: 2 * timeout}, func(*Conn) {})
 		if err := p.client.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
