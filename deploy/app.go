@@ -96,3 +96,15 @@ func Taken(apps []App, except string) *Holders {
 	}
 	return &h
 }
+
+// route is one of the app's routes, without servers.
+func (a *App) route(process string, listen Listen, options portsfile.Options) Route {
+	r := Route{
+		App: a.Name, Process: process, Listen: listen, Options: options,
+		Hold: a.Hold, HealthCheck: a.HealthCheck, CutOld: a.CutOld, HalfClosed: a.HalfClosed,
+	}
+	if options.Check == portsfile.NoCheck {
+		r.HealthCheck = 0
+	}
+	return r
+}

@@ -365,16 +365,7 @@ func serverAt(container, dyno string, t Target) Server {
 	return Server{Container: container, Dyno: dyno, Addr: t.Addr, Published: t.Published}
 }
 
-func (d *draft) newRoute() Route {
-	r := Route{
-		App: d.app.Name, Process: d.claim.Process, Listen: d.claim.Listen,
-		Hold: d.app.Hold, HealthCheck: d.app.HealthCheck, CutOld: d.app.CutOld, HalfClosed: d.app.HalfClosed, Options: d.options,
-	}
-	if d.unchecked() {
-		r.HealthCheck = 0
-	}
-	return r
-}
+func (d *draft) newRoute() Route { return d.app.route(d.claim.Process, d.claim.Listen, d.options) }
 
 // route makes the final route of a draft: each server that does not accept gives its place back to the one that the
 // engine serves there now, if that one is still the app's and accepts.

@@ -36,12 +36,13 @@ func withoutGone(apps []App, serving map[Listen]Service, gone func(app string, l
 		if gone(service.App, listen) {
 			continue
 		}
-		r := Route{App: service.App, Process: service.Process, Listen: listen, Options: service.Options}
+		app := App{Name: service.App}
 		if i := slices.IndexFunc(apps, func(a App) bool { return a.Name == service.App }); i >= 0 {
-			r.Hold, r.HealthCheck, r.CutOld = apps[i].Hold, apps[i].HealthCheck, apps[i].CutOld
+			app = apps[i]
 		}
+		r := app.route(service.Process, listen, service.Options)
 		for _, addr := range service.all() {
-			r.Servers = append(r.Servers, Server{Addr: addr, Proven: slices.Contains(service.Servers, addr)})
+			r.Servers = append(r.Servers, Server{Addr: addr})
 		}
 		table.Routes = append(table.Routes, r)
 	}

@@ -54,13 +54,21 @@ func TestWithoutGoneLeavesTheRest(t *testing.T) {
 	serving := map[Listen]Service{
 		{Port: 25}: {App: "mail", Process: "web", Servers: []netip.AddrPort{up}, Down: []netip.AddrPort{down}, Options: options},
 		{Port: 26}: {App: "mail", Process: "web", Servers: []netip.AddrPort{up}},
+		{Port: 27}: {App: "mail", Process: "web", Servers: []netip.AddrPort{up}, Options: portsfile.Options{Check: portsfile.NoCheck}},
 	}
-	apps := []App{{Name: "mail", Hold: time.Second, HealthCheck: 2 * time.Second, CutOld: 3 * time.Second, Options: portsfile.Options{Rate: 99}}}
+	apps := []App{{
+		Name: "mail", Hold: time.Second, HealthCheck: 2 * time.Second, CutOld: 3 * time.Second, HalfClosed: 4 * time.Second,
+		Options: portsfile.Options{Rate: 99},
+	}}
 	table := withoutGone(apps, serving, func(app string, l Listen) bool { return l.Port == 26 })
 	want := Table{Routes: []Route{{
 		App: "mail", Process: "web", Listen: Listen{Port: 25}, Options: options,
-		Servers: []Server{{Addr: up, Proven: true}, {Addr: down}},
-		Hold:    time.Second, HealthCheck: 2 * time.Second, CutOld: 3 * time.Second,
+		Servers: []Server{{Addr: up}, {Addr: down}},
+		Hold:    time.Second, HealthCheck: 2 * time.Second, CutOld: 3 * time.Second, HalfClosed: 4 * time.Second,
+	}, {
+		App: "mail", Process: "web", Listen: Listen{Port: 27}, Options: portsfile.Options{Check: portsfile.NoCheck},
+		Servers: []Server{{Addr: up}},
+		Hold:    time.Second, CutOld: 3 * time.Second, HalfClosed: 4 * time.Second,
 	}}}
 	if fmt.Sprintf("%+v", table) != fmt.Sprintf("%+v", want) {
 		t.Errorf("it is\n%+v\nwant\n%+v", table, want)
