@@ -88,7 +88,8 @@ func (r runit) remove(ctx context.Context, svc service) error {
 		return err
 	}
 	if running {
-		if err := run(ctx, "sv", "-w", "15", "force-shutdown", dir); err != nil {
+		// Not force-shutdown: its supervisor would end, too, and runsvdir start both again before sv has seen that they are down.
+		if err := run(ctx, "sv", "-w", "15", "force-stop", dir); err != nil {
 			return fmt.Errorf("stop %s: %w", svc.name, err)
 		}
 	}
