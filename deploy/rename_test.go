@@ -14,8 +14,11 @@ func TestContainersOfTheFormerNameServeUntilTheRenameEnds(t *testing.T) {
 	post.Images = map[string][]Claim{imageA: {claim("post", 25, 15025, "web")}}
 	post.Deploying = &Deployment{Former: "mail", Before: []Place{place("web.1", "mail-1")}}
 	// The engine knows the route by the former name first, then by the new one.
-	for name, line := range map[string]string{"mail": "25 post: web.1=mail-1@15025", "post": "25 post: web.1=mail-1@15025?"} {
-		carried := []string{line}
+	for _, served := range []struct{ name, line string }{
+		{"mail", "25 post: web.1=mail-1@15025"},
+		{"post", "25 post: web.1=mail-1@15025?"},
+	} {
+		name, carried := served.name, []string{served.line}
 		s.serves(25, name, "127.9.0.1:15025")
 		if got := lines(Confirmed([]App{post}, s.containers, s.serving)); !slices.Equal(got, carried) {
 			t.Errorf("served as %s, confirmed:\n got %q\nwant %q", name, got, carried)
