@@ -199,15 +199,8 @@ func TestThousandRoutes(t *testing.T) {
 	h := haproxytest.Start(t)
 	v1, v2, mail := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2"), port(t)
 	var routes []deploy.Route
-	// Above the ports that tests of other packages choose from at the same time, below those of outgoing connections.
-	for p := uint16(31000); len(routes) < 1000; p++ {
-		ln, err := net.Listen("tcp", fmt.Sprintf(":%d", p))
-		if err != nil {
-			continue
-		}
-		if err := ln.Close(); err != nil {
-			t.Fatal(err)
-		}
+	for range 1000 {
+		p := enginetest.FreePort(t)
 		r := route(fmt.Sprintf("app%d", p), deploy.Listen{Port: p}, v1)
 		r.HealthCheck = 0 // the test is about HAProxy's configuration, not about its checks
 		routes = append(routes, r)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -17,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"dokku-expose/internal/freeport"
 )
 
 // realConsent is the environment variable that says, with the value 1, that the Dokku of this machine is there for tests:
@@ -218,13 +219,7 @@ func (d *realHost) write(name, text string) {
 // freePort is a port that nobody has, below those that the system gives to clients.
 func (d *realHost) freePort() uint16 {
 	d.t.Helper()
-	for port := uint16(18000); port < 20000; port++ {
-		listener, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
-		if err == nil {
-			d.must(listener.Close())
-			return port
-		}
-	}
-	d.t.Fatal("no port is free")
-	return 0
+	port, err := freeport.Take()
+	d.must(err)
+	return port
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -17,6 +15,7 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
+	"dokku-expose/internal/freeport"
 	"dokku-expose/internal/rig"
 	"dokku-expose/portsfile"
 	"dokku-expose/proxy"
@@ -54,7 +53,7 @@ func newProcesses(ctx context.Context, d *demo) (stage, error) {
 	}
 	d.step("Docker does not answer here, so the app's versions are processes; starting the built-in engine")
 	p := &processes{demo: d, program: server, done: make(chan error, 1)}
-	if p.public, err = freePort(ctx); err != nil {
+	if p.public, err = freeport.Take(); err != nil {
 		return nil, err
 	}
 	control := filepath.Join(d.dir, "control.sock")
@@ -144,7 +143,7 @@ func (p *processes) Containers(context.Context) ([]deploy.Container, error) {
 
 // start runs a version of the app.
 func (p *processes) start(ctx context.Context, version string) (*process, error) {
-	port, err := freePort(ctx)
+	port, err := freeport.Take()
 	if err != nil {
 		return nil, err
 	}
@@ -206,17 +205,4 @@ func (p *processes) close() error {
 		_ = r.command.Wait()
 	}
 	return err
-}
-
-// freePort is a port on which nobody listens. It is outside of the range for outgoing connections, so that none takes it.
-func freePort(ctx context.Context) (uint16, error) {
-	var err error
-	for range 100 {
-		port := uint16(20000 + rand.IntN(12000))
-		var listener net.Listener
-		if listener, err = new(net.ListenConfig).Listen(ctx, "tcp", fmt.Sprint(":", port)); err == nil {
-			return port, listener.Close()
-		}
-	}
-	return 0, fmt.Errorf("no free port was found: %w", err)
 }

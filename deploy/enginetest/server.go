@@ -4,13 +4,13 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
 	"testing"
 
 	"dokku-expose/deploy"
+	"dokku-expose/internal/freeport"
 )
 
 // Server is an app's container for tests: a line server that greets with "NAME NAME PORT", so that a client knows who
@@ -126,21 +126,17 @@ func (s *Server) server(proven bool) deploy.Server {
 	return deploy.Server{Container: s.Name, Dyno: "web.1", Addr: s.Addr, Proven: proven}
 }
 
-// FreePort is a port on which nobody listens, on any address. It is outside of the range for outgoing connections, so that
-// none takes it before the test does.
+// FreePort is a port on which nobody listens, on any address, and which nobody else gets before the test has ended.
 func FreePort(t testing.TB) uint16 {
 	t.Helper()
-	for range 1000 {
-		port := uint16(10000 + rand.IntN(20000))
-		ln, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
-		if err != nil {
-			continue
-		}
-		if err := ln.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return port
+	port, err := freeport.Take()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port found")
-	return 0
+	t.Cleanup(func() {
+		if err := freeport.Release(port); err != nil {
+			t.Error(err)
+		}
+	})
+	return port
 }

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"dokku-expose/internal/freeport"
+
 	"github.com/docker/docker/client"
 )
 
@@ -64,10 +66,10 @@ type Host struct {
 	cancel  context.CancelFunc
 	close   func() error
 	later   sync.WaitGroup // what Dokku does in the background
-	ports   portRange
-	lock    *os.File // on Dir, for as long as the host lives
+	lock    *os.File       // on Dir, for as long as the host lives
 
-	mu              sync.Mutex // guards the services
+	mu              sync.Mutex // guards what follows
+	ports           []uint16
 	haproxy, daemon service
 	// former are daemons that were restarted, whose workers may still be there.
 	former []*process
@@ -210,7 +212,7 @@ func (h *Host) cleanUp() error {
 		h.stopServices(),
 		h.removeContainers(ctx),
 		h.removeImages(ctx),
-		h.ports.release(),
+		freeport.Release(h.ports...),
 		h.Docker.Close(),
 		os.RemoveAll(h.Dir),
 		h.lock.Close(),
@@ -219,6 +221,17 @@ func (h *Host) cleanUp() error {
 		return fmt.Errorf("rig: cleaning up: %w", err)
 	}
 	return nil
+}
+
+// FreePort returns a port on which nobody listens, and which nobody else gets before this host is closed.
+func (h *Host) FreePort() (uint16, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	port, err := freeport.Take()
+	if err == nil {
+		h.ports = append(h.ports, port)
+	}
+	return port, err
 }
 
 // SetProperty writes a property of a core plugin as Dokku keeps it: SetProperty("scheduler", "mail", "selected", "null").
