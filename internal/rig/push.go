@@ -11,12 +11,14 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/docker/docker/api/types/build"
+	"github.com/docker/docker/api/types/image"
 )
 
 // Source is what is in an app's repository: files, and the test app that the image runs.
@@ -38,6 +40,9 @@ type Source struct {
 	Prepare func(dir string) error
 }
 
+// fromScratch begins the Dockerfile of a test app.
+const fromScratch = "FROM scratch\n"
+
 // write makes the repository of src in the folder dir.
 func (h *Host) write(dir string, src Source) error {
 	workDir := src.WorkDir
@@ -54,7 +59,7 @@ func (h *Host) write(dir string, src Source) error {
 	}
 	maps.Copy(env, src.Env)
 	var dockerfile, procfile strings.Builder
-	fmt.Fprintf(&dockerfile, "FROM scratch\nWORKDIR %s\nCOPY . %s\n", workDir, workDir)
+	fmt.Fprintf(&dockerfile, fromScratch+"WORKDIR %s\nCOPY . %s\n", workDir, workDir)
 	for _, key := range slices.Sorted(maps.Keys(env)) {
 		fmt.Fprintf(&dockerfile, "ENV %s=%q\n", key, env[key])
 	}
@@ -268,29 +273,111 @@ func (s *session) releaseImage(app string) error {
 	return s.buildImage(s.ctx, dir, s.image(app), map[string]string{"com.dokku.image-stage": "release", "com.dokku.app-name": app})
 }
 
-// buildImage is `docker image build`, with the builder that needs no program of its own. It takes no step from another build:
-// the images are those of hosts that remove theirs meanwhile, and while it looks through them Docker takes a missing one for an
-// error ("unable to find image").
+// buildImage is `docker image build`. An image from scratch is imported, in a tenth of the time: its layer is the folder, its
+// configuration what the rest of the Dockerfile says.
 func (h *Host) buildImage(ctx context.Context, dir, ref string, labels map[string]string) error {
 	labels = maps.Clone(labels)
 	if labels == nil {
-		labels = make(map[string]string)
+		labels = map[string]string{}
 	}
 	labels[Label] = h.id
-	reader, writer := io.Pipe()
-	go func() {
-		t := tar.NewWriter(writer)
-		writer.CloseWithError(errors.Join(t.AddFS(os.DirFS(dir)), t.Close()))
-	}()
-	defer reader.Close()
-	response, err := h.Docker.ImageBuild(ctx, reader, build.ImageBuildOptions{
+	text, err := os.ReadFile(filepath.Join(dir, "Dockerfile"))
+	if err != nil {
+		return err
+	}
+	make := h.build
+	if strings.HasPrefix(string(text), fromScratch) {
+		make = h.importImage
+	}
+	if err := make(ctx, dir, ref, string(text), labels); err != nil {
+		return fmt.Errorf("rig: building %s: %w", ref, err)
+	}
+	return nil
+}
+
+// build has Docker do it, with the builder that needs no program of its own. It takes no step from another build: the images are those
+// of hosts that remove theirs meanwhile, and while it looks through them Docker takes a missing one for an error ("unable to find
+// image").
+func (h *Host) build(ctx context.Context, dir, ref, _ string, labels map[string]string) error {
+	folder := archive(dir, ".")
+	defer folder.Close()
+	response, err := h.Docker.ImageBuild(ctx, folder, build.ImageBuildOptions{
 		Tags: []string{ref}, Labels: labels, NoCache: true, Remove: true, ForceRemove: true, Version: build.BuilderV1,
 	})
 	if err != nil {
-		return fmt.Errorf("rig: building %s: %w", ref, err)
+		return err
 	}
 	defer response.Body.Close()
-	for messages := json.NewDecoder(response.Body); ; {
+	return outcome(response.Body)
+}
+
+// importImage makes an image of one layer.
+func (h *Host) importImage(ctx context.Context, dir, ref, dockerfile string, labels map[string]string) error {
+	var destination string
+	var changes []string
+	for line := range strings.Lines(strings.TrimPrefix(dockerfile, fromScratch)) {
+		line = strings.TrimSpace(line)
+		if to, ok := strings.CutPrefix(line, "COPY . "); ok {
+			destination = to
+		} else {
+			changes = append(changes, line)
+		}
+	}
+	for key, value := range labels {
+		changes = append(changes, fmt.Sprintf("LABEL %q=%q", key, value))
+	}
+	folder := archive(dir, destination)
+	defer folder.Close()
+	messages, err := h.Docker.ImageImport(ctx, image.ImportSource{Source: folder, SourceName: "-"}, ref, image.ImportOptions{Changes: changes})
+	if err != nil {
+		return err
+	}
+	defer messages.Close()
+	return outcome(messages)
+}
+
+// archive is a folder as Docker reads it, at a place in the archive.
+func archive(dir, place string) io.ReadCloser {
+	return piped(func(to io.Writer) error {
+		files := piped(func(to io.Writer) error {
+			t := tar.NewWriter(to)
+			return errors.Join(t.AddFS(os.DirFS(dir)), t.Close())
+		})
+		defer files.Close()
+		return move(tar.NewWriter(to), tar.NewReader(files), place)
+	})
+}
+
+// piped is what write writes.
+func piped(write func(io.Writer) error) io.ReadCloser {
+	reader, writer := io.Pipe()
+	go func() { writer.CloseWithError(write(writer)) }()
+	return reader
+}
+
+// move copies an archive to a place in another one.
+func move(to *tar.Writer, from *tar.Reader, place string) error {
+	for {
+		header, err := from.Next()
+		if errors.Is(err, io.EOF) {
+			return to.Close()
+		}
+		if err != nil {
+			return err
+		}
+		header.Name = strings.TrimPrefix(path.Join(place, header.Name), "/")
+		if err := to.WriteHeader(header); err != nil {
+			return err
+		}
+		if _, err := io.Copy(to, from); err != nil {
+			return err
+		}
+	}
+}
+
+// outcome reads to the end what Docker says while it makes an image.
+func outcome(answer io.Reader) error {
+	for messages := json.NewDecoder(answer); ; {
 		var message struct {
 			Error string `json:"error"`
 		}
@@ -298,9 +385,9 @@ func (h *Host) buildImage(ctx context.Context, dir, ref string, labels map[strin
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return fmt.Errorf("rig: building %s: %w", ref, err)
+			return err
 		case message.Error != "":
-			return fmt.Errorf("rig: building %s: %s", ref, message.Error)
+			return errors.New(message.Error)
 		}
 	}
 }
