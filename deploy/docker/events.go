@@ -10,7 +10,7 @@ import (
 )
 
 // Watch calls changed for each event after which a container of an app may run, may not, or may have another address: it
-// was started, died, was paused or taken out of a network. It first calls subscribed, when no event can be missed any more, and
+// was started, died, was paused or taken out of a network. Builds, cron tasks and other containers of the host are none of it. It first calls subscribed, when no event can be missed any more, and
 // returns that one's error.
 // What has changed is for the caller to look up; events tell too little, and some get lost. Only that a container has died can't
 // be told soon enough, for its address is free from now on: died is its id then, else "".
@@ -22,7 +22,7 @@ func (c *Client) Watch(ctx context.Context, subscribed func() error, changed fun
 		filters.Arg("type", string(events.NetworkEventType)),
 	)
 	for _, action := range []events.Action{
-		events.ActionStart, events.ActionDie, events.ActionPause, events.ActionUnPause, events.ActionDestroy,
+		events.ActionCreate, events.ActionStart, events.ActionDie, events.ActionPause, events.ActionUnPause, events.ActionDestroy,
 		events.ActionConnect, events.ActionDisconnect,
 	} {
 		filter.Add("event", string(action))
@@ -42,9 +42,13 @@ func (c *Client) Watch(ctx context.Context, subscribed func() error, changed fun
 	if err := subscribed(); err != nil {
 		return err
 	}
+	strangers := make(strangers)
 	for {
 		select {
 		case event := <-stream:
+			if !strangers.concerns(event) {
+				continue
+			}
 			died := ""
 			if event.Type == events.ContainerEventType && event.Action == events.ActionDie {
 				died = event.Actor.ID
@@ -57,4 +61,25 @@ func (c *Client) Watch(ctx context.Context, subscribed func() error, changed fun
 			return c.failed("watching containers", fmt.Errorf("the stream of events has ended: %w", err))
 		}
 	}
+}
+
+// strangers are the ids of containers that are known to be of no app. An event of a network tells no more of a container than its id.
+type strangers map[string]bool
+
+// concerns tells whether an event may be of an app's container.
+func (s strangers) concerns(event events.Message) bool {
+	if event.Type == events.NetworkEventType {
+		return !s[event.Actor.Attributes["container"]]
+	}
+	id, stranger := event.Actor.ID, event.Actor.Attributes[labelType] != typeDeploy
+	switch event.Action {
+	case events.ActionCreate:
+		if stranger {
+			s[id] = true
+		}
+		return false // It does not run.
+	case events.ActionDestroy:
+		delete(s, id)
+	}
+	return !stranger
 }
