@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 
 	"dokku-expose/deploy"
@@ -51,28 +52,36 @@ type give struct {
 // all is every address.
 func all(deploy.Listen) bool { return true }
 
-// giveUp writes down that an app is to have fewer public ports, closes these, and says which. What is written stays, and so does what
-// is closed. The error says what is not done, and what completes it. The caller holds the lock.
+// giveUp writes down that an app is to have fewer public ports, closes these, and says which, before anybody waits for Docker. What is
+// written stays, and so does what is closed. The error says what is not done, and what completes it. The caller has the
+// lock from locked.
 func (h *Host) giveUp(ctx context.Context, lock *deploy.Lock, g give) (outcome deploy.Outcome, closed []deploy.Listen, err error) {
 	s := h.salvaged()
-	open, _ := s.openOf(ctx, g)
+	open, unasked := s.openOf(ctx, g)
 	var unwritten error
 	if g.write != nil {
 		unwritten = g.write()
 	}
-	outcome, unmade := h.reconcile(ctx, lock)
-	left, unclosed := s.shut(ctx, lock, g)
+	var left []deploy.Listen
+	var unclosed error
+	if len(open) > 0 || unasked != nil {
+		left, unclosed = s.shut(ctx, lock, g)
+	}
 
-	closed = slices.DeleteFunc(open, func(l deploy.Listen) bool { return slices.Contains(left, l) })
+	if unclosed == nil || len(left) > 0 {
+		closed = slices.DeleteFunc(open, func(l deploy.Listen) bool { return slices.Contains(left, l) })
+	}
 	if len(closed) > 0 {
 		h.out.Step("Closed public ports of %s: %s", g.app, addresses(closed))
 		h.log.Info("close", "app", g.app, "public", addresses(closed))
 	}
-	if unmade != nil {
-		h.out.Warn("%v", unmade)
-	}
-	if unmade != nil || unwritten != nil {
-		outcome = deploy.Outcome{} // It does not tell what is served by now.
+	// By what is written they would be opened again, and an engine that hangs has been waited for.
+	if unwritten == nil && unclosed == nil {
+		var unmade error
+		if outcome, unmade = h.reconcile(ctx, lock); unmade != nil {
+			h.out.Warn("%v", unmade)
+			outcome = deploy.Outcome{} // It does not tell what is served by now.
+		}
 	}
 	var errs []error
 	if unclosed != nil {
@@ -91,22 +100,22 @@ func (h *Host) giveUp(ctx context.Context, lock *deploy.Lock, g give) (outcome d
 // errStillServed is for an engine that goes on with what it said it had closed.
 var errStillServed = errors.New("the engine goes on serving")
 
-// shut closes what an app has given up and a reconcile could not close. It returns what is open still, and why.
+// shut closes what an app has given up. It returns what is open still, none where that is not known, and why.
 func (h *Host) shut(ctx context.Context, lock *deploy.Lock, g give) (left []deploy.Listen, err error) {
-	if left, err = h.openOf(ctx, g); len(left) == 0 {
-		return nil, err
-	}
 	err = h.eachEngine(ctx, func(ctx context.Context, e engine) error {
 		r := deploy.Reconciler{Host: h, Engine: e}
 		outcome, err := r.Close(ctx, lock, func(app string, l deploy.Listen) bool { return app == g.app && g.gone(l) })
 		h.record(outcome)
 		return err
 	})
-	left, again := h.openOf(ctx, g)
-	if len(left) == 0 && again == nil {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, err // Another question would not be answered either.
+	}
+	left, unasked := h.openOf(ctx, g)
+	if len(left) == 0 && unasked == nil {
 		return nil, nil
 	}
-	return left, cmp.Or(errors.Join(err, again), errStillServed)
+	return left, cmp.Or(errors.Join(err, unasked), errStillServed)
 }
 
 // openOf are the addresses that an app is to give up and is served at now, by any engine.

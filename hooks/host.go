@@ -244,10 +244,15 @@ func serverNames(servers []deploy.Server) []string {
 
 // underLock runs change with the host-wide lock held. Whoever goes away meanwhile (the user's ssh connection drops) ends
 // the wait for the lock, but not the change: half a switch would be worse than one that nobody waits for.
-func (h *Host) underLock(ctx context.Context, change func(context.Context, *deploy.Lock) error) (err error) {
+func (h *Host) underLock(ctx context.Context, change func(context.Context, *deploy.Lock) error) error {
 	if h.asks == nil {
 		h.hurry(ctx)
 	}
+	return h.locked(ctx, change)
+}
+
+// locked is underLock for what does not have to wait for Docker first.
+func (h *Host) locked(ctx context.Context, change func(context.Context, *deploy.Lock) error) (err error) {
 	lock, err := h.lock(ctx)
 	if err != nil {
 		return err

@@ -35,7 +35,7 @@ func postStop(ctx context.Context, h *Host, args []string) error {
 	if involved, err := h.involved(app); !involved && err == nil {
 		return nil
 	}
-	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
+	return h.locked(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		return h.giveUpAll(ctx, lock, app, "dokku ps:stop "+app, func() error {
 			remembered, err := h.state.Load(app)
 			if err != nil {
@@ -78,7 +78,7 @@ func forget(ctx context.Context, h *Host, app string) error {
 	}
 	// With an error too: a settings file that can't be read has to go as well.
 	involved, broken := h.involved(app)
-	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
+	return h.locked(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		err := errors.Join(h.state.Remove(app), h.settings.Remove(app))
 		if involved || broken != nil || err != nil {
 			err = errors.Join(err, h.giveUpAll(ctx, lock, app, "", nil))

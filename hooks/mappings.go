@@ -99,7 +99,7 @@ ones go on. Ports of the app's PORTS file go with the next deploy of a PORTS wit
 // removeMappings takes operator's mappings back. What stays is not checked anew, nor read where it can't be: what is wrong with it must
 // not keep a port from being given up.
 func (h *Host) removeMappings(ctx context.Context, app string, publics []string) error {
-	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
+	return h.locked(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		set, broken := h.settings.Load(app)
 		rest, err := without(app, set.Mappings, publics)
 		if broken == nil && err != nil {
@@ -323,11 +323,11 @@ func (h *Host) setDisabled(ctx context.Context, name string, args []string, disa
 	if len(rest) > 0 {
 		return usageError(name, fmt.Sprintf("unexpected argument %q", rest[0]))
 	}
-	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
-		write := func() error { return h.settings.SetDisabled(app, disabled) }
-		if !disabled {
-			return h.edit(ctx, lock, app, write)
-		}
+	write := func() error { return h.settings.SetDisabled(app, disabled) }
+	if !disabled {
+		return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error { return h.edit(ctx, lock, app, write) })
+	}
+	return h.locked(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		outcome, closed, err := h.giveUp(ctx, lock, give{app: app, gone: all, write: write, again: "dokku expose:disable " + app})
 		if err == nil && len(closed) == 0 {
 			h.out.Step("No public port of %s was open; none is opened until: dokku expose:enable %s", app, app)

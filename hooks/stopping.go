@@ -21,7 +21,7 @@ func schedulerStop(ctx context.Context, h *Host, args []string) error {
 	if involved, err := h.involved(app); !involved && err == nil {
 		return nil
 	}
-	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
+	return h.locked(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		h.closing = app
 		return h.giveUpAll(ctx, lock, app, "dokku ps:stop "+app, func() error { return h.noteStopping(app) })
 	})

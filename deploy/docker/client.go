@@ -81,7 +81,7 @@ func (c *Client) failed(what string, err error) error {
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s: %w", what, err)
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%s: %w at %s: no answer in time (%w): see `systemctl status docker` and the load of the host", what, ErrUnreachable, c.api.DaemonHost(), err)
+		return fmt.Errorf("%s: %w at %s: no answer in time: see `systemctl status docker` and the load of the host", what, ErrUnreachable, c.api.DaemonHost())
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%s: %w at %s: user id %d may not use it: put that user into the group docker (`usermod -aG docker USER`): %w",
 			what, ErrUnreachable, c.api.DaemonHost(), os.Geteuid(), err)
