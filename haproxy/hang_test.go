@@ -133,7 +133,7 @@ func TestOldWorkerThatHangs(t *testing.T) {
 	apply(t, h, mail, news)
 	answers(t, mail.Listen, "v2")
 	apply(t, h, mail)
-	if _, err := h.Engine.OldConnections(t.Context()); err == nil || !strings.Contains(err.Error(), "old worker") {
+	if _, err := h.Engine.Traffic(t.Context()); err == nil || !strings.Contains(err.Error(), "old worker") {
 		t.Errorf("got %v, want an error of the old worker", err)
 	}
 	if conn, err := net.Dial("tcp", "127.0.0.1:"+news.Listen.String()); err == nil {

@@ -1,7 +1,6 @@
 package haproxy
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,60 +17,6 @@ import (
 // oldTimeout bounds one question about old workers. When a worker ends in this moment, the master may never answer (seen with 2.8
 // and 3.0).
 const oldTimeout = time.Second
-
-// OldConnections are connections that an old worker still has: one that a reload has left to its last connections.
-type OldConnections struct {
-	// Worker is the old worker's process id.
-	Worker int
-	// App and Listen are the route that the connections were made to. It may have ended meanwhile.
-	App    string
-	Listen deploy.Listen
-	// Server is where they lead, as far as the worker knows. The container there may well serve the route still.
-	Server netip.AddrPort
-	// Connections is how many there are.
-	Connections int
-}
-
-// OldConnections asks all old workers what connections they have. It is none when HAProxy does not run. Connections that are
-// held are not among them, for they are the newest worker's.
-func (e *Engine) OldConnections(ctx context.Context) ([]OldConnections, error) {
-	live, err := e.identify(ctx)
-	if errors.Is(err, deploy.ErrNotRunning) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	workers, err := e.oldWorkers(ctx, live)
-	if err != nil {
-		return nil, err
-	}
-	var list []OldConnections
-	for _, w := range workers {
-		s, err := w.read(ctx)
-		if err == nil {
-			err = s.withSessions(ctx, w.command)
-		}
-		if gone(w.pid) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("HAProxy's old worker %d: %w", w.pid, err)
-		}
-		for name, slots := range s.proxies {
-			app, listen, _ := parseName(name)
-			for _, slot := range slots {
-				if slot.sessions > 0 {
-					list = append(list, OldConnections{Worker: w.pid, App: app, Listen: listen, Server: slot.addr, Connections: slot.sessions})
-				}
-			}
-		}
-	}
-	slices.SortFunc(list, func(a, b OldConnections) int {
-		return cmp.Or(cmp.Compare(a.App, b.App), a.Listen.Compare(b.Listen), cmp.Compare(a.Worker, b.Worker), a.Server.Compare(b.Server))
-	})
-	return list, nil
-}
 
 // oldWorker is reached through the master only.
 type oldWorker struct {

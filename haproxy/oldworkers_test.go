@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,13 +14,14 @@ import (
 	"dokku-expose/haproxy/haproxytest"
 )
 
-func TestOldConnections(t *testing.T) {
+// What an old worker has is counted for its routes: connections of all their servers, until each has ended.
+func TestTrafficOfAnOldWorker(t *testing.T) {
 	h := haproxytest.Start(t)
 	v1, v2 := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2")
 	mail, news, down := route("mail", port(t), v1), route("news", port(t), v1, v2), route("down", port(t))
 	apply(t, h, mail, news, down)
-	if old := oldConnections(t, h); len(old) > 0 {
-		t.Errorf("no worker is old, and %v are on one", old)
+	if old := traffic(t, h).Old; len(old) > 0 {
+		t.Errorf("no worker is old, and there are %v", old)
 	}
 	one, _ := connect(t, mail.Listen)
 	for range 2 {
@@ -28,25 +30,27 @@ func TestOldConnections(t *testing.T) {
 	open(t, down.Listen)
 	worker := status(t, h).Worker
 	apply(t, h, mail, news, down, route("chat", port(t)))
-	want := []haproxy.OldConnections{
-		{Worker: worker, App: "mail", Listen: mail.Listen, Server: v1.Addr, Connections: 1},
-		{Worker: worker, App: "news", Listen: news.Listen, Server: v1.Addr, Connections: 1},
-		{Worker: worker, App: "news", Listen: news.Listen, Server: v2.Addr, Connections: 1},
+	want := func(when, servers string, connections int) {
+		t.Helper()
+		eventually(t, when, func() bool {
+			got := traffic(t, h)
+			var all []string
+			for _, r := range got.Routes {
+				for _, s := range r.Servers {
+					all = append(all, fmt.Sprintf("%s %s %d", r.App, s.Addr, s.Connections))
+				}
+			}
+			return strings.Join(all, ", ") == servers && slices.Equal(got.Old, []haproxy.WorkerTraffic{{PID: worker, Connections: connections}})
+		})
 	}
-	if want[1].Server.Compare(want[2].Server) > 0 {
-		want[1], want[2] = want[2], want[1]
+	first, second := v1.Addr, v2.Addr
+	if first.Compare(second) > 0 {
+		first, second = second, first
 	}
-	if old := oldConnections(t, h); !slices.Equal(old, want) {
-		t.Errorf("got %+v, want %+v", old, want)
-	}
-	if err := one.Close(); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the connection that has ended is not counted", func() bool { return slices.Equal(oldConnections(t, h), want[1:]) })
-	h.Stop()
-	if old := oldConnections(t, h); len(old) > 0 {
-		t.Errorf("HAProxy does not run, and %v are on an old worker", old)
-	}
+	others := fmt.Sprintf("news %s 1, news %s 1", first, second)
+	want("three connections are on servers, and one is held", fmt.Sprintf("mail %s 1, %s", v1.Addr, others), 4)
+	closeConn(t, one)
+	want("the one that has ended is not counted", fmt.Sprintf("mail %s 0, %s", v1.Addr, others), 3)
 }
 
 // An old worker must not try a server that the table no longer names: another app may have got its address.
@@ -71,13 +75,4 @@ func TestOldWorkersLeadNobodyToAnotherApp(t *testing.T) {
 		t.Errorf("%q greets on the route that has the server still", got)
 	}
 	answers(t, mail.Listen, "v2")
-}
-
-func oldConnections(t *testing.T, h *haproxytest.HAProxy) []haproxy.OldConnections {
-	t.Helper()
-	old, err := h.Engine.OldConnections(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return old
 }

@@ -79,32 +79,18 @@ func (e *Engine) Traffic(ctx context.Context) (Traffic, error) {
 		if pid == now.pid {
 			continue
 		}
-		old, err := e.oldWorker(ctx, pid)
-		if err != nil {
-			return Traffic{}, err
-		}
-		if old != nil {
+		old, err := e.worker(ctx, oldWorker{e, pid}.command)
+		switch {
+		case err == nil:
 			t.Old = append(t.Old, WorkerTraffic{PID: pid, Connections: old.addTo(routes, false)})
+		case ctx.Err() != nil || !gone(pid):
+			return Traffic{}, fmt.Errorf("HAProxy's old worker %d: %w", pid, err)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(routes)) {
 		t.Routes = append(t.Routes, *routes[name])
 	}
 	return t, nil
-}
-
-// oldWorker asks an old worker, over its master. It is nil when it has ended meanwhile.
-func (e *Engine) oldWorker(ctx context.Context, pid int) (*workerTraffic, error) {
-	// When the worker ends in this moment, the master may never answer (seen with 2.8 and 3.0).
-	short, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	w, err := e.worker(short, func(ctx context.Context, line string) (string, error) {
-		return e.master(ctx, fmt.Sprintf("@!%d %s", pid, line))
-	})
-	if err == nil || ctx.Err() != nil || !gone(pid) {
-		return w, err
-	}
-	return nil, nil
 }
 
 // workerTraffic is what one worker says.
