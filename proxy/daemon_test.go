@@ -216,7 +216,7 @@ func TestPredecessorFollows(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return status.Draining("mail")
+		return onOldServers(status, "mail")
 	}
 	if n := draining(); n != 0 {
 		t.Errorf("%d connections drain before any switch", n)

@@ -214,3 +214,18 @@ func eventually(t testing.TB, what string, ask func() bool) {
 		}
 	}
 }
+
+// onOldServers counts the connections of an app on servers that are no longer current, in predecessors too.
+func onOldServers(s Status, app string) (n int) {
+	for _, r := range s.Routes {
+		for _, server := range r.Servers {
+			if r.App == app && !server.Current {
+				n += server.Connections
+			}
+		}
+	}
+	for _, p := range s.Predecessors {
+		n += onOldServers(p, app)
+	}
+	return n
+}

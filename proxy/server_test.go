@@ -39,7 +39,7 @@ func TestPortTakenNamesItsHolder(t *testing.T) {
 func TestOldConnections(t *testing.T) {
 	v1, v2 := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2")
 	s, port := newServer(t), enginetest.FreePort(t)
-	draining := func() int { return s.Status().Draining("mail") }
+	draining := func() int { return onOldServers(s.Status(), "mail") }
 
 	apply(t, s, routeTo("mail", port, v1))
 	var old []*client

@@ -66,25 +66,6 @@ type ServerStatus struct {
 	Out         uint64 `json:"bytes_out"`
 }
 
-// Draining counts the connections of an app on containers that are no longer current, those that predecessors have included.
-func (s Status) Draining(app string) int {
-	n := 0
-	for _, r := range s.Routes {
-		if r.App != app {
-			continue
-		}
-		for _, server := range r.Servers {
-			if !server.Current {
-				n += server.Connections
-			}
-		}
-	}
-	for _, p := range s.Predecessors {
-		n += p.Draining(app)
-	}
-	return n
-}
-
 // Status tells what the server does. Of the daemon that it is part of it knows nothing more than the process.
 func (s *Server) Status() Status {
 	s.mu.Lock()

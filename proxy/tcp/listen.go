@@ -181,17 +181,6 @@ func (l *Listener) accept() (int, error) {
 	return -1, os.ErrClosed
 }
 
-// Port is the port that the listener is bound to.
-func (l *Listener) Port() (uint16, error) {
-	var port uint16
-	err := control(rawListener{l}, func(fd int) error {
-		addr, err := unix.Getsockname(fd)
-		port = addrPortOf(addr).Port()
-		return os.NewSyscallError("getsockname", err)
-	})
-	return port, err
-}
-
 // Close stops listening in this process; when it returns, another socket may have the address. Where another process has this
 // one too, no connection is lost: those in the kernel's queue are the other one's.
 func (l *Listener) Close() error {

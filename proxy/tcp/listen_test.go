@@ -40,7 +40,12 @@ func listen(t testing.TB) (l *Listener, port uint16) {
 			t.Error(err)
 		}
 	})
-	if port, err = l.Port(); err != nil {
+	err = control(rawListener{l}, func(fd int) error {
+		addr, err := unix.Getsockname(fd)
+		port = addrPortOf(addr).Port()
+		return err
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	return l, port

@@ -76,8 +76,6 @@ type flow struct {
 	bulk bool
 	// ended tells that the end was passed on, failed that what was read can't be sent any more.
 	ended, failed bool
-	// queued tells that it waits for its next turn.
-	queued bool
 }
 
 // Terms say how a relay treats its connections. The zero value asks for nothing.
@@ -176,7 +174,6 @@ func (e *end) ready(events uint32) {
 
 // run moves what can be moved now. When it returns, the loop's buffer is free for others.
 func (f *flow) run() {
-	f.queued = false
 	for reads := 0; ; {
 		switch {
 		case f.relay.over:
@@ -190,7 +187,6 @@ func (f *flow) run() {
 			return
 		case reads == turn:
 			f.release()
-			f.queued = true
 			f.relay.loop.again = append(f.relay.loop.again, f)
 			return
 		default:
