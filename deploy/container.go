@@ -46,15 +46,6 @@ const (
 	UpstreamPublished Upstream = "published"
 )
 
-// ParseUpstream reads a value of the setting `upstream`. The error lists the known ones.
-func ParseUpstream(s string) (Upstream, error) {
-	switch u := Upstream(s); u {
-	case UpstreamAuto, UpstreamDirect, UpstreamPublished:
-		return u, nil
-	}
-	return "", fmt.Errorf("unknown upstream %q: it is one of %s, %s and %s", s, UpstreamAuto, UpstreamDirect, UpstreamPublished)
-}
-
 // Targets are where this host reaches the container's private port, the best one first: with IPv6 there are two, of which the app may
 // listen on one only. With the host's network it is 127.0.0.1, whatever u is. The error says what the container lacks, and the command
 // that helps.

@@ -76,17 +76,3 @@ func TestContainerTargets(t *testing.T) {
 		})
 	}
 }
-
-func TestParseUpstream(t *testing.T) {
-	for _, u := range []Upstream{UpstreamAuto, UpstreamDirect, UpstreamPublished} {
-		if got, err := ParseUpstream(string(u)); err != nil || got != u {
-			t.Errorf("ParseUpstream(%q) = %q, %v", u, got, err)
-		}
-	}
-	for _, s := range []string{"", "Direct", "docker"} {
-		_, err := ParseUpstream(s)
-		if err == nil || !strings.Contains(err.Error(), "auto, direct and published") {
-			t.Errorf("ParseUpstream(%q): error %v, want one that lists the known words", s, err)
-		}
-	}
-}

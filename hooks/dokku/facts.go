@@ -52,11 +52,6 @@ func (e Env) WaitToRetire(app string) (time.Duration, error) {
 	return time.Duration(seconds) * time.Second, nil
 }
 
-// InitialNetwork returns the Docker network that the app's containers are created in; "" is Docker's default, bridge.
-func (e Env) InitialNetwork(app string) (string, error) {
-	return e.computed("network", app, "initial-network")
-}
-
 // Stopped tells whether the app carries the mark that `ps:stop` leaves: Dokku does not start it again after a reboot.
 //
 // Dokku's plugin ps writes the mark in post-stop, after this plugin's own hook, since plugins run in the order of their

@@ -15,7 +15,6 @@ func TestFacts(t *testing.T) {
 	scheduler := func(e Env) (any, error) { return e.Scheduler("mail") }
 	web := func(e Env) (any, error) { return e.ChecksDisabled("mail", "web") }
 	stopped := func(e Env) (any, error) { return e.Stopped("mail") }
-	network := func(e Env) (any, error) { return e.InitialNetwork("mail") }
 	retire := func(e Env) (any, error) { return e.WaitToRetire("mail") }
 	type files = map[string]string
 	for _, tt := range []struct {
@@ -73,14 +72,6 @@ func TestFacts(t *testing.T) {
 		{name: "a stopped app", files: files{"lib/config/ps/mail/restore": "false"}, ask: stopped, want: true},
 		{name: "an app stopped before 0.38", files: files{"root/mail/ENV": `DOKKU_APP_RESTORE="0"`}, ask: stopped, want: true},
 		{name: "an app started before 0.38", files: files{"root/mail/ENV": "DOKKU_APP_RESTORE=1"}, ask: stopped, want: false},
-
-		{name: "Docker's own network", ask: network, want: ""},
-		{name: "the host's network", files: files{"lib/config/network/--global/initial-network": "lan"}, ask: network, want: "lan"},
-		{
-			name:  "the app's network",
-			files: files{"lib/config/network/--global/initial-network": "lan", "lib/config/network/mail/initial-network": "own"},
-			ask:   network, want: "own",
-		},
 
 		{name: "a minute to retire", ask: retire, want: time.Minute},
 		{name: "the host's time to retire", files: files{"lib/config/checks/--global/wait-to-retire": "30"}, ask: retire, want: 30 * time.Second},
