@@ -27,8 +27,10 @@ const (
 	private = 5025
 	// linger is how long an app goes on with its connections after SIGTERM.
 	linger = 500 * time.Millisecond
-	// patience bounds the wait for what must come. Connections are held for longer.
+	// patience bounds the wait for what must come.
 	patience = 2 * time.Minute
+	// clients wait for longer than a fault lasts, in which Docker may need its time on a busy machine, and hold is longer still.
+	clients, hold = 4 * patience, 6 * patience
 )
 
 // scene is a host with two apps, mail in three containers and chat in one, whose services a supervisor keeps running.
@@ -77,7 +79,7 @@ func newScene(t *testing.T, engine string, dockerd bool) *scene {
 			o.DockerHost = s.docker.host()
 		}
 		o.Triggers, o.Subcommands = hooks.Triggers(), hooks.Subcommands()
-		o.Settings = map[string]string{"engine": engine, "hold": (2 * patience).String()}
+		o.Settings = map[string]string{"engine": engine, "hold": hold.String()}
 		o.Supervise, o.HAProxy = true, false
 		o.Out = s.out
 		o.Stopping = func(_, container string) {
@@ -148,7 +150,7 @@ func (s *scene) startLoad() {
 	s.t.Helper()
 	for _, a := range s.apps {
 		l, err := load.Start(s.t.Context(), load.Config{
-			Addr: loopback(a.port), Remote: rigtest.ClientHost(s.t), Openers: 4, Pause: 5 * time.Millisecond, Holders: 6, Timeout: patience,
+			Addr: loopback(a.port), Remote: rigtest.ClientHost(s.t), Openers: 4, Pause: 5 * time.Millisecond, Holders: 6, Timeout: clients,
 		})
 		s.must(err)
 		s.t.Cleanup(func() { l.Stop() })
