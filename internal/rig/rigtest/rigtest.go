@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -90,6 +92,9 @@ func New(t testing.TB, change ...func(*rig.Options)) *rig.Host {
 	t.Cleanup(func() {
 		err := h.StopDaemon()
 		raced(t, h.DaemonLog())
+		if t.Failed() {
+			t.Logf("the daemon said:\n%s\nHAProxy said:\n%s", end(h.DaemonLog()), end(h.HAProxyLog()))
+		}
 		if err := errors.Join(err, h.Close()); err != nil {
 			t.Error(err)
 		}
@@ -125,4 +130,15 @@ func raced(t testing.TB, log string) {
 	if at := bytes.Index(text, []byte("WARNING: DATA RACE")); at >= 0 {
 		t.Errorf("the daemon's log:\n%s", text[at:])
 	}
+}
+
+// end is the last lines of a file.
+func end(name string) string {
+	const most = 60
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return err.Error()
+	}
+	lines := slices.Collect(strings.Lines(string(text)))
+	return strings.Join(lines[max(0, len(lines)-most):], "")
 }
