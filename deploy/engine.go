@@ -64,13 +64,25 @@ type Applied struct {
 	Switched []Listen
 	// Reload is the reason of a reload, "" when there was none.
 	Reload string
-	// Unended is why connections go on that should have been ended; the table is in force all the same.
+	// Cut are the connections that the time limit of their routes has ended; Unended is why others go on that should have been ended.
+	// The table is in force all the same.
+	Cut     []Cut `json:"-"`
 	Unended error `json:"-"`
+}
+
+// Cut counts the connections on former servers of a route that the engine has ended, without those that ended by themselves.
+type Cut struct {
+	App         string
+	Listen      Listen
+	Connections int
 }
 
 // and is what two Applies in a row did.
 func (a Applied) and(b Applied) Applied {
 	switched := slices.Concat(a.Switched, b.Switched)
 	slices.SortFunc(switched, Listen.Compare)
-	return Applied{Switched: slices.Compact(switched), Reload: cmp.Or(b.Reload, a.Reload), Unended: b.Unended}
+	return Applied{
+		Switched: slices.Compact(switched), Reload: cmp.Or(b.Reload, a.Reload),
+		Cut: slices.Concat(a.Cut, b.Cut), Unended: b.Unended,
+	}
 }

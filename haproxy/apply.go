@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"regexp"
@@ -39,40 +40,52 @@ func (e *Engine) Apply(ctx context.Context, t deploy.Table) (deploy.Applied, err
 		return err
 	})
 	if err == nil {
-		applied.Unended = e.endOld(ctx, t)
+		applied.Cut, applied.Unended = e.endOld(ctx, t)
 	}
 	return applied, errors.Join(refused, err)
 }
 
 // endOld ends connections that must not go on, in the running worker and in old ones.
-func (e *Engine) endOld(ctx context.Context, t deploy.Table) error {
+func (e *Engine) endOld(ctx context.Context, t deploy.Table) ([]deploy.Cut, error) {
 	limits := cutLimits(t)
 	if len(limits) == 0 {
 		live, err := e.identify(ctx)
 		if err != nil || live.uptime > longestTry(t) {
-			return err // Whoever tried to reach a server at the last reload has given up.
+			return nil, err // Whoever tried to reach a server at the last reload has given up.
 		}
-		return e.closeOld(ctx, wantedBy(t), live, limits)
+		return nil, e.closeOld(ctx, wantedBy(t), live, limits, nil)
 	}
 	live, err := e.read(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := e.cutOld(ctx, live, limits); err != nil {
-		return err
+	return e.endOverdue(ctx, wantedBy(t), live, limits)
+}
+
+// endOverdue ends the connections on former servers whose time is over, in the running worker and in old ones, and counts them.
+func (e *Engine) endOverdue(ctx context.Context, wanted map[string]map[netip.AddrPort]bool, live *snapshot, limits map[string]time.Duration) ([]deploy.Cut, error) {
+	counts := make(map[string]int)
+	err := e.cutOld(ctx, live, limits, counts)
+	if err == nil {
+		err = e.closeOld(ctx, wanted, live, limits, counts)
 	}
-	return e.closeOld(ctx, wantedBy(t), live, limits)
+	var cut []deploy.Cut
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		app, listen, _ := parseName(name)
+		cut = append(cut, deploy.Cut{App: app, Listen: listen, Connections: counts[name]})
+	}
+	return cut, err
 }
 
 // CutOld ends the connections of apps that have been on servers out of service for longer than the app's limit. It changes nothing
 // else, and asks for nothing but what the running HAProxy does. An Apply does the same for routes with a limit, at that moment.
-func (e *Engine) CutOld(ctx context.Context, limits map[string]time.Duration) error {
+func (e *Engine) CutOld(ctx context.Context, limits map[string]time.Duration) ([]deploy.Cut, error) {
 	live, err := e.read(ctx)
 	if errors.Is(err, deploy.ErrNotRunning) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	byProxy, wanted := make(map[string]time.Duration), make(map[string]map[netip.AddrPort]bool)
 	for name, slots := range live.proxies {
@@ -87,10 +100,7 @@ func (e *Engine) CutOld(ctx context.Context, limits map[string]time.Duration) er
 			}
 		}
 	}
-	if err := e.cutOld(ctx, live, byProxy); err != nil {
-		return err
-	}
-	return e.closeOld(ctx, wanted, live, byProxy)
+	return e.endOverdue(ctx, wanted, live, byProxy)
 }
 
 // cutLimits are the times for which routes let connections stay on servers out of service, of those that have one.
@@ -106,20 +116,37 @@ func cutLimits(t deploy.Table) map[string]time.Duration {
 }
 
 // cutOld ends the connections of slots that have been out of service for longer than their route lets connections stay. Those
-// of a slot that serves again at another address are not told apart from its new ones, and stay.
-func (e *Engine) cutOld(ctx context.Context, live *snapshot, limits map[string]time.Duration) error {
+// of a slot that serves again at another address are not told apart from its new ones, and stay. It adds them to counts, by proxy.
+func (e *Engine) cutOld(ctx context.Context, live *snapshot, limits map[string]time.Duration, counts map[string]int) error {
 	if err := live.withSessions(ctx, e.command); err != nil {
 		return err
 	}
-	var commands []string
 	for name, limit := range limits {
-		for _, s := range live.proxies[name] {
-			if !s.ready && s.sessions > 0 && s.age >= limit {
-				commands = append(commands, fmt.Sprintf("shutdown sessions server %s/%s", name, s.name))
+		due := slices.DeleteFunc(slices.Clone(live.proxies[name]), func(s slot) bool { return s.ready || s.sessions == 0 || s.age < limit })
+		if len(due) == 0 {
+			continue
+		}
+		// HAProxy does not say how many connections it ends. The count comes with the same line: none ends by itself in between.
+		line := fmt.Sprintf("show stat %s 4 -1", name)
+		for _, s := range due {
+			line += fmt.Sprintf(";shutdown sessions server %s/%s", name, s.name)
+		}
+		answer, err := e.command(ctx, line)
+		if err != nil {
+			return err
+		}
+		table, err := parseStat(answer)
+		if err != nil {
+			return err
+		}
+		for _, row := range table.rows {
+			_, server := table.name(row)
+			if n := table.number(row, "scur"); n > 0 && slices.ContainsFunc(due, func(s slot) bool { return s.name == server }) {
+				counts[name] += int(n)
 			}
 		}
 	}
-	return e.execute(ctx, commands)
+	return nil
 }
 
 // Prepare writes a valid configuration of t for the next start of HAProxy. Routes that it could not listen for are left out

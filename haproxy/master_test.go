@@ -66,6 +66,7 @@ func TestMoreOldWorkersThanTheMasterLists(t *testing.T) {
 	}
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	counted := 0
 	for n := 0; n < old; {
 		select {
 		case err := <-ended:
@@ -74,10 +75,17 @@ func TestMoreOldWorkersThanTheMasterLists(t *testing.T) {
 			}
 			n++
 		case <-tick.C:
-			if err := h.Engine.CutOld(t.Context(), map[string]time.Duration{"mail": time.Second, "news": 0}); err != nil {
+			cut, err := h.Engine.CutOld(t.Context(), map[string]time.Duration{"mail": time.Second, "news": 0})
+			if err != nil {
 				t.Fatal(err)
 			}
+			for _, c := range cut {
+				counted += c.Connections
+			}
 		}
+	}
+	if counted != old {
+		t.Errorf("%d connections are counted as cut, want %d", counted, old)
 	}
 }
 

@@ -111,10 +111,11 @@ func wantedBy(t deploy.Table) map[string]map[netip.AddrPort]bool {
 
 // closeOld ends those connections of old workers that must not go on there: such as have reached no server yet and may yet be
 // led to one that is not wanted, whose address may be another app's by now; and such as are on old servers for longer than
-// limits allow (see cutLimits). An old worker's servers can't be changed any more, but its connections can be closed.
+// limits allow (see cutLimits), which it adds to counts, by proxy. An old worker's servers can't be changed any more, but its
+// connections can be closed.
 //
 // What does not answer leads no connection elsewhere, and must not undo what is applied already: Status tells of it.
-func (e *Engine) closeOld(ctx context.Context, wanted map[string]map[netip.AddrPort]bool, live *snapshot, limits map[string]time.Duration) error {
+func (e *Engine) closeOld(ctx context.Context, wanted map[string]map[netip.AddrPort]bool, live *snapshot, limits map[string]time.Duration, counts map[string]int) error {
 	workers, err := e.oldWorkers(ctx, live)
 	if err != nil {
 		return unlessUnreachable(err)
@@ -127,6 +128,10 @@ func (e *Engine) closeOld(ctx context.Context, wanted map[string]map[netip.AddrP
 			limit, ok := limits[s.proxy]
 			i := slices.IndexFunc(slots, func(slot slot) bool { return slot.name == s.server })
 			return ok && i >= 0 && !wanted[s.proxy][slots[i].addr] && outOfService(live.proxies[s.proxy], slots[i].addr) >= limit
+		}, func(s session) {
+			if s.established {
+				counts[s.proxy]++
+			}
 		})
 		if err := unlessUnreachable(err); err != nil && !gone(w.pid) {
 			return fmt.Errorf("HAProxy's old worker %d: %w", w.pid, err)
@@ -143,8 +148,9 @@ func unlessUnreachable(err error) error {
 	return err
 }
 
-// close ends the connections that must end by what the worker thinks of their route's servers.
-func (w oldWorker) close(ctx context.Context, must func(s session, slots []slot) bool) error {
+// close ends the connections that must end by what the worker thinks of their route's servers. It calls closed for each that had not
+// ended by itself.
+func (w oldWorker) close(ctx context.Context, must func(s session, slots []slot) bool, closed func(session)) error {
 	sessions, err := w.sessions(ctx)
 	if err != nil || len(sessions) == 0 {
 		return err
@@ -158,8 +164,12 @@ func (w oldWorker) close(ctx context.Context, must func(s session, slots []slot)
 		if !ours || !must(s, slots) {
 			continue
 		}
-		if _, err := w.command(ctx, "shutdown session "+s.id); err != nil {
+		answer, err := w.command(ctx, "shutdown session "+s.id)
+		if err != nil {
 			return err
+		}
+		if !strings.Contains(answer, "No such session") {
+			closed(s)
 		}
 	}
 	return nil

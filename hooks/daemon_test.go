@@ -332,6 +332,9 @@ func testConnectionsThatEnd(t *testing.T, engine func(*rig.Options)) {
 	}
 	// As Dokku does when wait-to-retire is over.
 	h.kill(old)
-	cut := fmt.Sprintf("msg=cut by=daemon app=mail container=web.1@%.12s connections=3", old)
-	await(t, cut, func() bool { return strings.Contains(h.expose(0, "logs", "mail").Stdout, cut) })
+	ended := fmt.Sprintf("msg=ended by=daemon app=mail container=web.1@%.12s connections_at_most=3", old)
+	await(t, ended, func() bool { return strings.Contains(h.expose(0, "logs", "mail").Stdout, ended) })
+	if log := h.expose(0, "logs", "mail").Stdout; strings.Contains(log, "msg=cut") {
+		t.Errorf("nothing was cut by the plugin, and the log says so:\n%s", log)
+	}
 }

@@ -64,8 +64,9 @@ func (d *healer) look(ctx context.Context) {
 	}()
 }
 
-// noteOld logs when there are connections on old containers, and when they have ended together with their container: Dokku stops
-// old containers whether anybody is connected to them or not. How many they were then is what the look before found.
+// noteOld logs when there are connections on old containers, and when such a container has ended: Dokku stops old containers whether
+// anybody is connected to them or not. How many connections a container ends, nobody can count afterwards: some of those that the look
+// before found may have ended by themselves, none was added.
 func (d *healer) noteOld(routes []stats.Route) {
 	if routes == nil {
 		return // The engine could not be asked.
@@ -98,7 +99,7 @@ func (d *healer) noteOld(routes []stats.Route) {
 	}
 	for _, o := range d.old {
 		if !runs(o.container) {
-			d.log.Warn("cut", "app", o.app, "container", o.name(), "connections", o.connections)
+			d.log.Info("ended", "app", o.app, "container", o.name(), "connections_at_most", o.connections)
 		}
 	}
 	d.old = now
@@ -106,8 +107,8 @@ func (d *healer) noteOld(routes []stats.Route) {
 
 // cutter is an engine that ends old connections only when it is asked to.
 type cutter interface {
-	// CutOld ends the connections of apps that have been on old containers for longer than the app's limit.
-	CutOld(ctx context.Context, limits map[string]time.Duration) error
+	// CutOld ends the connections of apps that have been on old containers for longer than the app's limit, and counts them.
+	CutOld(ctx context.Context, limits map[string]time.Duration) ([]deploy.Cut, error)
 }
 
 // cutOld ends connections that a look has found on old containers, where their app limits their time (old-connections).
@@ -136,5 +137,9 @@ func (d *healer) cutOld(ctx context.Context, routes []stats.Route) error {
 	if !ok {
 		return nil
 	}
-	return d.host.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error { return c.CutOld(ctx, limits) })
+	return d.host.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
+		cut, err := c.CutOld(ctx, limits)
+		d.host.recordCut(cut)
+		return err
+	})
 }

@@ -232,6 +232,14 @@ func (h *Host) record(outcome deploy.Outcome) {
 	if reason := outcome.Applied.Reload; reason != "" {
 		h.log.Info("reload", "reason", reason)
 	}
+	h.recordCut(outcome.Applied.Cut)
+}
+
+// recordCut logs the connections that HAProxy was told to end. The built-in engine logs its own.
+func (h *Host) recordCut(cut []deploy.Cut) {
+	for _, c := range cut {
+		h.log.Warn("cut", "app", c.App, "public", c.Listen.String(), "connections", c.Connections)
+	}
 }
 
 func serverNames(servers []deploy.Server) []string {

@@ -27,7 +27,8 @@ A line an event, of all apps or of one:
   heal     the daemon has, since a container was gone, was back, or had another address
   hold     a port has no container; new connections wait (setting hold)
   drain    a former container has connections still
-  cut      so many of them ended with the container, which Dokku stopped
+  cut      so many of them were closed since their time is over (setting old-connections)
+  ended    a former container has ended, and at most so many connections with it
   down     the engine has ended, and with it the connections that it had
   lost     how many of them an app had, a moment before
   up       the engine is back, so long after it was last seen to work

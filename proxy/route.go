@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"sync"
@@ -20,6 +21,7 @@ type route struct {
 	listen deploy.Listen
 	// checks bound the connect checks that are made at the same time.
 	checks slots
+	log    *slog.Logger
 	lacks  *lacks
 	// failed is called when a server has gone down, with the mutex held.
 	failed func()
@@ -47,9 +49,9 @@ type route struct {
 	next       int
 }
 
-func newRoute(app string, listen deploy.Listen, checks slots, lacks *lacks, failed func()) *route {
+func newRoute(app string, listen deploy.Listen, checks slots, log *slog.Logger, lacks *lacks, failed func()) *route {
 	return &route{
-		app: app, listen: listen, checks: checks, lacks: lacks, failed: failed,
+		app: app, listen: listen, checks: checks, log: log, lacks: lacks, failed: failed,
 		turn: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
 }
@@ -150,11 +152,26 @@ func (r *route) limit(after time.Duration) {
 	}
 }
 
+// cut ends the connections on a retired server, and logs how many there were, without those that ended by themselves.
 func (r *route) cut(u *upstream, after time.Duration) {
+	var (
+		pending sync.WaitGroup
+		n       atomic.Int64
+	)
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	if !u.retiredAt.IsZero() && time.Since(u.retiredAt) >= after {
-		u.reset()
+		pending.Add(len(u.sessions))
+		u.reset(func(reset bool) {
+			if reset {
+				n.Add(1)
+			}
+			pending.Done()
+		})
+	}
+	r.mu.Unlock()
+	pending.Wait()
+	if n.Load() > 0 {
+		r.log.Warn("cut", "app", r.app, "public", r.listen.String(), "connections", n.Load())
 	}
 }
 

@@ -219,7 +219,7 @@ func (s *Server) route(spec deploy.Route) *route {
 		if s.appChecks[spec.App] == nil {
 			s.appChecks[spec.App] = make(chan struct{}, checksOfApp)
 		}
-		r = newRoute(spec.App, spec.Listen, slots{s.appChecks[spec.App], s.checks}, s.lacks, s.failed)
+		r = newRoute(spec.App, spec.Listen, slots{s.appChecks[spec.App], s.checks}, s.log, s.lacks, s.failed)
 		s.routes[key] = r
 	}
 	return r
@@ -342,7 +342,7 @@ func (s *Server) cut() {
 		r.deactivate()
 		r.mu.Lock()
 		for _, u := range slices.Concat(r.current, r.retired) {
-			u.reset()
+			u.reset(nil)
 		}
 		r.mu.Unlock()
 	}

@@ -52,10 +52,10 @@ type upstream struct {
 	cancel context.CancelFunc
 }
 
-// reset ends all connections on it.
-func (u *upstream) reset() {
+// reset ends all connections on it. It calls then for each, see [tcp.Relay.Reset].
+func (u *upstream) reset(then func(reset bool)) {
 	for s := range u.sessions {
-		s.relay.Reset()
+		s.relay.Reset(then)
 	}
 }
 

@@ -127,7 +127,7 @@ func TestSweepsGo(t *testing.T) {
 		if i%3 > 0 {
 			continue
 		}
-		p.relay.Reset()
+		p.relay.Reset(nil)
 		<-p.ended
 	}
 	<-pairs[20].ended
@@ -136,7 +136,7 @@ func TestSweepsGo(t *testing.T) {
 	}
 	for i, p := range pairs {
 		if i%3 > 0 && i != 20 {
-			p.relay.Reset()
+			p.relay.Reset(nil)
 			<-p.ended
 		}
 	}

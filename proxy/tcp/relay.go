@@ -112,9 +112,16 @@ func NewRelay(client, server *Conn, terms Terms, counters *Counters, done func(e
 }
 
 // Reset ends the relay with a reset of both sides, so that neither takes the end for one that the other side wanted. It may be
-// called from any goroutine, and again; it does not wait.
-func (r *Relay) Reset() {
-	r.loop.post(func() { r.end(os.ErrClosed) })
+// called from any goroutine, and again; it does not wait. then, unless nil, is called in the client's loop, and must not block: it
+// gets false when the relay was over already.
+func (r *Relay) Reset(then func(reset bool)) {
+	r.loop.post(func() {
+		reset := !r.over
+		r.end(os.ErrClosed)
+		if then != nil {
+			then(reset)
+		}
+	})
 }
 
 func (r *Relay) begin(terms Terms) {

@@ -70,7 +70,7 @@ func relayedOn(t *testing.T, terms Terms, prepare func(server *Conn)) *pair {
 	t.Cleanup(func() {
 		p.client.Close()
 		p.server.Close()
-		p.relay.Reset()
+		p.relay.Reset(nil)
 		<-over
 	})
 	return p

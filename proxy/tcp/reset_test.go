@@ -142,7 +142,7 @@ func TestResetAfterItsOwnEnd(t *testing.T) {
 // What the owner of a relay resets ends on both sides as a reset, and ends the relay.
 func TestRelayEndsFromOutside(t *testing.T) {
 	p := relayed(t)
-	p.relay.Reset()
+	p.relay.Reset(nil)
 	for name, c := range map[string]*net.TCPConn{"client": p.client, "server": p.server} {
 		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
 			t.Errorf("the %s sees %v, want a reset", name, err)

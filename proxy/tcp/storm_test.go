@@ -212,7 +212,7 @@ func TestRelaysThatBreak(t *testing.T) {
 				}
 				f.mu.Lock()
 				if n := len(f.relays); n > 0 {
-					f.relays[rand.IntN(n)].Reset()
+					f.relays[rand.IntN(n)].Reset(nil)
 				}
 				f.mu.Unlock()
 			}
