@@ -3,8 +3,6 @@ package deploy
 import (
 	"context"
 	"time"
-
-	"dokku-expose/portsfile"
 )
 
 // Place is one slot of a scaled process type, and the container that Dokku has put there.
@@ -39,7 +37,7 @@ type App struct {
 
 	Upstream Upstream
 	// Options are what an operator has set for all routes of the app.
-	Options portsfile.Options
+	Options Options
 	// Hold, HealthCheck, CutOld and HalfClosed are those of the app's routes.
 	Hold, HealthCheck, CutOld, HalfClosed time.Duration
 }
@@ -98,12 +96,12 @@ func Taken(apps []App, except string) *Holders {
 }
 
 // route is one of the app's routes, without servers.
-func (a *App) route(process string, listen Listen, options portsfile.Options) Route {
+func (a *App) route(process string, listen Listen, options Options) Route {
 	r := Route{
 		App: a.Name, Process: process, Listen: listen, Options: options,
 		Hold: a.Hold, HealthCheck: a.HealthCheck, CutOld: a.CutOld, HalfClosed: a.HalfClosed,
 	}
-	if options.Check == portsfile.NoCheck {
+	if options.Check == NoCheck {
 		r.HealthCheck = 0
 	}
 	return r

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-
-	"dokku-expose/portsfile"
 )
 
 // Problem is something that keeps a route from being what was asked for. Whatever worked before goes on working.
@@ -150,7 +148,7 @@ type builder struct {
 type draft struct {
 	app     *App
 	claim   Claim
-	options portsfile.Options
+	options Options
 	servers []Server
 	// targets are where each container of these may be asked: the app may listen on one of several addresses only.
 	targets map[string][]Target

@@ -19,7 +19,7 @@ type Claim struct {
 	Private uint16
 	Process string
 	// Options are those that the claim itself gives.
-	Options portsfile.Options
+	Options Options
 	// File and Line say where the app's PORTS asks for it. An operator's claim (`expose:add`) has neither.
 	File string
 	Line int
@@ -29,7 +29,7 @@ type Claim struct {
 
 // Mapping is the public side of that mapping, as `expose:remove` names it.
 func (c Claim) Mapping() string {
-	return portsfile.Mapping{Bind: c.Listen.IP, Public: c.Mapped}.Listen()
+	return Mapping{Bind: c.Listen.IP, Public: c.Mapped}.Listen()
 }
 
 // Where says who asked, for messages: "PORTS line 3", "expose:add".
@@ -75,7 +75,7 @@ func PublicPorts(claims []Claim) string {
 	var texts []string
 	for _, ip := range slices.SortedFunc(maps.Keys(byIP), netip.Addr.Compare) {
 		for _, ports := range portsfile.Join(byIP[ip]) {
-			texts = append(texts, portsfile.Mapping{Bind: ip, Public: ports}.Listen())
+			texts = append(texts, Mapping{Bind: ip, Public: ports}.Listen())
 		}
 	}
 	return strings.Join(texts, ", ")
@@ -89,10 +89,10 @@ func (c Claim) String() string {
 }
 
 // OperatorClaims expands an operator's mapping, one claim for each of its ports.
-func OperatorClaims(app string, m portsfile.Mapping) []Claim { return expand(app, "", 0, m) }
+func OperatorClaims(app string, m Mapping) []Claim { return expand(app, "", 0, m) }
 
 // FileClaims expands a whole PORTS file called name.
-func FileClaims(app, name string, entries []portsfile.Entry) []Claim {
+func FileClaims(app, name string, entries []Entry) []Claim {
 	var claims []Claim
 	for _, e := range entries {
 		claims = append(claims, expand(app, name, e.Line, e.Mapping)...)
@@ -100,7 +100,7 @@ func FileClaims(app, name string, entries []portsfile.Entry) []Claim {
 	return claims
 }
 
-func expand(app, file string, line int, m portsfile.Mapping) []Claim {
+func expand(app, file string, line int, m Mapping) []Claim {
 	claims := make([]Claim, 0, m.Public.Len())
 	for public, private := range m.Ports() {
 		claims = append(claims, Claim{

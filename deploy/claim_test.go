@@ -48,8 +48,8 @@ func TestOverlaps(t *testing.T) {
 }
 
 func TestConflictNamesHolder(t *testing.T) {
-	mapping := func(line string) portsfile.Mapping {
-		m, err := portsfile.ParseMapping(line)
+	mapping := func(line string) Mapping {
+		m, err := ParseMapping(line)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -78,7 +78,7 @@ func TestConflictsAreOneLineForEachHolder(t *testing.T) {
 	claims := func(app, file string, lines ...string) []Claim {
 		var all []Claim
 		for i, line := range lines {
-			m, err := portsfile.ParseMapping(line)
+			m, err := ParseMapping(line)
 			if err != nil {
 				t.Fatal(err)
 			}

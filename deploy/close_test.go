@@ -7,8 +7,6 @@ import (
 	"slices"
 	"testing"
 	"time"
-
-	"dokku-expose/portsfile"
 )
 
 // Without Docker only those addresses are closed that certainly nobody asks for any more.
@@ -50,15 +48,15 @@ func TestUnasked(t *testing.T) {
 // What stays is as it was served, whatever the settings say by now.
 func TestWithoutGoneLeavesTheRest(t *testing.T) {
 	up, down := netip.MustParseAddrPort("172.17.0.2:5025"), netip.MustParseAddrPort("172.17.0.3:5025")
-	options := portsfile.Options{Rate: 7}
+	options := Options{Rate: 7}
 	serving := map[Listen]Service{
 		{Port: 25}: {App: "mail", Process: "web", Servers: []netip.AddrPort{up}, Down: []netip.AddrPort{down}, Options: options},
 		{Port: 26}: {App: "mail", Process: "web", Servers: []netip.AddrPort{up}},
-		{Port: 27}: {App: "mail", Process: "web", Servers: []netip.AddrPort{up}, Options: portsfile.Options{Check: portsfile.NoCheck}},
+		{Port: 27}: {App: "mail", Process: "web", Servers: []netip.AddrPort{up}, Options: Options{Check: NoCheck}},
 	}
 	apps := []App{{
 		Name: "mail", Hold: time.Second, HealthCheck: 2 * time.Second, CutOld: 3 * time.Second, HalfClosed: 4 * time.Second,
-		Options: portsfile.Options{Rate: 99},
+		Options: Options{Rate: 99},
 	}}
 	table := withoutGone(apps, serving, func(app string, l Listen) bool { return l.Port == 26 })
 	want := Table{Routes: []Route{{
@@ -66,7 +64,7 @@ func TestWithoutGoneLeavesTheRest(t *testing.T) {
 		Servers: []Server{{Addr: up}, {Addr: down}},
 		Hold:    time.Second, HealthCheck: 2 * time.Second, CutOld: 3 * time.Second, HalfClosed: 4 * time.Second,
 	}, {
-		App: "mail", Process: "web", Listen: Listen{Port: 27}, Options: portsfile.Options{Check: portsfile.NoCheck},
+		App: "mail", Process: "web", Listen: Listen{Port: 27}, Options: Options{Check: NoCheck},
 		Servers: []Server{{Addr: up}},
 		Hold:    time.Second, CutOld: 3 * time.Second, HalfClosed: 4 * time.Second,
 	}}}

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
-
-	"dokku-expose/portsfile"
 )
 
 // ErrNotRunning is what an engine's Apply returns, wrapped with how to start it, when its process does not run. What it
@@ -46,7 +44,7 @@ type Service struct {
 	Down []netip.AddrPort
 	// Options are the route's as it was applied. An engine that can't tell says that nobody is let in: whoever keeps a route
 	// as it is must not open it.
-	Options portsfile.Options
+	Options Options
 }
 
 // all are the addresses that the route leads to, or may at any moment.

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"time"
-
-	"dokku-expose/portsfile"
 )
 
 // Listen is a public address: where clients connect to on the host.
@@ -86,7 +84,7 @@ type Route struct {
 	HalfClosed time.Duration `json:",omitzero"`
 	// Options say how the connections are treated. The zero value of each asks for nothing in particular; Allow can ask for
 	// nobody to be let in.
-	Options portsfile.Options `json:",omitzero"`
+	Options Options `json:",omitzero"`
 }
 
 // DefaultHalfClosed is how long a half-closed connection may be without any data where a route asks for nothing else.

@@ -3,141 +3,186 @@ package deploy
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
-
-	"dokku-expose/portsfile"
 )
 
-// options are those of the claim's route: what the claim says, else what an operator has set for all routes of the app. A
-// claim of a PORTS file comes with a push, which can make what an operator has set stricter, but never looser. What is the
-// default anyway is not said in what is returned, so that engines need know one way only to ask for it.
-func (c Claim) options(set portsfile.Options) portsfile.Options {
-	o := c.Options
-	if c.pushed() {
-		o.Allow = both(set.Allow, o.Allow)
-		o.MaxConnections = stricter(set.MaxConnections, o.MaxConnections)
-		o.Rate = stricter(set.Rate, o.Rate)
-		o.IdleTimeout = stricter(set.IdleTimeout, o.IdleTimeout)
-		if decidesBySource(set) {
-			o.AcceptProxy = set.AcceptProxy
-		} else {
-			o.AcceptProxy = both(set.AcceptProxy, o.AcceptProxy)
-		}
-	}
-	o = portsfile.Options{
-		Allow:          cmp.Or(o.Allow, set.Allow),
-		ProxyProtocol:  cmp.Or(o.ProxyProtocol, set.ProxyProtocol),
-		AcceptProxy:    cmp.Or(o.AcceptProxy, set.AcceptProxy),
-		MaxConnections: cmp.Or(o.MaxConnections, set.MaxConnections),
-		Rate:           cmp.Or(o.Rate, set.Rate),
-		IdleTimeout:    cmp.Or(o.IdleTimeout, set.IdleTimeout),
-		Balance:        cmp.Or(o.Balance, set.Balance),
-		Check:          cmp.Or(o.Check, set.Check),
-	}
-	if o.ProxyProtocol == portsfile.NoProxyHeader {
-		o.ProxyProtocol = ""
-	}
-	if o.AcceptProxy == portsfile.NetworksOf() {
-		o.AcceptProxy = portsfile.Networks{}
-	}
-	if o.Balance == portsfile.LeastConn {
-		o.Balance = ""
-	}
-	if o.Check == portsfile.ConnectCheck {
-		o.Check = ""
-	}
-	return o
+// Options say how the connections of a route are treated. Zero fields are omitted from JSON, so an older daemon only rejects options
+// in use. A new option is a field here, a row of the registry, and what each engine does about it.
+type Options struct {
+	// Allow are the networks whose clients may connect; others are closed at accept.
+	Allow Networks `json:",omitzero"`
+	// ProxyProtocol is the header that tells the app each client's address.
+	ProxyProtocol ProxyProtocol `json:",omitzero"`
+	// AcceptProxy are the upstream proxies whose PROXY header is read, and required. Its address is the client's from then on.
+	AcceptProxy Networks `json:",omitzero"`
+	// MaxConnections is how many connections there may be at once; the next ones wait to be accepted.
+	MaxConnections int `json:",omitzero"`
+	// Rate is how many new connections one source may make in [RatePeriod]; others are closed at accept. A source is an IPv4
+	// address, or a /64 network of IPv6.
+	Rate int `json:",omitzero"`
+	// IdleTimeout is how long a connection may be without any data in either direction, in whole milliseconds.
+	IdleTimeout time.Duration `json:",omitzero"`
+	// Balance is how a container is chosen.
+	Balance Balance `json:",omitzero"`
+	// Check is how a container is asked whether it accepts connections.
+	Check Check `json:",omitzero"`
 }
 
-// Unchecked tells whether nothing may connect to the claim's private port but a client: the claim says so, else what an operator has
-// set for all routes of the app.
-func (c Claim) Unchecked(set portsfile.Options) bool {
-	return c.options(set).Check == portsfile.NoCheck
+// ProxyProtocol is a form of the PROXY protocol's header, or none.
+type ProxyProtocol string
+
+// The values of the option proxy-protocol.
+const (
+	NoProxyHeader ProxyProtocol = "off"
+	// ProxyV1 is the form for humans, ProxyV2 the binary one.
+	ProxyV1 ProxyProtocol = "v1"
+	ProxyV2 ProxyProtocol = "v2"
+)
+
+// Balance is a way to choose one of several containers.
+type Balance string
+
+// The values of the option balance.
+const (
+	// LeastConn is the one with the fewest connections.
+	LeastConn Balance = "leastconn"
+	// RoundRobin is each in turn.
+	RoundRobin Balance = "roundrobin"
+	// BySource is the same one for the same source address, as long as the containers are the same.
+	BySource Balance = "source"
+)
+
+// Check is a way to find out whether a container accepts connections, or none.
+type Check string
+
+// The values of the option check.
+const (
+	// ConnectCheck begins to connect, and ends that before the app could accept.
+	ConnectCheck Check = "connect"
+	// NoCheck leaves the port alone: what connects there is a client.
+	NoCheck Check = "off"
+)
+
+const (
+	// RatePeriod is the time that the option rate counts in.
+	RatePeriod = 10 * time.Second
+	// MaxRate and MaxMaxConnections are the most that these options can be.
+	MaxRate           = 100_000
+	MaxMaxConnections = 1_000_000
+	// MinIdleTimeout and MaxIdleTimeout are what that option can be. Longer times than 24 days are too long for HAProxy's clock.
+	MinIdleTimeout = time.Second
+	MaxIdleTimeout = 24 * 24 * time.Hour
+)
+
+// registry has a row for each field of [Options], in the order of the canonical form.
+var registry = []Option{
+	row[Networks]{
+		key: "allow", value: "NETWORK,...", fallback: "any",
+		doc:     "the networks and addresses that may connect; others are closed at accept",
+		setting: "whose clients may connect, others are closed at accept: addresses and networks, none, or any",
+		field:   func(o *Options) *Networks { return &o.Allow },
+		parse:   ParseNetworks, format: Networks.String, stricter: both,
+	}.option(),
+	oneOf(row[ProxyProtocol]{
+		key: "proxy-protocol", fallback: string(NoProxyHeader),
+		doc:     "the PROXY header that tells the app each client's address",
+		setting: "the PROXY header that tells an app each client's address: off, v1 or v2",
+		field:   func(o *Options) *ProxyProtocol { return &o.ProxyProtocol },
+	}, NoProxyHeader, ProxyV1, ProxyV2),
+	row[Networks]{
+		key: "accept-proxy", value: "NETWORK,...", fallback: "none",
+		doc:     "the proxies before this one, whose PROXY header is read and required; of others none is read",
+		setting: "proxies before this one, whose PROXY header is read and required: addresses and networks, or none",
+		field:   func(o *Options) *Networks { return &o.AcceptProxy },
+		parse:   ParseNetworks, format: Networks.String, stricter: both,
+	}.option(),
+	row[int]{
+		key: "max-connections", value: "NUMBER", fallback: "0",
+		doc:     "how many connections each port may have at once; the next ones wait",
+		setting: "how many connections a public port may have at once, the next ones wait; 0 is no limit",
+		field:   func(o *Options) *int { return &o.MaxConnections },
+		parse:   parseMaxConnections, format: strconv.Itoa, stricter: lower[int],
+	}.option(),
+	row[int]{
+		key: "rate", value: "NUMBER" + ratePer, fallback: "off",
+		doc:     "how many new connections an address (of IPv6: a /64 network) may make in 10 seconds; more are closed at accept",
+		setting: "how many new connections an address may make in 10 seconds, more are closed at accept: a number and /10s, or off",
+		field:   func(o *Options) *int { return &o.Rate },
+		parse:   parseRate, format: func(n int) string { return strconv.Itoa(n) + ratePer }, stricter: lower[int],
+	}.option(),
+	row[time.Duration]{
+		key: "idle-timeout", value: "TIME", fallback: "0",
+		doc:     "how long a connection may be without any data, as `10s` or `5m`",
+		setting: "how long a connection may be without any data; 0 is forever",
+		field:   func(o *Options) *time.Duration { return &o.IdleTimeout },
+		parse:   parseIdleTimeout, format: formatDuration, stricter: lower[time.Duration],
+	}.option(),
+	oneOf(row[Balance]{
+		key: "balance", fallback: string(LeastConn),
+		doc:     "which container gets a connection: the one with the fewest, each in turn, or always the same for the same address",
+		setting: "which container gets a connection: leastconn (the one with the fewest), roundrobin (each in turn) or source (the same for the same address)",
+		field:   func(o *Options) *Balance { return &o.Balance },
+	}, LeastConn, RoundRobin, BySource),
+	oneOf(row[Check]{
+		key: "check", fallback: string(ConnectCheck),
+		doc:     "how containers are asked whether they accept: by a connection attempt that ends before the app sees it, or not at all",
+		setting: "how containers are asked whether they accept: connect, by an attempt that ends before the app sees it, or off",
+		field:   func(o *Options) *Check { return &o.Check },
+	}, ConnectCheck, NoCheck),
 }
 
-// decidesBySource tells whether an operator lets addresses decide. A push must not say then whose word about addresses is
-// taken, neither more nor less: with more proxies anybody could be believed, and behind one that is none any more all clients
-// have the proxy's own address, which is likely to be allowed.
-func decidesBySource(set portsfile.Options) bool {
-	return !set.Allow.IsZero() || set.Rate > 0
+// Registry returns all options in the order of their documentation.
+func Registry() []Option { return slices.Clone(registry) }
+
+// ratePer is how a rate ends.
+const ratePer = "/10s"
+
+// lower is the stricter one of two limits.
+func lower[T cmp.Ordered](a, b T) T { return min(a, b) }
+
+func parseMaxConnections(text string) (int, error) {
+	n, ok := parseNumber(text, MaxMaxConnections)
+	if !ok {
+		return 0, fmt.Errorf("expected a number of connections from 1 to %d", MaxMaxConnections)
+	}
+	return n, nil
 }
 
-// stricter is the smaller of two limits, of which 0 is none.
-func stricter[T int | time.Duration](a, b T) T {
-	if a == 0 || b == 0 {
-		return max(a, b)
+func parseRate(text string) (int, error) {
+	number, per := strings.CutSuffix(text, ratePer)
+	n, ok := parseNumber(number, MaxRate)
+	if !per || !ok {
+		return 0, fmt.Errorf("expected a number of connections from 1 to %d in 10 seconds, such as 20%s", MaxRate, ratePer)
 	}
-	return min(a, b)
+	return n, nil
 }
 
-// both are the networks that are in a and in b, where each of them says anything.
-func both(a, b portsfile.Networks) portsfile.Networks {
-	if a.IsZero() || b.IsZero() {
-		return cmp.Or(a, b)
+func parseIdleTimeout(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < MinIdleTimeout || d > MaxIdleTimeout || d%time.Millisecond != 0 {
+		return 0, fmt.Errorf("expected a time with a unit, such as 90s, 5m or 1h30m, from %s to %s",
+			formatDuration(MinIdleTimeout), formatDuration(MaxIdleTimeout))
 	}
-	var common []netip.Prefix
-	for _, x := range a.Prefixes() {
-		for _, y := range b.Prefixes() {
-			// Of two networks that overlap, one is in the other.
-			if x.Overlaps(y) && x.Bits() >= y.Bits() {
-				common = append(common, x)
-			} else if x.Overlaps(y) {
-				common = append(common, y)
-			}
-		}
-	}
-	return portsfile.NetworksOf(common...)
+	return d, nil
 }
 
-// void says why what a push asks for can't be had beside what an operator has set; "" where it can, or something of it. rule is
-// the setting.
-func (c Claim) void(set portsfile.Options) (rule, reason string) {
-	none := portsfile.NetworksOf()
-	asks := func(asked portsfile.Networks) bool { return c.pushed() && len(asked.Prefixes()) > 0 }
-	apart := func(set, asked portsfile.Networks) bool {
-		return asks(asked) && !set.IsZero() && set != none && both(set, asked) == none
-	}
-	allow, proxies := portsfile.Options{Allow: c.Options.Allow}, portsfile.Options{AcceptProxy: c.Options.AcceptProxy}
-	switch {
-	case apart(set.Allow, c.Options.Allow):
-		return "allow", fmt.Sprintf("nobody can connect: %s has no address in common with the setting allow, which is %s", allow, set.Allow)
-	case c.pushed() && decidesBySource(set) && !set.AcceptProxy.IsZero() && !c.Options.AcceptProxy.IsZero() && c.Options.AcceptProxy != set.AcceptProxy:
-		return "accept-proxy", fmt.Sprintf("%s does not go where an operator has set allow or rate and names the proxies himself, which are %s", proxies, set.AcceptProxy)
-	case apart(set.AcceptProxy, c.Options.AcceptProxy):
-		return "accept-proxy", fmt.Sprintf("no header is read: %s has no address in common with the setting accept-proxy, which is %s", proxies, set.AcceptProxy)
-	case asks(c.Options.AcceptProxy) && set.AcceptProxy.IsZero() && decidesBySource(set):
-		return "accept-proxy", fmt.Sprintf("no header is read: %s does not go where an operator has set allow or rate and names no proxies himself", proxies)
-	}
-	return "", ""
+// parseNumber takes digits only, so that each number has one spelling.
+func parseNumber(text string, most int) (int, bool) {
+	n, err := strconv.Atoi(text)
+	return n, err == nil && n >= 1 && n <= most && strconv.Itoa(n) == text
 }
 
-// voidRemedy says what to do about claims that are void by a rule.
-func voidRemedy(app, rule string, set portsfile.Options, claims []Claim) string {
-	command := func(networks ...portsfile.Networks) string {
-		var all []netip.Prefix
-		for _, n := range networks {
-			all = append(all, n.Prefixes()...)
-		}
-		return fmt.Sprintf("dokku expose:set %s %s %s", app, rule, portsfile.NetworksOf(all...))
+// formatDuration writes "5m" where Go writes "5m0s".
+func formatDuration(d time.Duration) string {
+	text := d.String()
+	if short, ok := strings.CutSuffix(text, "m0s"); ok {
+		text = short + "m"
 	}
-	var asked []portsfile.Networks
-	for _, c := range claims {
-		if rule == "allow" {
-			asked = append(asked, c.Options.Allow)
-		} else if !slices.Contains(asked, c.Options.AcceptProxy) {
-			asked = append(asked, c.Options.AcceptProxy)
-		}
+	if short, ok := strings.CutSuffix(text, "h0m"); ok {
+		text = short + "h"
 	}
-	switch {
-	case rule == "allow":
-		return "change one of the two: " + command(append(asked, set.Allow)...)
-	case !decidesBySource(set):
-		return "change one of the two: " + command(append(asked, set.AcceptProxy)...)
-	case len(asked) == 1:
-		return "leave it out, or have an operator name the same: " + command(asked...)
-	}
-	// There is one setting, and what differs from it does not go.
-	return "leave it out, and have an operator name them: " + command(asked...)
+	return text
 }

@@ -12,9 +12,9 @@ import (
 	"dokku-expose/portsfile"
 )
 
-func options(t *testing.T, text string) portsfile.Options {
+func options(t *testing.T, text string) Options {
 	t.Helper()
-	o, err := portsfile.ParseOptions(text)
+	o, err := ParseOptions(text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func TestBuildNamesThoseThatShutEverybodyOut(t *testing.T) {
 	asked.File, asked.Line, asked.Options = "PORTS", 3, options(t, "allow=192.0.2.1")
 	a := App{Name: "mail", Current: imageA, Images: map[string][]Claim{imageA: {asked}}, Places: []Place{place("web.1", "mail-1")}, Options: options(t, "allow=10.0.0.0/8")}
 	table, problems := Build(t.Context(), []App{a}, s.containers, s.serving)
-	if len(table.Routes) != 1 || table.Routes[0].Options.Allow != portsfile.NetworksOf() {
+	if len(table.Routes) != 1 || table.Routes[0].Options.Allow != NetworksOf() {
 		t.Errorf("routes %+v, want one that lets nobody in", table.Routes)
 	}
 	if len(problems) != 1 || !strings.Contains(problems[0].Error(), "PORTS line 3") || !strings.Contains(problems[0].Error(), "10.0.0.0/8") {
@@ -179,7 +179,7 @@ func TestBrokenAppKeepsItsOptions(t *testing.T) {
 func TestTableSurvivesJSON(t *testing.T) {
 	table := Table{Routes: []Route{
 		{App: "mail", Listen: Listen{Port: 25}, Hold: time.Second},
-		{App: "db", Listen: Listen{Port: 26}, Options: options(t, "allow=10.0.0.0/8,::1 proxy-protocol=v1 accept-proxy=none max-connections=7 rate=3/10s idle-timeout=1.5s balance=source")},
+		{App: "db", Listen: Listen{Port: 26}, Options: options(t, "allow=10.0.0.0/8,::1 proxy-protocol=v1 accept-proxy=none max-connections=7 rate=3/10s idle-timeout=1.5s balance=source check=off")},
 	}}
 	encoded, err := json.Marshal(table)
 	if err != nil {

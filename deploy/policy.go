@@ -23,7 +23,7 @@ type Policy struct {
 	// Max is how many public ports the app may have.
 	Max int
 	// Options are what an operator has set for all routes of the app. A push gets what is stricter, its own or these.
-	Options portsfile.Options
+	Options Options
 }
 
 // Refusal is what the policy does not allow, for one reason.

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dokku-expose/internal/netns"
-	"dokku-expose/portsfile"
 )
 
 // appServer is a server whose connections nobody has accepted yet.
@@ -137,18 +136,18 @@ func TestSecondAddressServes(t *testing.T) {
 func TestServersThatNobodyAsks(t *testing.T) {
 	for _, row := range []struct {
 		name        string
-		options     portsfile.Options
+		options     Options
 		healthCheck time.Duration
 		open        bool
 		// served tells that the server is in the table, connections how often it was connected to.
 		served      bool
 		connections int
 	}{
-		{"checks", portsfile.Options{}, time.Second, true, true, 1},
-		{"checks, and nobody listens", portsfile.Options{}, time.Second, false, false, 0},
-		{"no checks while it runs", portsfile.Options{}, 0, true, true, 0},
-		{"no checks at all", portsfile.Options{Check: portsfile.NoCheck}, time.Second, true, true, 0},
-		{"no checks at all, and nobody listens", portsfile.Options{Check: portsfile.NoCheck}, time.Second, false, true, 0},
+		{"checks", Options{}, time.Second, true, true, 1},
+		{"checks, and nobody listens", Options{}, time.Second, false, false, 0},
+		{"no checks while it runs", Options{}, 0, true, true, 0},
+		{"no checks at all", Options{Check: NoCheck}, time.Second, true, true, 0},
+		{"no checks at all, and nobody listens", Options{Check: NoCheck}, time.Second, false, true, 0},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			app := listenOn(t, "127.0.0.1:0")
@@ -164,7 +163,7 @@ func TestServersThatNobodyAsks(t *testing.T) {
 			if served := len(r.Servers) == 1 && r.Servers[0].Proven; served != row.served || (len(problems) == 0) != row.served {
 				t.Errorf("the route is %+v, with %v", r, problems)
 			}
-			if r.Options.Check == portsfile.NoCheck && r.HealthCheck != 0 {
+			if r.Options.Check == NoCheck && r.HealthCheck != 0 {
 				t.Errorf("the engine is to check every %v", r.HealthCheck)
 			}
 			if row.open {

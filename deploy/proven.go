@@ -4,8 +4,6 @@ import (
 	"context"
 	"net/netip"
 	"slices"
-
-	"dokku-expose/portsfile"
 )
 
 // prove finds out which servers accept connections, and at which of their addresses. One that the engine serves already is left to the
@@ -85,4 +83,4 @@ func (b *builder) proven(d *draft, s Server) bool {
 }
 
 // unchecked tells that nobody may connect to the servers but for a client.
-func (d *draft) unchecked() bool { return d.options.Check == portsfile.NoCheck }
+func (d *draft) unchecked() bool { return d.options.Check == NoCheck }

@@ -8,8 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"syscall"
-
-	"dokku-expose/portsfile"
 )
 
 // Reconciler makes the host's routes what Dokku, the operator and Docker say that they should be.
@@ -222,7 +220,7 @@ func (r *Reconciler) Withdraw(ctx context.Context, lock *Lock, known []Container
 	}
 	var addrs, gone, unasked []netip.AddrPort
 	for _, service := range serving {
-		if service.Options.Check == portsfile.NoCheck {
+		if service.Options.Check == NoCheck {
 			unasked = append(unasked, service.all()...)
 			continue
 		}

@@ -19,7 +19,6 @@ import (
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/haproxy"
 	"dokku-expose/haproxy/haproxytest"
-	"dokku-expose/portsfile"
 )
 
 func TestEngine(t *testing.T) {
@@ -46,7 +45,7 @@ func withStats(t *testing.T) (netip.AddrPort, func(*haproxy.Config)) {
 func TestConfigurationIsValid(t *testing.T) {
 	_, stats := withStats(t)
 	h := haproxytest.New(t, stats, func(c *haproxy.Config) {
-		c.WorkerDeadline, c.TotalConnections = math.MaxInt64, portsfile.MaxMaxConnections
+		c.WorkerDeadline, c.TotalConnections = math.MaxInt64, deploy.MaxMaxConnections
 	})
 	v1 := enginetest.NewServer(t, "v1")
 	noHold, noCheck := route("no-hold", port(t), v1), route("no-check", port(t), v1)
@@ -242,7 +241,7 @@ func route(app string, listen deploy.Listen, servers ...*enginetest.Server) depl
 
 func withOptions(t *testing.T, r deploy.Route, options string) deploy.Route {
 	t.Helper()
-	o, err := portsfile.ParseOptions(options)
+	o, err := deploy.ParseOptions(options)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
-	"dokku-expose/portsfile"
 )
 
 // acl is one line of networks of a proxy. Several lines of one name are one ACL. Those that say who may connect have a number,
@@ -44,7 +43,7 @@ const (
 )
 
 // allowACLs are the networks that may connect to the i-th proxy.
-func allowACLs(i int, allow portsfile.Networks) []acl {
+func allowACLs(i int, allow deploy.Networks) []acl {
 	four, six := families(allow)
 	switch {
 	case allow.IsZero():
@@ -60,7 +59,7 @@ func allowACLs(i int, allow portsfile.Networks) []acl {
 }
 
 // families divides networks by family.
-func families(networks portsfile.Networks) (four, six []string) {
+func families(networks deploy.Networks) (four, six []string) {
 	for _, prefix := range networks.Prefixes() {
 		if prefix.Addr().Is4() {
 			four = append(four, prefix.String())
@@ -89,7 +88,7 @@ type optionsView struct {
 	Said           string
 	MaxConnections int
 	IdleTimeout    int64 // milliseconds
-	Balance        portsfile.Balance
+	Balance        deploy.Balance
 	ACLs           []acl
 	// Proxies4 and Proxies6 tell that there are proxies whose header is read.
 	Proxies4, Proxies6 bool
@@ -142,9 +141,9 @@ func (v optionsView) withoutNetworks() optionsView {
 // header is the word of a server that gets a PROXY header, "" where it gets none.
 func header(r deploy.Route) string {
 	switch r.Options.ProxyProtocol {
-	case portsfile.ProxyV1:
+	case deploy.ProxyV1:
 		return "send-proxy"
-	case portsfile.ProxyV2:
+	case deploy.ProxyV2:
 		return "send-proxy-v2"
 	}
 	return ""
@@ -161,7 +160,7 @@ var (
 // filedRoute is what a configuration's comments say of a route.
 type filedRoute struct {
 	process string
-	options portsfile.Options
+	options deploy.Options
 }
 
 // filedRoutes are those of each proxy of a configuration. Where options can't be read back, for two options may have more networks in
@@ -178,7 +177,7 @@ func filedRoutes(text []byte) map[string]filedRoute {
 			r.process = process
 		} else if said := saidLine.FindStringSubmatch(line); said != nil {
 			var err error
-			if r.options, err = portsfile.ParseOptions(said[1]); err != nil {
+			if r.options, err = deploy.ParseOptions(said[1]); err != nil {
 				r.options = unknownOptions
 			}
 		} else {
@@ -190,7 +189,7 @@ func filedRoutes(text []byte) map[string]filedRoute {
 }
 
 // unknownOptions let nobody in.
-var unknownOptions = portsfile.Options{Allow: portsfile.NetworksOf()}
+var unknownOptions = deploy.Options{Allow: deploy.NetworksOf()}
 
 // filedACLs are the numbered ones of a configuration.
 func filedACLs(text []byte) []acl {

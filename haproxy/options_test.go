@@ -13,7 +13,6 @@ import (
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/haproxy"
 	"dokku-expose/haproxy/haproxytest"
-	"dokku-expose/portsfile"
 )
 
 // closed wants a connection to be closed at accept.
@@ -134,7 +133,7 @@ func TestOptionsThatNobodyKnows(t *testing.T) {
 	h := haproxytest.Start(t)
 	mail := port(t)
 	apply(t, h, withOptions(t, route("mail", mail, enginetest.NewServer(t, "v1")), "allow=127.0.0.1"))
-	want := portsfile.Options{Allow: portsfile.NetworksOf()}
+	want := deploy.Options{Allow: deploy.NetworksOf()}
 	for _, change := range []func() error{
 		func() error { return os.WriteFile(h.Config.ConfigFile, []byte("# nothing\n"), 0o640) },
 		func() error { return os.Remove(h.Config.ConfigFile) },
@@ -179,7 +178,7 @@ func TestTotalConnections(t *testing.T) {
 
 // A number that the limit of open files does not allow must not keep HAProxy from starting.
 func TestMoreTotalConnectionsThanFiles(t *testing.T) {
-	h := haproxytest.Start(t, func(c *haproxy.Config) { c.TotalConnections = portsfile.MaxMaxConnections })
+	h := haproxytest.Start(t, func(c *haproxy.Config) { c.TotalConnections = deploy.MaxMaxConnections })
 	mail := port(t)
 	apply(t, h, route("mail", mail, enginetest.NewServer(t, "v1")))
 	answers(t, mail, "v1")
@@ -191,11 +190,11 @@ func TestMoreNetworksThanOneOptionMayName(t *testing.T) {
 	h := haproxytest.Start(t)
 	v1 := enginetest.NewServer(t, "v1")
 	var networks []netip.Prefix
-	for i := range 2*portsfile.MaxNetworks - 2 {
+	for i := range 2*deploy.MaxNetworks - 2 {
 		networks = append(networks, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i), 0}), 24))
 	}
 	many := route("many", port(t), v1)
-	many.Options.Allow = portsfile.NetworksOf(networks...)
+	many.Options.Allow = deploy.NetworksOf(networks...)
 	mail := route("mail", port(t), v1)
 	apply(t, h, many, mail)
 	closed(t, many.Listen)
@@ -209,7 +208,7 @@ func TestMoreNetworksThanOneOptionMayName(t *testing.T) {
 	if allow := serving[many.Listen].Options.Allow; allow.IsZero() {
 		t.Error("everybody is said to be let in")
 	}
-	many.Options.Allow = portsfile.NetworksOf(append(networks, netip.MustParsePrefix("127.0.0.0/8"))...)
+	many.Options.Allow = deploy.NetworksOf(append(networks, netip.MustParsePrefix("127.0.0.0/8"))...)
 	apply(t, h, many, mail)
 	conn, err := net.Dial("tcp", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), many.Listen.Port).String())
 	if err != nil {

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"dokku-expose/deploy"
-	"dokku-expose/portsfile"
 )
 
 // minSlots are enough for one server and three deploys in a row that each leave connections behind.
@@ -61,11 +60,11 @@ func grouped(proxies []proxy) [][]*proxy {
 	for i := range proxies {
 		p := &proxies[i]
 		key := [2]string{p.route.App, p.route.Process}
-		if at, ok := together[key]; ok && p.route.Options.Balance == portsfile.BySource {
+		if at, ok := together[key]; ok && p.route.Options.Balance == deploy.BySource {
 			groups[at] = append(groups[at], p)
 			continue
 		}
-		if p.route.Options.Balance == portsfile.BySource {
+		if p.route.Options.Balance == deploy.BySource {
 			together[key] = len(groups)
 		}
 		groups = append(groups, []*proxy{p})

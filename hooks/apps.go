@@ -11,7 +11,6 @@ import (
 	"dokku-expose/hooks/dokku"
 	"dokku-expose/hooks/settings"
 	"dokku-expose/hooks/state"
-	"dokku-expose/portsfile"
 )
 
 // Apps implements [deploy.Host]: every app of which something is remembered or set.
@@ -118,7 +117,7 @@ func (h *Host) app(name string) (deploy.App, error) {
 
 // claimsOf parses a remembered PORTS. It was valid when it was read.
 func claimsOf(app string, ports state.Ports) ([]deploy.Claim, error) {
-	entries, err := portsfile.Parse(ports.File, []byte(ports.Text))
+	entries, err := deploy.ParsePorts(ports.File, ports.Text)
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,6 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/hooks/dokku"
-	"dokku-expose/portsfile"
 	"dokku-expose/proxy"
 )
 
@@ -158,7 +157,7 @@ func (h *Host) checkDaemon(ctx context.Context) error {
 func checkAccepting(ctx context.Context, table deploy.Table, serving map[deploy.Listen]deploy.Service, note func(app, public string, err error)) {
 	var addrs []netip.AddrPort
 	for _, service := range serving {
-		if service.Options.Check != portsfile.NoCheck {
+		if service.Options.Check != deploy.NoCheck {
 			addrs = append(addrs, service.Servers...)
 		}
 	}

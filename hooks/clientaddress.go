@@ -6,7 +6,6 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/hooks/settings"
-	"dokku-expose/portsfile"
 )
 
 // addressTrusting are ports of protocols whose servers commonly trust clients by their addresses: mail relays, databases,
@@ -34,5 +33,5 @@ func (h *Host) checkClientAddress(a *deploy.App, note func(app, public string, e
 	}
 	note(a.Name, deploy.PublicPorts(claims), fmt.Errorf("the app takes this host for every client: whatever trusts Docker's network (mynetworks of Postfix, trust in pg_hba.conf) trusts the whole world, and a limit for each address meets all clients at once; "+
 		"tell it the clients' addresses, if it understands the PROXY protocol (dokku expose:set %s proxy-protocol %s), or let in only those that you know (dokku expose:set %s allow NETWORK,...), or have the app itself trust no address, and say so (dokku expose:set %s proxy-protocol %s)",
-		a.Name, portsfile.ProxyV2, a.Name, a.Name, portsfile.NoProxyHeader))
+		a.Name, deploy.ProxyV2, a.Name, a.Name, deploy.NoProxyHeader))
 }

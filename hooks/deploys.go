@@ -124,7 +124,7 @@ func (h *Host) stage(ctx context.Context, app string, ports state.Ports, image s
 
 // admitPorts checks the whole of what an app will ask for once ports is its PORTS.
 func (h *Host) admitPorts(ctx context.Context, app string, ports state.Ports) error {
-	entries, wrong := portsfile.Parse(ports.File, []byte(ports.Text))
+	entries, wrong := deploy.ParsePorts(ports.File, ports.Text)
 	if wrong != nil {
 		wrong = withOtherUse(app, ports.File, entries, wrong)
 	}
@@ -150,7 +150,7 @@ func (h *Host) admitPorts(ctx context.Context, app string, ports state.Ports) er
 }
 
 // withOtherUse adds how a file is left alone that is called PORTS and means something else, where that may be so.
-func withOtherUse(app, file string, entries []portsfile.Entry, wrong error) error {
+func withOtherUse(app, file string, entries []deploy.Entry, wrong error) error {
 	var list portsfile.ErrorList
 	other := len(entries) == 0
 	if errors.As(wrong, &list) {

@@ -10,7 +10,6 @@ import (
 	"dokku-expose/deploy"
 	"dokku-expose/hooks/settings"
 	"dokku-expose/hooks/state"
-	"dokku-expose/portsfile"
 )
 
 var addCommand = command{
@@ -21,7 +20,7 @@ A mapping is written as in a PORTS file: 25:5025, 127.0.0.1:5432:5432, 6000-6010
 mappings. They take effect at once, without a deploy, and stay until expose:remove. Options but for process are settings,
 too (expose:set), for all mappings that don't say otherwise:
 
-` + portsfile.Reference() + `
+` + deploy.OptionsReference() + `
 
   dokku expose:add mail 25:5025 587:5587
   dokku expose:add mail 993:5993 process=imap rate=20/10s`,
@@ -34,7 +33,7 @@ too (expose:set), for all mappings that don't say otherwise:
 		if err != nil {
 			return err
 		}
-		return h.editMappings(ctx, app, func(ctx context.Context, have []portsfile.Mapping) ([]portsfile.Mapping, error) {
+		return h.editMappings(ctx, app, func(ctx context.Context, have []deploy.Mapping) ([]deploy.Mapping, error) {
 			wanted := append(have, added...)
 			if err := h.admitMappings(ctx, app, wanted); err != nil {
 				return nil, err
@@ -50,7 +49,7 @@ too (expose:set), for all mappings that don't say otherwise:
 }
 
 // parseMappings reads the mappings of a command line; options among the arguments go for all of them.
-func parseMappings(args []string) ([]portsfile.Mapping, error) {
+func parseMappings(args []string) ([]deploy.Mapping, error) {
 	var texts, options []string
 	for _, arg := range args {
 		if strings.Contains(arg, "=") {
@@ -63,11 +62,11 @@ func parseMappings(args []string) ([]portsfile.Mapping, error) {
 		return nil, usageError("add", "no mapping was given, like 25:5025")
 	}
 	var (
-		mappings []portsfile.Mapping
+		mappings []deploy.Mapping
 		errs     []error
 	)
 	for _, text := range texts {
-		m, err := portsfile.ParseMapping(strings.Join(append([]string{text}, options...), " "))
+		m, err := deploy.ParseMapping(strings.Join(append([]string{text}, options...), " "))
 		if err != nil {
 			errs = append(errs, fmt.Errorf("mapping %q: %w", text, err))
 		}
@@ -128,7 +127,7 @@ func named(publics []string) (func(deploy.Listen) bool, error) {
 	var errs []error
 	for _, public := range publics {
 		// The private side is of no interest here.
-		m, err := portsfile.ParseMapping(public + ":" + public[strings.LastIndexByte(public, ':')+1:])
+		m, err := deploy.ParseMapping(public + ":" + public[strings.LastIndexByte(public, ':')+1:])
 		if err != nil {
 			errs = append(errs, fmt.Errorf("public port %q: %w", public, err))
 			continue
@@ -152,10 +151,10 @@ func (h *Host) tellGiven(outcome deploy.Outcome, app string) {
 }
 
 // without takes mappings out by their public side.
-func without(app string, have []portsfile.Mapping, publics []string) ([]portsfile.Mapping, error) {
+func without(app string, have []deploy.Mapping, publics []string) ([]deploy.Mapping, error) {
 	var errs []error
 	for _, public := range publics {
-		rest := slices.DeleteFunc(slices.Clone(have), func(m portsfile.Mapping) bool { return m.Listen() == public })
+		rest := slices.DeleteFunc(slices.Clone(have), func(m deploy.Mapping) bool { return m.Listen() == public })
 		if len(rest) == len(have) {
 			var known []string
 			for _, m := range have {
@@ -176,7 +175,7 @@ func orNone(list []string) string {
 }
 
 // editMappings changes the operator's mappings of an app and makes that real. When it can't be made real it is undone.
-func (h *Host) editMappings(ctx context.Context, app string, edit func(context.Context, []portsfile.Mapping) ([]portsfile.Mapping, error)) error {
+func (h *Host) editMappings(ctx context.Context, app string, edit func(context.Context, []deploy.Mapping) ([]deploy.Mapping, error)) error {
 	return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		set, err := h.settings.Load(app)
 		if err != nil {
@@ -208,7 +207,7 @@ func (h *Host) noteStopped(ctx context.Context, app string) error {
 }
 
 // admitMappings checks the operator's mappings against each other, the app's PORTS, and the rest of the host.
-func (h *Host) admitMappings(ctx context.Context, app string, mappings []portsfile.Mapping) error {
+func (h *Host) admitMappings(ctx context.Context, app string, mappings []deploy.Mapping) error {
 	remembered, err := h.state.Load(app)
 	if err != nil {
 		return err

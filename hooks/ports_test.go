@@ -110,12 +110,12 @@ func TestRanges(t *testing.T) {
 // A conflict names an operator's mapping as expose:remove takes it back.
 func TestMappingIsNamedAsItIsRemoved(t *testing.T) {
 	for _, text := range []string{"25:5025", "6000-6010:7000-7010", "127.0.0.1:25:5025", "[::1]:6000-6010:7000-7010"} {
-		m, err := portsfile.ParseMapping(text)
+		m, err := deploy.ParseMapping(text)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range deploy.OperatorClaims("mail", m) {
-			if rest, err := without("mail", []portsfile.Mapping{m}, []string{c.Mapping()}); err != nil || len(rest) > 0 {
+			if rest, err := without("mail", []deploy.Mapping{m}, []string{c.Mapping()}); err != nil || len(rest) > 0 {
 				t.Errorf("%s, public port %s: %v is left, %v", text, c.Listen, rest, err)
 			}
 		}
@@ -134,7 +134,7 @@ func TestOtherUseOfAFileCalledPorts(t *testing.T) {
 		{"see the wiki\n", true},
 		{"\xff\xfe2\x00", true},
 	} {
-		entries, err := portsfile.Parse("PORTS", []byte(tt.text))
+		entries, err := deploy.ParsePorts("PORTS", tt.text)
 		if err == nil {
 			t.Fatalf("%q is no error", tt.text)
 		}

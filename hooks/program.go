@@ -109,13 +109,13 @@ func (h *Host) lint(args []string) error {
 	if err != nil {
 		return err
 	}
-	entries, err := portsfile.Parse(name, text)
+	entries, err := deploy.ParsePorts(name, string(text))
 	if err != nil {
 		// Compilers' form, without Dokku's prefix: editors find the place by it.
 		fmt.Fprintln(h.stderr, err)
 		return &dokku.ExitError{Code: 1}
 	}
-	mappings := make([]portsfile.Mapping, 0, len(entries))
+	mappings := make([]deploy.Mapping, 0, len(entries))
 	for _, e := range entries {
 		mappings = append(mappings, e.Mapping)
 	}

@@ -7,10 +7,10 @@ import (
 	"io/fs"
 	"time"
 
+	"dokku-expose/deploy"
 	"dokku-expose/hooks/dokku"
 	"dokku-expose/hooks/settings"
 	"dokku-expose/hooks/state"
-	"dokku-expose/portsfile"
 )
 
 // unadoptedTimeout bounds the search for apps whose PORTS no deploy has read.
@@ -63,7 +63,7 @@ func (h *Host) hasUnreadPorts(ctx context.Context, app string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	entries, err := portsfile.Parse(ports.File, []byte(ports.Text))
+	entries, err := deploy.ParsePorts(ports.File, ports.Text)
 	// The deploy tells what is wrong with it.
 	return len(entries) > 0 || err != nil, nil
 }

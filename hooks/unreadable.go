@@ -73,7 +73,7 @@ func (h *Host) mayClaim(app string) (ports []portsfile.Range, known bool) {
 		texts = append(texts, state.Deploy.Pending.Text)
 	}
 	for _, text := range texts {
-		if _, err := portsfile.Parse("", []byte(text)); err != nil {
+		if _, err := deploy.ParsePorts("", text); err != nil {
 			ports = append(ports, portsfile.Mentioned(text)...)
 		}
 	}

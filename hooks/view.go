@@ -10,7 +10,6 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/listeners"
-	"dokku-expose/portsfile"
 )
 
 // exposed is one mapping of an app as commands show it.
@@ -73,7 +72,7 @@ func (h *Host) exposed(app string, v view) ([]exposed, error) {
 		list  []exposed
 		ports = remembered.Images[remembered.Current]
 	)
-	entries, wrong := portsfile.Parse(ports.File, []byte(ports.Text))
+	entries, wrong := deploy.ParsePorts(ports.File, ports.Text)
 	for _, e := range entries {
 		list = append(list, v.exposed(a, e.Mapping, deploy.Claim{File: ports.File, Line: e.Line}.Where()))
 	}
@@ -84,7 +83,7 @@ func (h *Host) exposed(app string, v view) ([]exposed, error) {
 	return list, errors.Join(unread, wrong, err)
 }
 
-func (v view) exposed(a deploy.App, m portsfile.Mapping, from string) exposed {
+func (v view) exposed(a deploy.App, m deploy.Mapping, from string) exposed {
 	e := exposed{
 		App: a.Name, Public: m.Listen(), Private: m.Private.String(), Process: m.Process, From: from, Containers: []string{},
 	}

@@ -7,13 +7,13 @@ import (
 )
 
 // parseMapping reads [BIND:]PUBLIC:PRIVATE into a mapping with default options.
-func (p *parser) parseMapping(t token) (m Mapping, ok bool) {
+func (p *parser[O]) parseMapping(t token) (m Mapping[O], ok bool) {
 	m.Process = DefaultProcess
 	if strings.HasPrefix(t.text, "[") {
 		i := strings.Index(t.text, "]:")
 		if i < 0 {
 			p.fail(t.column, `%s is not a mapping: expected an IPv6 bind address in brackets, then the ports, such as [::1]:5432:5432`,
-				quote(t.text))
+				Quote(t.text))
 			return m, false
 		}
 		bind, _ := t.at(i + 1)
@@ -23,7 +23,7 @@ func (p *parser) parseMapping(t token) (m Mapping, ok bool) {
 	switch strings.Count(t.text, ":") {
 	case 0:
 		if !p.namesProtocol(t) {
-			p.fail(t.column, "%s is not a mapping: %s", quote(t.text), expected)
+			p.fail(t.column, "%s is not a mapping: %s", Quote(t.text), expected)
 		}
 		return m, false
 	case 1:
@@ -36,20 +36,20 @@ func (p *parser) parseMapping(t token) (m Mapping, ok bool) {
 		if ip, err := netip.ParseAddr(head[:strings.LastIndex(head, ":")]); err == nil {
 			p.fail(t.column, "an IPv6 bind address is written in brackets: expected [%s]:PUBLIC:PRIVATE", ip.WithZone(""))
 		} else {
-			p.fail(t.column, "%s has too many colons: %s; an IPv6 bind address is written in brackets", quote(t.text), expected)
+			p.fail(t.column, "%s has too many colons: %s; an IPv6 bind address is written in brackets", Quote(t.text), expected)
 		}
 		return m, false
 	}
 }
 
-func (p *parser) parseBoundPorts(m *Mapping, bind, ports token) bool {
+func (p *parser[O]) parseBoundPorts(m *Mapping[O], bind, ports token) bool {
 	bindOK := p.parseBind(m, bind)
 	portsOK := p.parsePorts(m, ports)
 	return bindOK && portsOK
 }
 
 // parseBind reads an IPv4 address, or an IPv6 address in brackets.
-func (p *parser) parseBind(m *Mapping, t token) bool {
+func (p *parser[O]) parseBind(m *Mapping[O], t token) bool {
 	text, bracketed := strings.CutPrefix(t.text, "[")
 	if bracketed {
 		text = strings.TrimSuffix(text, "]")
@@ -60,10 +60,10 @@ func (p *parser) parseBind(m *Mapping, t token) bool {
 		p.fail(t.column, "no bind address: to listen on every address of the host write PUBLIC:PRIVATE only")
 		return false
 	case err != nil:
-		p.fail(t.column, "%s is not an IP address: %s, without host names and protocols", quote(text), expected)
+		p.fail(t.column, "%s is not an IP address: %s, without host names and protocols", Quote(text), expected)
 		return false
 	case ip.Zone() != "":
-		p.fail(t.column, "bind address %s has a zone: expected an address without one, as %s", quote(text), ip.WithZone(""))
+		p.fail(t.column, "bind address %s has a zone: expected an address without one, as %s", Quote(text), ip.WithZone(""))
 		return false
 	case bracketed && ip.Is4():
 		p.fail(t.column, "an IPv4 bind address is written without brackets: expected %s:PUBLIC:PRIVATE", ip)
@@ -92,7 +92,7 @@ func unusable(ip netip.Addr) string {
 }
 
 // parsePorts reads PUBLIC:PRIVATE.
-func (p *parser) parsePorts(m *Mapping, t token) bool {
+func (p *parser[O]) parsePorts(m *Mapping[O], t token) bool {
 	public, private, found := t.cut(":")
 	if _, err := netip.ParseAddr(public.text); !found || err == nil {
 		p.fail(t.end(), "no private port: %s", expected)
@@ -113,7 +113,7 @@ func (p *parser) parsePorts(m *Mapping, t token) bool {
 }
 
 // parseRange reads "25" or "6000-6010".
-func (p *parser) parseRange(t token) (Range, bool) {
+func (p *parser[O]) parseRange(t token) (Range, bool) {
 	low, high, isRange := t.cut("-")
 	first, firstOK := p.parsePort(low)
 	if !isRange {
@@ -131,7 +131,7 @@ func (p *parser) parseRange(t token) (Range, bool) {
 }
 
 // parsePort takes nothing but digits, so that each port has one spelling and nobody takes 0600 for octal.
-func (p *parser) parsePort(t token) (uint16, bool) {
+func (p *parser[O]) parsePort(t token) (uint16, bool) {
 	if p.namesProtocol(t) {
 		return 0, false
 	}
@@ -140,7 +140,7 @@ func (p *parser) parsePort(t token) (uint16, bool) {
 	case t.text == "":
 		p.fail(t.column, "no port: expected a number from 1 to 65535")
 	case strings.Trim(t.text, "0123456789") != "":
-		p.fail(t.column, "%s is not a port: expected a number from 1 to 65535", quote(t.text))
+		p.fail(t.column, "%s is not a port: expected a number from 1 to 65535", Quote(t.text))
 	case err != nil || n == 0:
 		p.fail(t.column, "port %s is out of range: expected a number from 1 to 65535", shorten(t.text))
 	case t.text[0] == '0':
@@ -152,10 +152,10 @@ func (p *parser) parsePort(t token) (uint16, bool) {
 }
 
 // namesProtocol reports the "/udp" of "25/udp", which other tools understand.
-func (p *parser) namesProtocol(t token) bool {
+func (p *parser[O]) namesProtocol(t token) bool {
 	before, protocol, found := t.cut("/")
 	if found {
-		p.fail(before.end(), "unexpected %s: every mapping is TCP, and UDP is not supported", quote("/"+protocol.text))
+		p.fail(before.end(), "unexpected %s: every mapping is TCP, and UDP is not supported", Quote("/"+protocol.text))
 	}
 	return found
 }

@@ -4,10 +4,10 @@ import "net/netip"
 
 // claims knows which public addresses of a file are mapped, so that each new one is compared with all others in a few map
 // lookups, however many addresses share a port and however they cover each other. The zero Addr stands for every address.
-type claims struct {
+type claims[O Options] struct {
 	// bound holds the addresses as they are bound, within each address of which at least a part is bound: those in bound
 	// and what covers them. The values are the entries that were the first.
-	bound, within map[claim]*Entry
+	bound, within map[claim]*Entry[O]
 }
 
 type claim struct {
@@ -15,13 +15,13 @@ type claim struct {
 	port uint16
 }
 
-func newClaims() claims {
-	return claims{bound: map[claim]*Entry{}, within: map[claim]*Entry{}}
+func newClaims[O Options]() claims[O] {
+	return claims[O]{bound: map[claim]*Entry[O]{}, within: map[claim]*Entry[O]{}}
 }
 
 // add claims e's public ports. When other entries have some of them it returns the lowest such port and the first entry
 // that has it, else nil. What is taken is claimed nevertheless, since either of the two may be the mistaken one.
-func (c claims) add(e Entry) (taken uint16, by *Entry) {
+func (c claims[O]) add(e Entry[O]) (taken uint16, by *Entry[O]) {
 	covers := covering(e.Bind)
 	for public := range e.Ports() {
 		first := c.within[claim{e.Bind, public}]
@@ -41,7 +41,7 @@ func (c claims) add(e Entry) (taken uint16, by *Entry) {
 	return taken, by
 }
 
-func put(entries map[claim]*Entry, at claim, e *Entry) {
+func put[O Options](entries map[claim]*Entry[O], at claim, e *Entry[O]) {
 	if entries[at] == nil {
 		entries[at] = e
 	}

@@ -11,9 +11,9 @@
 // Without a bind address a mapping means every address of the host, IPv4 and IPv6; 0.0.0.0 means every IPv4 address only,
 // [::] every IPv6 address only. A file is UTF-8; a byte order mark at its start and CRLF line ends are accepted.
 //
-// [Parse] reads a file and reports all that is wrong with it, [Format] writes the canonical form. What is read is made safe
-// to use: numbers are ports, process types are names that Dokku allows, networks are networks, no public address is mapped
-// twice, and neither the file nor what it asks for is larger than [MaxSize], [MaxPorts] and [MaxNetworks]. Whether a host
-// grants what is asked for is no question here: the package knows nothing of Dokku, other apps, containers or proxies, and
-// imports nothing of this module.
+// The options and what their values mean are a parameter of the [Language]; only process belongs to it. [Language.Parse] reads
+// a file and reports all that is wrong with it, [Format] writes the canonical form. What is read is made safe to use: numbers are
+// ports, process types are names that Dokku allows, no public address is mapped twice, and neither the file nor the number of its
+// ports is larger than [MaxSize] and [MaxPorts]. Whether a host grants what is asked for is no question here: the package knows
+// nothing of Dokku, other apps, containers or proxies, and imports nothing of this module.
 package portsfile

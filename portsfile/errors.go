@@ -10,9 +10,9 @@ const maxErrors = 20
 
 // Error is one thing that is wrong with a PORTS file.
 type Error struct {
-	// File is the name that [Parse] was given; "" from [ParseMapping].
+	// File is the name that [Language.Parse] was given; "" from [Language.ParseMapping].
 	File string
-	// Line counts from 1; 0 from [ParseMapping].
+	// Line counts from 1; 0 from [Language.ParseMapping].
 	Line int
 	// Column counts characters from 1. What is missing at a line's end is one past its last character.
 	Column int

@@ -3,14 +3,14 @@ package portsfile_test
 import (
 	"fmt"
 
-	"dokku-expose/portsfile"
+	"dokku-expose/deploy"
 )
 
 func Example() {
-	entries, err := portsfile.Parse("PORTS", []byte(`
+	entries, err := deploy.ParsePorts("PORTS", `
 		25:5025                  # SMTP
 		6000-6001:7000-7001  process=media
-	`))
+	`)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -26,8 +26,8 @@ func Example() {
 	// line 3: clients connect to 6001, process type media listens on 7001
 }
 
-func ExampleParse_errors() {
-	_, err := portsfile.Parse("PORTS", []byte("25\n6000-6010:7000-7009\n[::1]:26:70000 proces=imap\n"))
+func Example_errors() {
+	_, err := deploy.ParsePorts("PORTS", "25\n6000-6010:7000-7009\n[::1]:26:70000 proces=imap\n")
 	fmt.Println(err)
 	// Output:
 	// PORTS:1:1: "25" is not a mapping: expected PUBLIC:PRIVATE or BIND:PUBLIC:PRIVATE, such as 25:5025 or 127.0.0.1:5432:5432

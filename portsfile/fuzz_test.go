@@ -12,6 +12,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"dokku-expose/deploy"
 	"dokku-expose/portsfile"
 )
 
@@ -25,7 +26,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(src)
 	}
 	f.Fuzz(func(t *testing.T, src []byte) {
-		entries, err := portsfile.Parse("PORTS", src)
+		entries, err := deploy.ParsePorts("PORTS", string(src))
 		if err != nil {
 			checkErrors(t, src, err)
 		}
@@ -33,7 +34,7 @@ func FuzzParse(f *testing.F) {
 
 		crlf := bytes.ReplaceAll(src, []byte("\n"), []byte("\r\n"))
 		if len(crlf) <= portsfile.MaxSize {
-			entriesCRLF, errCRLF := portsfile.Parse("PORTS", crlf)
+			entriesCRLF, errCRLF := deploy.ParsePorts("PORTS", string(crlf))
 			if !slices.Equal(entriesCRLF, entries) || !reflect.DeepEqual(errCRLF, err) {
 				t.Errorf("with CRLF line ends: %v, %v\nwith LF: %v, %v", entriesCRLF, errCRLF, entries, err)
 			}
@@ -66,7 +67,7 @@ func checkErrors(t *testing.T, src []byte, err error) {
 	}
 }
 
-func checkEntries(t *testing.T, src []byte, entries []portsfile.Entry) {
+func checkEntries(t *testing.T, src []byte, entries []deploy.Entry) {
 	t.Helper()
 	if len(src) > portsfile.MaxSize && len(entries) > 0 {
 		t.Errorf("%d bytes were read", len(src))
@@ -90,13 +91,13 @@ func checkEntries(t *testing.T, src []byte, entries []portsfile.Entry) {
 	}
 
 	canonical := portsfile.Format(mappings(entries))
-	again, err := portsfile.Parse("canonical", canonical)
+	again, err := deploy.ParsePorts("canonical", string(canonical))
 	if err != nil || !slices.Equal(mappings(again), mappings(entries)) {
 		t.Errorf("Parse(Format(m)) is %v, %v\nwant %v", again, err, entries)
 	}
 }
 
-func checkMapping(t *testing.T, m portsfile.Mapping) {
+func checkMapping(t *testing.T, m deploy.Mapping) {
 	t.Helper()
 	if m.Public.First < 1 || m.Public.First > m.Public.Last || m.Private.First < 1 || m.Private.First > m.Private.Last ||
 		m.Public.Len() != m.Private.Len() {
@@ -110,24 +111,24 @@ func checkMapping(t *testing.T, m portsfile.Mapping) {
 	}) {
 		t.Errorf("process type is %q", m.Process)
 	}
-	for _, networks := range []portsfile.Networks{m.Options.Allow, m.Options.AcceptProxy} {
+	for _, networks := range []deploy.Networks{m.Options.Allow, m.Options.AcceptProxy} {
 		checkNetworks(t, networks)
 	}
-	if o := m.Options; o.Rate < 0 || o.MaxConnections < 0 || o.IdleTimeout < 0 || o.IdleTimeout > portsfile.MaxIdleTimeout {
+	if o := m.Options; o.Rate < 0 || o.MaxConnections < 0 || o.IdleTimeout < 0 || o.IdleTimeout > deploy.MaxIdleTimeout {
 		t.Errorf("options are %+v", o)
 	}
-	if again, err := portsfile.ParseOptions(m.Options.String()); err != nil || again != m.Options {
+	if again, err := deploy.ParseOptions(m.Options.String()); err != nil || again != m.Options {
 		t.Errorf("ParseOptions(%q) is %v, %v", m.Options, again, err)
 	}
-	if again, err := portsfile.ParseMapping(m.String()); err != nil || again != m {
+	if again, err := deploy.ParseMapping(m.String()); err != nil || again != m {
 		t.Errorf("ParseMapping(%q) is %v, %v", m.String(), again, err)
 	}
 }
 
-func checkNetworks(t *testing.T, n portsfile.Networks) {
+func checkNetworks(t *testing.T, n deploy.Networks) {
 	t.Helper()
 	prefixes := n.Prefixes()
-	if len(prefixes) > portsfile.MaxNetworks || n.IsZero() && len(prefixes) > 0 {
+	if len(prefixes) > deploy.MaxNetworks || n.IsZero() && len(prefixes) > 0 {
 		t.Errorf("%q is %d networks", n, len(prefixes))
 	}
 	for _, p := range prefixes {
@@ -135,13 +136,13 @@ func checkNetworks(t *testing.T, n portsfile.Networks) {
 			t.Errorf("network %s is not canonical", p)
 		}
 	}
-	if again, err := portsfile.ParseNetworks(n.String()); again != n || err != nil && !n.IsZero() {
+	if again, err := deploy.ParseNetworks(n.String()); again != n || err != nil && !n.IsZero() {
 		t.Errorf("ParseNetworks(%q) is %q, %v", n, again, err)
 	}
 }
 
 // overlap compares two mappings the plain way, by their ranges and addresses.
-func overlap(a, b portsfile.Mapping) bool {
+func overlap(a, b deploy.Mapping) bool {
 	if a.Public.Last < b.Public.First || b.Public.Last < a.Public.First {
 		return false
 	}

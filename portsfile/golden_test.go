@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"dokku-expose/deploy"
 	"dokku-expose/portsfile"
 )
 
@@ -32,7 +33,7 @@ func TestGolden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			entries, err := portsfile.Parse("PORTS", src)
+			entries, err := deploy.ParsePorts("PORTS", string(src))
 			if wantErr := strings.HasPrefix(name, "error-"); wantErr != (err != nil) {
 				t.Errorf("error is expected: %v, got: %v", wantErr, err)
 			}
@@ -57,8 +58,8 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-func mappings(entries []portsfile.Entry) []portsfile.Mapping {
-	var ms []portsfile.Mapping
+func mappings(entries []deploy.Entry) []deploy.Mapping {
+	var ms []deploy.Mapping
 	for _, e := range entries {
 		ms = append(ms, e.Mapping)
 	}

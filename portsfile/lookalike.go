@@ -24,11 +24,11 @@ var lookalikes = []struct {
 	{"XML or HTML", regexp.MustCompile(`^</?[?!A-Za-z]`)},
 }
 
-// resembles says what a line that holds no mapping looks like, "" when nothing comes to mind.
-func resembles(line string) string {
+// lookalike says what a line that holds no mapping looks like, "" when nothing comes to mind.
+func (p *parser[O]) lookalike(line string) string {
 	line = strings.TrimSpace(line)
 	if key, _, found := strings.Cut(line, "="); found {
-		if _, own := findOption(key); own {
+		if _, own := find(p.options, key); own {
 			return ""
 		}
 	}

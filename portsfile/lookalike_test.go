@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"dokku-expose/deploy"
 	"dokku-expose/portsfile"
 )
 
@@ -62,7 +63,7 @@ func TestLinesThatLookLikeSomethingElse(t *testing.T) {
 		{"25:5025 proces=imap", ""},
 		{"web", ""},
 	} {
-		_, err := portsfile.Parse("PORTS", []byte(tt.line))
+		_, err := deploy.ParsePorts("PORTS", tt.line)
 		var list portsfile.ErrorList
 		if !errors.As(err, &list) {
 			t.Errorf("%q is no error", tt.line)
@@ -84,7 +85,7 @@ func TestLinesThatLookLikeSomethingElse(t *testing.T) {
 
 // What is right of a file with errors comes with them.
 func TestParseReturnsWhatIsRight(t *testing.T) {
-	entries, err := portsfile.Parse("PORTS", []byte("25:5025\n26\n27:5027 proces=imap\n25:5028\n1-65535:1-65535\n28:5028\n"))
+	entries, err := deploy.ParsePorts("PORTS", "25:5025\n26\n27:5027 proces=imap\n25:5028\n1-65535:1-65535\n28:5028\n")
 	if got, want := string(portsfile.Format(mappings(entries))), "25:5025\n28:5028\n"; got != want || err == nil {
 		t.Errorf("%q, %v; want %q and an error", got, err, want)
 	}

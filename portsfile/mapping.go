@@ -33,7 +33,7 @@ func (r Range) String() string {
 
 // Mapping is one line of a PORTS file: public ports and the private ports that they lead to. Two mappings are equal (==)
 // if and only if their canonical lines are.
-type Mapping struct {
+type Mapping[O Options] struct {
 	// Bind is the host's address to listen on. The zero Addr stands for every address, IPv4 and IPv6; 0.0.0.0 stands for
 	// every IPv4 address only and :: for every IPv6 address only. It has no zone and is never an IPv4 address in IPv6 form.
 	Bind netip.Addr
@@ -44,29 +44,21 @@ type Mapping struct {
 	// Process is the process type whose containers serve the ports: 1 to 63 letters, digits, "-" and "_".
 	Process string
 	// Options are those that the line gives.
-	Options Options
+	Options O
 }
 
 // String returns the mapping's canonical line, without a line end. Options appear when they are given, process when it is
 // not the default.
-func (m Mapping) String() string {
-	ports := m.Listen() + ":" + m.Private.String()
-	return strings.Join(append([]string{ports}, m.words()...), " ")
-}
-
-// words returns the options of the canonical line.
-func (m Mapping) words() []string {
-	var words []string
-	for _, o := range options {
-		if value := o.format(m); value != "" {
-			words = append(words, o.key+"="+value)
-		}
+func (m Mapping[O]) String() string {
+	line := m.Listen() + ":" + m.Private.String()
+	if m.Process != DefaultProcess {
+		line += " " + processKey + "=" + m.Process
 	}
-	return words
+	return strings.TrimSuffix(line+" "+m.Options.String(), " ")
 }
 
 // Listen returns the public half of the canonical line, "25" or "[::1]:6000-6010".
-func (m Mapping) Listen() string {
+func (m Mapping[O]) Listen() string {
 	switch {
 	case !m.Bind.IsValid():
 		return m.Public.String()
@@ -78,7 +70,7 @@ func (m Mapping) Listen() string {
 }
 
 // Ports returns each public port with the private port that it leads to, in ascending order.
-func (m Mapping) Ports() iter.Seq2[uint16, uint16] {
+func (m Mapping[O]) Ports() iter.Seq2[uint16, uint16] {
 	return func(yield func(public, private uint16) bool) {
 		for i := range m.Public.Len() {
 			if !yield(m.Public.First+uint16(i), m.Private.First+uint16(i)) {
@@ -89,15 +81,15 @@ func (m Mapping) Ports() iter.Seq2[uint16, uint16] {
 }
 
 // Entry is a mapping and where it was read.
-type Entry struct {
-	Mapping
+type Entry[O Options] struct {
+	Mapping[O]
 	// Line counts from 1.
 	Line int
 }
 
-// Format returns the file that holds the mappings in the order given, one canonical line each. What [Parse] returned is
+// Format returns the file that holds the mappings in the order given, one canonical line each. What [Language.Parse] returned is
 // read back the same.
-func Format(ms []Mapping) []byte {
+func Format[O Options](ms []Mapping[O]) []byte {
 	var b bytes.Buffer
 	for _, m := range ms {
 		b.WriteString(m.String())

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"dokku-expose/deploy"
 	"dokku-expose/portsfile"
 )
 
@@ -54,7 +55,7 @@ func TestMappingPorts(t *testing.T) {
 		{"1-2:65534-65535", []pair{{1, 65534}, {2, 65535}}},
 	} {
 		t.Run(tt.text, func(t *testing.T) {
-			m, err := portsfile.ParseMapping(tt.text)
+			m, err := deploy.ParseMapping(tt.text)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -76,7 +77,7 @@ func TestMappingPorts(t *testing.T) {
 }
 
 func TestFormatKeepsTheOrder(t *testing.T) {
-	ms := []portsfile.Mapping{
+	ms := []deploy.Mapping{
 		{Public: portsfile.Range{First: 993, Last: 993}, Private: portsfile.Range{First: 5993, Last: 5993}, Process: "imap"},
 		{
 			Bind:   netip.MustParseAddr("::1"),
@@ -88,7 +89,7 @@ func TestFormatKeepsTheOrder(t *testing.T) {
 	if got := string(portsfile.Format(ms)); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
-	if got := portsfile.Format(nil); len(got) != 0 {
+	if got := portsfile.Format[deploy.Options](nil); len(got) != 0 {
 		t.Errorf("no mappings give %q", got)
 	}
 }

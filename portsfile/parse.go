@@ -25,8 +25,8 @@ const expected = "expected PUBLIC:PRIVATE or BIND:PUBLIC:PRIVATE, such as 25:502
 // The error is an [ErrorList]. Beside it Parse returns the entries of the lines that are right, so that a caller can say what else
 // is wrong with them; a file with an error is not to come into force. A caller that reads src from an untrusted place need not read
 // more than MaxSize+1 bytes.
-func Parse(name string, src []byte) ([]Entry, error) {
-	p := parser{file: name, line: 1, claims: newClaims()}
+func (l Language[O]) Parse(name string, src []byte) ([]Entry[O], error) {
+	p := parser[O]{options: l.Options(), file: name, line: 1, claims: newClaims[O]()}
 	switch {
 	case len(src) > MaxSize:
 		p.fail(1, "the file is larger than %d KiB: is it really a PORTS file?", MaxSize>>10)
@@ -48,8 +48,8 @@ func Parse(name string, src []byte) ([]Entry, error) {
 
 // ParseMapping reads one mapping with its options, without a comment. The error is an [ErrorList] whose errors have a
 // column only.
-func ParseMapping(text string) (Mapping, error) {
-	p := parser{claims: newClaims()}
+func (l Language[O]) ParseMapping(text string) (Mapping[O], error) {
+	p := parser[O]{options: l.Options(), claims: newClaims[O]()}
 	if p.printable(text) {
 		if mapping, _, found := (token{text, 1}).cut("#"); found {
 			p.fail(mapping.end(), `unexpected "#": a comment can be written in a PORTS file only`)
@@ -59,17 +59,31 @@ func ParseMapping(text string) (Mapping, error) {
 	}
 	entries, err := p.result()
 	if err != nil {
-		return Mapping{}, err
+		return Mapping[O]{}, err
 	}
 	return entries[0].Mapping, nil
 }
 
+// ParseOptions reads options without a mapping, as their String method returns them.
+func (l Language[O]) ParseOptions(text string) (O, error) {
+	var (
+		p = parser[O]{options: l}
+		m Mapping[O]
+	)
+	if p.printable(text) {
+		p.parseOptions(&m, split(text))
+	}
+	_, err := p.result()
+	return m.Options, err
+}
+
 // parser collects the mappings of a file and what is wrong with it.
-type parser struct {
+type parser[O Options] struct {
+	options []Option[O]
 	file    string
 	line    int
-	entries []Entry
-	claims  claims
+	entries []Entry[O]
+	claims  claims[O]
 	ports   int  // public ports of the entries
 	full    bool // the error about too many ports is reported
 	errs    ErrorList
@@ -77,7 +91,7 @@ type parser struct {
 }
 
 // fail reports an error in the current line. Errors are reported in the order of their columns.
-func (p *parser) fail(column int, format string, args ...any) {
+func (p *parser[O]) fail(column int, format string, args ...any) {
 	switch {
 	case len(p.errs) < maxErrors:
 		p.errs = append(p.errs, &Error{File: p.file, Line: p.line, Column: column, Msg: fmt.Sprintf(format, args...)})
@@ -89,7 +103,7 @@ func (p *parser) fail(column int, format string, args ...any) {
 	}
 }
 
-func (p *parser) result() ([]Entry, error) {
+func (p *parser[O]) result() ([]Entry[O], error) {
 	if len(p.errs) == 0 {
 		return p.entries, nil
 	}
@@ -101,7 +115,7 @@ func (p *parser) result() ([]Entry, error) {
 
 // printable tells whether a line, its comment included, is text that can be shown on any terminal, and reports the first
 // character that is not.
-func (p *parser) printable(line string) bool {
+func (p *parser[O]) printable(line string) bool {
 	column := 1
 	for rest := line; rest != ""; column++ {
 		r, size := utf8.DecodeRuneInString(rest)
@@ -122,7 +136,7 @@ func (p *parser) printable(line string) bool {
 }
 
 // parseLine reads a line without its comment.
-func (p *parser) parseLine(line string) {
+func (p *parser[O]) parseLine(line string) {
 	words := split(line)
 	if len(words) == 0 {
 		return
@@ -131,19 +145,19 @@ func (p *parser) parseLine(line string) {
 	m, ok := p.parseMapping(words[0])
 	if ok {
 		ok = p.claim(words[0].column, m)
-	} else if like := resembles(line); like != "" {
+	} else if like := p.lookalike(line); like != "" {
 		// Options that the words of another language lack say nothing.
 		p.resembles(before, like)
 		return
 	}
 	p.parseOptions(&m, words[1:])
 	if ok && len(p.errs)+p.omitted == before {
-		p.entries = append(p.entries, Entry{Mapping: m, Line: p.line})
+		p.entries = append(p.entries, Entry[O]{Mapping: m, Line: p.line})
 	}
 }
 
 // resembles adds what a line looks like to the error that it got, which is the one after the first n.
-func (p *parser) resembles(n int, like string) {
+func (p *parser[O]) resembles(n int, like string) {
 	if n < min(len(p.errs), maxErrors) {
 		p.errs[n].Like = like
 		p.errs[n].Msg += "; this line looks like " + like
@@ -152,7 +166,7 @@ func (p *parser) resembles(n int, like string) {
 
 // claim checks a mapping against the rest of the file, and tells whether it can be had. A mapping beyond the limit is not looked at,
 // which bounds the work, and the limit is reported once; a smaller one after it may fit.
-func (p *parser) claim(column int, m Mapping) bool {
+func (p *parser[O]) claim(column int, m Mapping[O]) bool {
 	n := m.Public.Len()
 	if p.ports+n > MaxPorts {
 		if !p.full {
@@ -162,7 +176,7 @@ func (p *parser) claim(column int, m Mapping) bool {
 		return false
 	}
 	p.ports += n
-	port, other := p.claims.add(Entry{m, p.line})
+	port, other := p.claims.add(Entry[O]{m, p.line})
 	if other != nil {
 		m.Public = Range{port, port}
 		p.fail(column, "public port %s is mapped already: it overlaps %s in line %d", m.Listen(), other, other.Line)
@@ -171,45 +185,45 @@ func (p *parser) claim(column int, m Mapping) bool {
 }
 
 // parseOptions reads KEY=VALUE words into m.
-func (p *parser) parseOptions(m *Mapping, words []token) {
+func (p *parser[O]) parseOptions(m *Mapping[O], words []token) {
 	seen := map[string]int{}
 	for _, word := range words {
 		key, value, found := word.cut("=")
 		if !found || key.text == "" {
 			// What follows is most likely a consequence, as the "=" and "imap" in "process = imap".
-			p.fail(word.column, `%s is not an option: expected KEY=VALUE, without blanks around "="`, quote(word.text))
+			p.fail(word.column, `%s is not an option: expected KEY=VALUE, without blanks around "="`, Quote(word.text))
 			return
 		}
-		o, known := findOption(key.text)
-		first, again := seen[o.key]
+		o, known := find(p.options, key.text)
+		first, again := seen[o.Key]
 		switch {
 		case !known:
-			p.fail(key.column, "unknown option %s: known are %s", quote(key.text), knownOptions())
+			p.fail(key.column, "unknown option %s: known are %s", Quote(key.text), names(p.options))
 		case again:
-			p.fail(key.column, "option %s is given twice, first in column %d", o.key, first)
+			p.fail(key.column, "option %s is given twice, first in column %d", o.Key, first)
 		case value.text == "":
-			p.fail(value.column, "option %s has no value: expected %s=%s", o.key, o.key, o.value)
+			p.fail(value.column, "option %s has no value: expected %s=%s", o.Key, o.Key, o.Value)
 		default:
 			p.parseOption(o, m, value)
 		}
 		if known && !again {
-			seen[o.key] = key.column
+			seen[o.Key] = key.column
 		}
 	}
 }
 
-func (p *parser) parseOption(o option, m *Mapping, value token) {
+func (p *parser[O]) parseOption(o Option[O], m *Mapping[O], value token) {
 	err := o.parse(m, value.text)
-	if item := (*itemError)(nil); errors.As(err, &item) {
-		_, at := value.at(item.offset)
-		p.fail(at.column, "option %s: %v", o.key, err)
+	if item := (*ItemError)(nil); errors.As(err, &item) {
+		_, at := value.at(item.Offset)
+		p.fail(at.column, "option %s: %v", o.Key, err)
 	} else if err != nil {
-		p.fail(value.column, "option %s is %s: %v", o.key, quote(value.text), err)
+		p.fail(value.column, "option %s is %s: %v", o.Key, Quote(value.text), err)
 	}
 }
 
-// quote makes foreign text safe and short enough for a message.
-func quote(s string) string { return strconv.Quote(shorten(s)) }
+// Quote makes foreign text safe and short enough for a message.
+func Quote(s string) string { return strconv.Quote(shorten(s)) }
 
 func shorten(s string) string {
 	const most = 40

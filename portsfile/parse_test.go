@@ -7,19 +7,20 @@ import (
 	"strings"
 	"testing"
 
+	"dokku-expose/deploy"
 	"dokku-expose/portsfile"
 )
 
 func TestParseEntries(t *testing.T) {
-	entries, err := portsfile.Parse("PORTS", []byte("# mail\n25:5025\n\n127.0.0.1:6000-6001:7000-7001 process=imap # both\n"))
+	entries, err := deploy.ParsePorts("PORTS", "# mail\n25:5025\n\n127.0.0.1:6000-6001:7000-7001 process=imap # both\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []portsfile.Entry{
-		{Line: 2, Mapping: portsfile.Mapping{
+	want := []deploy.Entry{
+		{Line: 2, Mapping: deploy.Mapping{
 			Public: portsfile.Range{First: 25, Last: 25}, Private: portsfile.Range{First: 5025, Last: 5025}, Process: "web",
 		}},
-		{Line: 4, Mapping: portsfile.Mapping{
+		{Line: 4, Mapping: deploy.Mapping{
 			Bind:   netip.AddrFrom4([4]byte{127, 0, 0, 1}),
 			Public: portsfile.Range{First: 6000, Last: 6001}, Private: portsfile.Range{First: 7000, Last: 7001}, Process: "imap",
 		}},
@@ -54,7 +55,7 @@ func TestParseMapping(t *testing.T) {
 			err: "column 1: too many public ports: 65535 here and 0 before, at most 1024 can be mapped"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			m, err := portsfile.ParseMapping(tt.text)
+			m, err := deploy.ParseMapping(tt.text)
 			if tt.err != "" {
 				if err == nil || err.Error() != tt.err {
 					t.Errorf("error is\n%v\nwant\n%s", err, tt.err)
@@ -91,7 +92,7 @@ func TestOverlap(t *testing.T) {
 				want = fmt.Sprintf("PORTS:2:1: public port %s25 is mapped already: it overlaps %s25:5025 in line 1", second, first)
 			}
 			got := ""
-			if _, err := portsfile.Parse("PORTS", []byte(src)); err != nil {
+			if _, err := deploy.ParsePorts("PORTS", src); err != nil {
 				got = err.Error()
 			}
 			if got != want {
@@ -109,7 +110,7 @@ func TestOverlapNamesTheFirst(t *testing.T) {
 		{"what is taken is claimed too", "127.0.0.1:25:1\n25:2\n127.0.0.2:25:3\n", "it overlaps 25:2 in line 2"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := portsfile.Parse("PORTS", []byte(tt.src))
+			_, err := deploy.ParsePorts("PORTS", tt.src)
 			var list portsfile.ErrorList
 			if !errors.As(err, &list) || len(list) != 2 {
 				t.Fatalf("got %v, want errors in lines 2 and 3", err)
@@ -136,7 +137,7 @@ func TestLimits(t *testing.T) {
 			"PORTS:%d:1: too many public ports: 1 here and 1024 before, at most 1024 can be mapped", portsfile.MaxPorts+1)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := portsfile.Parse("PORTS", []byte(tt.src))
+			_, err := deploy.ParsePorts("PORTS", tt.src)
 			if got := fmt.Sprint(err); tt.err == "" && err != nil || tt.err != "" && got != tt.err {
 				t.Errorf("error is %v, want %q", err, tt.err)
 			}
@@ -146,7 +147,7 @@ func TestLimits(t *testing.T) {
 
 func TestGarbageGivesFewErrors(t *testing.T) {
 	src := strings.Repeat("\x00\n", portsfile.MaxSize/2)
-	_, err := portsfile.Parse("PORTS", []byte(src))
+	_, err := deploy.ParsePorts("PORTS", src)
 	var list portsfile.ErrorList
 	if !errors.As(err, &list) || len(list) != 21 {
 		t.Fatalf("got %v, want an ErrorList of 21", err)
@@ -158,7 +159,7 @@ func TestGarbageGivesFewErrors(t *testing.T) {
 }
 
 func TestErrors(t *testing.T) {
-	_, err := portsfile.Parse("apps/mail/PORTS", []byte("0:1\n1:0\n"))
+	_, err := deploy.ParsePorts("apps/mail/PORTS", "0:1\n1:0\n")
 	var first *portsfile.Error
 	if !errors.As(err, &first) || first.Line != 1 || first.Column != 1 {
 		t.Errorf("errors.As finds %v, want the error in line 1, column 1", first)
@@ -195,7 +196,7 @@ func BenchmarkParse(b *testing.B) {
 		b.Run(bb.name, func(b *testing.B) {
 			b.SetBytes(int64(len(bb.src)))
 			for b.Loop() {
-				if _, err := portsfile.Parse("PORTS", []byte(bb.src)); err != nil {
+				if _, err := deploy.ParsePorts("PORTS", bb.src); err != nil {
 					b.Fatal(err)
 				}
 			}

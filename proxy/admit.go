@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"dokku-expose/portsfile"
+	"dokku-expose/deploy"
 )
 
 // admission says whose connections a route serves.
@@ -21,7 +21,7 @@ type admission struct {
 
 // newAdmission makes what options ask for, nil when they don't care where connections come from. It goes on with what the former
 // one knows.
-func newAdmission(o portsfile.Options, former *admission) *admission {
+func newAdmission(o deploy.Options, former *admission) *admission {
 	if o.Allow.IsZero() && o.AcceptProxy.IsZero() && o.Rate == 0 && !asksForAddress(o) {
 		return nil
 	}
@@ -37,8 +37,8 @@ func newAdmission(o portsfile.Options, former *admission) *admission {
 }
 
 // asksForAddress tells whether the options need a client's address to serve it.
-func asksForAddress(o portsfile.Options) bool {
-	return o.Balance == portsfile.BySource || o.ProxyProtocol != ""
+func asksForAddress(o deploy.Options) bool {
+	return o.Balance == deploy.BySource || o.ProxyProtocol != ""
 }
 
 // admits tells whether a client from there is let in now.

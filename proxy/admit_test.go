@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
-	"dokku-expose/portsfile"
 )
 
 // Nothing is left of those that are turned away, nor of a proxy that never says whose connection it brings.
@@ -32,7 +32,7 @@ func TestTurnedAway(t *testing.T) {
 			t.Parallel()
 			s, r := newServer(t), routeTo("mail", enginetest.FreePort(t), enginetest.NewServer(t, "v1"))
 			var err error
-			if r.Options, err = portsfile.ParseOptions(row.options); err != nil {
+			if r.Options, err = deploy.ParseOptions(row.options); err != nil {
 				t.Fatal(err)
 			}
 			apply(t, s, r)

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"dokku-expose/portsfile"
+	"dokku-expose/deploy"
 )
 
 // choose returns the server that a client gets of those that may serve now, but for some, nil when there is none. The mutex is held.
@@ -23,10 +23,10 @@ func (r *route) choose(s *session, but []*upstream) *upstream {
 			continue
 		}
 		switch r.spec.Options.Balance {
-		case portsfile.RoundRobin:
+		case deploy.RoundRobin:
 			r.next += i
 			return u
-		case portsfile.BySource:
+		case deploy.BySource:
 			if n := rankFor(s.ends.source.Addr(), u.identity()); best == nil || n > rank {
 				best, rank = u, n
 			}

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"dokku-expose/portsfile"
+	"dokku-expose/deploy"
 )
 
 // The PROXY protocol is described in https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt.
@@ -34,20 +34,20 @@ const (
 var errNoHeader = errors.New("no PROXY header")
 
 // header tells an app where a connection comes from, in the form that it wants, which may be none.
-func (e ends) header(form portsfile.ProxyProtocol) []byte {
+func (e ends) header(form deploy.ProxyProtocol) []byte {
 	source, destination := e.source.Addr(), e.destination.Addr()
 	four := source.Is4() && destination.Is4()
 	if !four {
 		source, destination = netip.AddrFrom16(source.As16()), netip.AddrFrom16(destination.As16())
 	}
 	switch form {
-	case portsfile.ProxyV1:
+	case deploy.ProxyV1:
 		family := "TCP6"
 		if four {
 			family = "TCP4"
 		}
 		return fmt.Appendf(nil, "%s%s %s %s %d %d\r\n", signatureV1, family, source, destination, e.source.Port(), e.destination.Port())
-	case portsfile.ProxyV2:
+	case deploy.ProxyV2:
 		family := byte(tcp6)
 		if four {
 			family = tcp4

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"dokku-expose/portsfile"
+	"dokku-expose/deploy"
 )
 
 func endsOf(source, destination string) *ends {
@@ -94,7 +94,7 @@ func TestHeaderIsReadAsWritten(t *testing.T) {
 		// A proxy may have clients of one family, and be a client of the other.
 		endsOf("192.0.2.7:4711", "[2001:db8::1]:25"), endsOf("[2001:db8::7]:4711", "198.51.100.1:25"),
 	} {
-		for _, form := range []portsfile.ProxyProtocol{portsfile.ProxyV1, portsfile.ProxyV2} {
+		for _, form := range []deploy.ProxyProtocol{deploy.ProxyV1, deploy.ProxyV2} {
 			text := e.header(form)
 			if n, told, err := parseHeader(text); err != nil || n != len(text) || told == nil || *told != *e {
 				t.Errorf("%q is read as %v, %v", text, told, err)
@@ -106,7 +106,7 @@ func TestHeaderIsReadAsWritten(t *testing.T) {
 // Whatever comes: a header is as long whatever follows it, nobody knows it before it is complete, and it tells what can be told on.
 func FuzzHeader(f *testing.F) {
 	for _, e := range []*ends{endsOf("192.0.2.7:4711", "198.51.100.1:25"), endsOf("[2001:db8::7]:4711", "[2001:db8::1]:25")} {
-		for _, form := range []portsfile.ProxyProtocol{portsfile.ProxyV1, portsfile.ProxyV2} {
+		for _, form := range []deploy.ProxyProtocol{deploy.ProxyV1, deploy.ProxyV2} {
 			f.Add(append(e.header(form), "what follows"...))
 		}
 	}
@@ -131,7 +131,7 @@ func FuzzHeader(f *testing.F) {
 		if told == nil {
 			return
 		}
-		for _, form := range []portsfile.ProxyProtocol{portsfile.ProxyV1, portsfile.ProxyV2} {
+		for _, form := range []deploy.ProxyProtocol{deploy.ProxyV1, deploy.ProxyV2} {
 			if _, again, err := parseHeader(told.header(form)); err != nil || *again != *told {
 				t.Errorf("%v is told on as %v, %v", told, again, err)
 			}

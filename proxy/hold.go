@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"dokku-expose/portsfile"
+	"dokku-expose/deploy"
 	"dokku-expose/proxy/tcp"
 )
 
@@ -141,7 +141,7 @@ func (r *route) linkProxied(ctx context.Context, q *question, s *session) bool {
 func (r *route) forgive() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.spec.Options.Check != portsfile.NoCheck {
+	if r.spec.Options.Check != deploy.NoCheck {
 		return false
 	}
 	for _, u := range r.current {

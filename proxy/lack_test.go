@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/internal/netns"
-	"dokku-expose/portsfile"
 )
 
 // When the local ports to one container have run out, those to another one are used. When all have, clients wait, and go through
@@ -31,7 +31,7 @@ func TestLocalPortsRunOut(t *testing.T) {
 	// One after the other with a pause between two, fewer than half of them would be in time.
 	r.Hold, r.HealthCheck = 4*time.Second, 0
 	// All clients are to have the same container.
-	r.Options.Balance = portsfile.BySource
+	r.Options.Balance = deploy.BySource
 	apply(t, s, r)
 
 	n := 0

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 
 	"dokku-expose/deploy"
-	"dokku-expose/portsfile"
 )
 
 // protocol is the version of the control protocol that this program knows. It grows with each change that an older side would
@@ -71,7 +70,7 @@ type service struct {
 	// Down are left out by a daemon that does not tell them from Servers.
 	Down []netip.AddrPort `json:"down,omitempty"`
 	// Options are left out by a daemon that knows none, and has none in force.
-	Options portsfile.Options `json:"options,omitzero"`
+	Options deploy.Options `json:"options,omitzero"`
 }
 
 // handover says what the files of the message are: the sockets of the table's routes in their order, the control socket, and the

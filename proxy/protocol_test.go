@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"dokku-expose/deploy"
-	"dokku-expose/portsfile"
 )
 
 // What the decoder accepts can be applied as it is, and reads the same again.
@@ -64,7 +63,7 @@ func TestCheckRefuses(t *testing.T) {
 			return []deploy.Route{r}
 		}},
 		{"a negative limit", func() []deploy.Route { r := good(); r.Options.MaxConnections = -1; return []deploy.Route{r} }},
-		{"a rate that can't be", func() []deploy.Route { r := good(); r.Options.Rate = portsfile.MaxRate + 1; return []deploy.Route{r} }},
+		{"a rate that can't be", func() []deploy.Route { r := good(); r.Options.Rate = deploy.MaxRate + 1; return []deploy.Route{r} }},
 		{"a balance that nobody knows", func() []deploy.Route { r := good(); r.Options.Balance = "random"; return []deploy.Route{r} }},
 		{"the same address twice", func() []deploy.Route { return []deploy.Route{good(), good()} }},
 		{"every address beside one", func() []deploy.Route {
@@ -93,7 +92,7 @@ func TestWhatIsNotAskedForIsNotSaid(t *testing.T) {
 	if strings.Contains(string(text), "Options") || strings.Contains(string(text), "Total") {
 		t.Errorf("got %s", text)
 	}
-	text, err = json.Marshal(portsfile.Options{Rate: 20})
+	text, err = json.Marshal(deploy.Options{Rate: 20})
 	if err != nil || string(text) != `{"Rate":20}` {
 		t.Errorf("got %s, %v", text, err)
 	}

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"dokku-expose/portsfile"
+	"dokku-expose/deploy"
 )
 
 const (
@@ -16,7 +16,7 @@ const (
 	sourceBits = 64
 )
 
-// rateTable counts the connections of each source in the last [portsfile.RatePeriod].
+// rateTable counts the connections of each source in the last [deploy.RatePeriod].
 type rateTable struct {
 	// now is the time since some moment.
 	now func() time.Duration
@@ -45,7 +45,7 @@ func (t *rateTable) take(ip netip.Addr, most int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
-	if len(t.recent) >= maxSources/2 || now-t.turned >= 2*portsfile.RatePeriod {
+	if len(t.recent) >= maxSources/2 || now-t.turned >= 2*deploy.RatePeriod {
 		t.turn(now)
 	}
 	w, seen := t.recent[source]
@@ -65,7 +65,7 @@ func (t *rateTable) take(ip netip.Addr, most int) bool {
 // turn forgets the sources that have not been seen since the last turn.
 func (t *rateTable) turn(now time.Duration) {
 	t.former, t.recent = t.recent, make(map[[16]byte]window)
-	if now-t.turned >= 4*portsfile.RatePeriod {
+	if now-t.turned >= 4*deploy.RatePeriod {
 		// Nobody has come for so long that nothing counts any more.
 		t.former = nil
 	}
@@ -74,17 +74,17 @@ func (t *rateTable) turn(now time.Duration) {
 
 func (w *window) slide(now time.Duration) {
 	switch since := now - w.began; {
-	case since >= 2*portsfile.RatePeriod || w.count+w.before == 0:
+	case since >= 2*deploy.RatePeriod || w.count+w.before == 0:
 		*w = window{began: now}
-	case since >= portsfile.RatePeriod:
-		*w = window{began: w.began + portsfile.RatePeriod, before: w.count}
+	case since >= deploy.RatePeriod:
+		*w = window{began: w.began + deploy.RatePeriod, before: w.count}
 	}
 }
 
 // last is how many there were in the last period: all of this one, and of the one before the share that still belongs to it.
 func (w *window) last(now time.Duration) int {
-	left := (w.began + portsfile.RatePeriod - now).Milliseconds()
-	return int(w.count) + int(int64(w.before)*left/portsfile.RatePeriod.Milliseconds())
+	left := (w.began + deploy.RatePeriod - now).Milliseconds()
+	return int(w.count) + int(int64(w.before)*left/deploy.RatePeriod.Milliseconds())
 }
 
 // sourceOf is the address or network that counts as one source. No IPv6 address is written as an IPv4 one is here.

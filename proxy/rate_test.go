@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"dokku-expose/portsfile"
+	"dokku-expose/deploy"
 )
 
 // tableAt is a table with a clock that the test moves.
@@ -25,8 +25,8 @@ func TestRate(t *testing.T) {
 		every time.Duration
 		want  int
 	}{
-		{"slow enough", portsfile.RatePeriod / most * 5 / 4, 48},
-		{"seldom", 2 * portsfile.RatePeriod, 3},
+		{"slow enough", deploy.RatePeriod / most * 5 / 4, 48},
+		{"seldom", 2 * deploy.RatePeriod, 3},
 		// The first ten at once, then as many as the average allows.
 		{"far too fast", 10 * time.Millisecond, 60},
 	} {
@@ -85,7 +85,7 @@ func TestRateTableIsBounded(t *testing.T) {
 			t.Fatalf("source %d of %d is forgotten", i, 3*maxSources)
 		}
 	}
-	*clock += 4 * portsfile.RatePeriod
+	*clock += 4 * deploy.RatePeriod
 	table.take(known, 1)
 	if n := len(table.recent) + len(table.former); n != 1 {
 		t.Errorf("%d sources are kept that nothing has come of for long", n-1)

@@ -10,7 +10,6 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
-	"dokku-expose/portsfile"
 )
 
 func TestEngine(t *testing.T) {
@@ -158,7 +157,7 @@ func TestOptionsAreHandedOver(t *testing.T) {
 	control, v1 := controlPath(t), enginetest.NewServer(t, "v1")
 	first := runDaemon(t, Options{Control: control})
 	r := routeTo("mail", enginetest.FreePort(t), v1)
-	options, err := portsfile.ParseOptions("allow=127.0.0.1 accept-proxy=10.0.0.1 max-connections=1 rate=7/10s idle-timeout=1h balance=source")
+	options, err := deploy.ParseOptions("allow=127.0.0.1 accept-proxy=10.0.0.1 max-connections=1 rate=7/10s idle-timeout=1h balance=source")
 	if err != nil {
 		t.Fatal(err)
 	}

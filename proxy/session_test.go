@@ -9,7 +9,6 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
-	"dokku-expose/portsfile"
 )
 
 // fullBacklog is a server that lets nobody in any more: connections to it neither succeed nor fail.
@@ -65,7 +64,7 @@ func TestPortChangesHandsWhileClientsWait(t *testing.T) {
 	mail.HealthCheck = 0
 	news := routeTo("news", mail.Listen.Port, enginetest.NewServer(t, "news"))
 	var err error
-	if news.Options, err = portsfile.ParseOptions("accept-proxy=127.0.0.1"); err != nil {
+	if news.Options, err = deploy.ParseOptions("accept-proxy=127.0.0.1"); err != nil {
 		t.Fatal(err)
 	}
 	apply(t, s, mail)

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"dokku-expose/deploy"
-	"dokku-expose/portsfile"
 )
 
 // provenTable is the table in force, with what has been learned of its servers since. mu is held.
@@ -30,7 +29,7 @@ func check(t deploy.Table) error {
 		return fmt.Errorf("invalid limit of %d connections", t.TotalConnections)
 	}
 	for _, r := range t.Routes {
-		if r.App == "" || r.Listen.Port == 0 || r.Hold < 0 || r.HealthCheck < 0 || r.CutOld < 0 || !known(r.Options) {
+		if r.App == "" || r.Listen.Port == 0 || r.Hold < 0 || r.HealthCheck < 0 || r.CutOld < 0 || !r.Options.Valid() {
 			return fmt.Errorf("invalid route to %q at public port %s", r.App, r.Listen)
 		}
 		for _, s := range r.Servers {
@@ -46,14 +45,4 @@ func check(t deploy.Table) error {
 		byPort[r.Listen.Port] = append(byPort[r.Listen.Port], r)
 	}
 	return nil
-}
-
-// known tells whether the options are such as a PORTS file can have. Networks always are, there may only be more of them.
-func known(o portsfile.Options) bool {
-	o.Allow, o.AcceptProxy = portsfile.Networks{}, portsfile.Networks{}
-	if o == (portsfile.Options{}) {
-		return true
-	}
-	read, err := portsfile.ParseOptions(o.String())
-	return err == nil && read == o
 }

@@ -17,7 +17,6 @@ import (
 	"dokku-expose/deploy"
 	"dokku-expose/internal/freeport"
 	"dokku-expose/internal/rig"
-	"dokku-expose/portsfile"
 	"dokku-expose/proxy"
 )
 
@@ -81,7 +80,7 @@ func (p *processes) port() uint16 { return p.public }
 
 // push is what the plugin's hooks do of a deploy: PORTS is read, the new process has to accept, then the port is switched.
 func (p *processes) push(ctx context.Context, version string, switched func(), stopping func(string)) error {
-	entries, err := portsfile.Parse("PORTS", []byte(p.demo.ports()))
+	entries, err := deploy.ParsePorts("PORTS", p.demo.ports())
 	if err != nil {
 		return err
 	}

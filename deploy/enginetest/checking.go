@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"dokku-expose/deploy"
-	"dokku-expose/portsfile"
 )
 
 // checking is about what an app notices of an engine's checks: nothing.
@@ -86,7 +85,7 @@ var checking = []testCase{
 			b.Fatal(err)
 		}
 		// That nobody listens now says nothing of the container.
-		if s := serving[r.Listen]; !slices.Contains(s.Servers, app.Addr) || s.Options.Check != portsfile.NoCheck {
+		if s := serving[r.Listen]; !slices.Contains(s.Servers, app.Addr) || s.Options.Check != deploy.NoCheck {
 			b.Errorf("it serves %+v, want %s without checks", s, app.Addr)
 		}
 	}},

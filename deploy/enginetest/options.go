@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
-	"dokku-expose/portsfile"
 )
 
 // RunOptions tests what an engine makes of the options of routes. start is as for [Run].
@@ -24,10 +23,25 @@ func RunOptions(t *testing.T, start func(t *testing.T) deploy.Engine) {
 	}
 }
 
+// Sample is a value of an option that is not its default.
+func Sample(tb testing.TB, o deploy.Option) (options deploy.Options) {
+	tb.Helper()
+	text := map[string]string{"NETWORK,...": "192.0.2.0/24,2001:db8::/32", "NUMBER": "7", "NUMBER/10s": "7/10s", "TIME": "7.5s"}[o.Value]
+	for _, word := range o.Words {
+		if word != o.Default {
+			text = word
+		}
+	}
+	if err := o.Parse(&options, text); err != nil {
+		tb.Fatalf("%s: Sample has no %s: %v", o.Key, o.Value, err)
+	}
+	return options
+}
+
 // with is the route with options, as a PORTS file has them.
 func with(b *bench, r deploy.Route, options string) deploy.Route {
 	b.Helper()
-	o, err := portsfile.ParseOptions(options)
+	o, err := deploy.ParseOptions(options)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -171,7 +185,7 @@ var admitting = []testCase{
 		plain := route("mail", listen, proven(NewServer(b, "v1"))...)
 		many := func(format string) string {
 			var list []string
-			for i := range portsfile.MaxNetworks - 1 {
+			for i := range deploy.MaxNetworks - 1 {
 				list = append(list, fmt.Sprintf(format, i+100))
 			}
 			return strings.Join(list, ",")
@@ -184,10 +198,10 @@ var admitting = []testCase{
 		b.admitted(listen)
 		// What two options have in common can be more than each of them has.
 		var prefixes []netip.Prefix
-		for i := range 2*portsfile.MaxNetworks - 1 {
+		for i := range 2*deploy.MaxNetworks - 1 {
 			prefixes = append(prefixes, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i), 0, 0}), 16))
 		}
-		plain.Options.Allow = portsfile.NetworksOf(append(prefixes, netip.PrefixFrom(loopback2, 32))...)
+		plain.Options.Allow = deploy.NetworksOf(append(prefixes, netip.PrefixFrom(loopback2, 32))...)
 		b.apply(plain)
 		b.admitted(listen, loopback2)
 		b.apply(with(b, plain, "allow=127.0.0.1"))

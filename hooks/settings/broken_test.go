@@ -16,13 +16,13 @@ func TestSalvage(t *testing.T) {
 		disabled          bool
 	}{
 		{"nothing wrong", "hold = \"17s\"\n", "balance = \"source\"\n", 17 * time.Second, "source", "", false},
-		{"an unknown key", "hodl = \"17s\"\nhold = \"3s\"\n", "", 3 * time.Second, "leastconn", "", false},
+		{"an unknown key", "hodl = \"17s\"\nhold = \"3s\"\n", "", 3 * time.Second, "", "", false},
 		{"a wrong value", "hold = \"soon\"\nbalance = \"source\"\n", "", 10 * time.Second, "source", "", false},
 		{"lines that are no TOML", "no\nhold = \"3s\"\n= x\nbalance = \"source\n", "what?\nmappings = [\n  \"25:5025\",\n  26:5026,\n]\ndisabled = true\n",
-			3 * time.Second, "leastconn", "25:5025\n", true},
-		{"no line end", "hold = \"3s\"\nno", "no", 3 * time.Second, "leastconn", "", false},
-		{"no UTF-8", "\xff\nhold = \"3s\"\n", "", 3 * time.Second, "leastconn", "", false},
-		{"garbage", strings.Repeat("no\n", 200) + "hold = \"3s\"\n", strings.Repeat("[", 1000), 10 * time.Second, "leastconn", "", false},
+			3 * time.Second, "", "25:5025\n", true},
+		{"no line end", "hold = \"3s\"\nno", "no", 3 * time.Second, "", "", false},
+		{"no UTF-8", "\xff\nhold = \"3s\"\n", "", 3 * time.Second, "", "", false},
+		{"garbage", strings.Repeat("no\n", 200) + "hold = \"3s\"\n", strings.Repeat("[", 1000), 10 * time.Second, "", "", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := store(t, map[string]string{Global: tt.global, "mail": tt.app})

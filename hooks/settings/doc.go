@@ -9,7 +9,7 @@
 //	  "993:5993 process=imap",
 //	]
 //
-// Each setting is one row of a table ([Keys]): its name, where it can be set, its default, and how its text becomes a
+// Each setting is one row of a table (keys): its name, where it can be set, its default, and how its text becomes a
 // value. [Store.Effective] gives the values in force for an app, [Store.Explain] says where each comes from. What can't be
 // right is refused with file and line; an error in an app's file is an error of that app only, one in the host's file is
 // one of all apps, since no app's settings are known without it. Commands change only the lines that they are about: no

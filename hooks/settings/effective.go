@@ -66,7 +66,7 @@ func values(own, global map[string]string) (v Values, err error) {
 }
 
 // Explain returns all settings that there are for an app, or for the host ([Global]), with where each comes from, in the
-// order of [Keys]. Those of the host that an app can't have are left out of the app's.
+// order of the table. Those of the host that an app can't have are left out of the app's.
 func (s Store) Explain(app string) ([]Explained, error) {
 	own, global, err := s.both(app)
 	if err != nil {

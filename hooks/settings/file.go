@@ -11,6 +11,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"dokku-expose/deploy"
 	"dokku-expose/portsfile"
 )
 
@@ -39,7 +40,7 @@ type App struct {
 	// Settings holds the text of what is set, by key.
 	Settings map[string]string
 	// Mappings are the operator's, no two of which overlap.
-	Mappings []portsfile.Mapping
+	Mappings []deploy.Mapping
 	// Disabled stops all ports of the app.
 	Disabled bool
 }
@@ -169,18 +170,18 @@ func (a *App) put(name string, value any, scope string) error {
 	return nil
 }
 
-func decodeMappings(value any) ([]portsfile.Mapping, error) {
+func decodeMappings(value any) ([]deploy.Mapping, error) {
 	list, ok := value.([]any)
 	if !ok {
 		return nil, fmt.Errorf(`%s must be a list of texts, such as ["25:5025", "993:5993 process=imap"]`, mappingsKey)
 	}
-	var mappings []portsfile.Mapping
+	var mappings []deploy.Mapping
 	for i, item := range list {
 		text, ok := item.(string)
 		if !ok {
 			return nil, fmt.Errorf(`%s: entry %d must be a text in quotes, such as "25:5025"`, mappingsKey, i+1)
 		}
-		mapping, err := portsfile.ParseMapping(text)
+		mapping, err := deploy.ParseMapping(text)
 		if err != nil {
 			return nil, fmt.Errorf("%s: entry %d, %q: %w", mappingsKey, i+1, text, err)
 		}
@@ -190,8 +191,8 @@ func decodeMappings(value any) ([]portsfile.Mapping, error) {
 }
 
 // checkMappings refuses mappings that overlap, and more of them than a PORTS file may have.
-func checkMappings(mappings []portsfile.Mapping) error {
-	_, err := portsfile.Parse("", portsfile.Format(mappings))
+func checkMappings(mappings []deploy.Mapping) error {
+	_, err := deploy.ParsePorts("", string(portsfile.Format(mappings)))
 	var list portsfile.ErrorList
 	if !errors.As(err, &list) {
 		return err

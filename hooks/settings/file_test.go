@@ -129,7 +129,6 @@ func TestEffective(t *testing.T) {
 			StatsListen: netip.MustParseAddrPort("127.0.0.1:8404"),
 			Policy: deploy.Policy{
 				Reserved: ports(22, 22, 80, 80, 443, 443), Allowed: ports(1, 65535), Max: 1024,
-				Options: portsfile.Options{ProxyProtocol: "off", Balance: "leastconn", Check: "connect"},
 			},
 		}
 	}
@@ -149,10 +148,10 @@ func TestEffective(t *testing.T) {
 					StatsListen: netip.MustParseAddrPort("[::1]:9000"), HalfClosed: 10 * time.Minute, TotalConnections: 9,
 					Policy: deploy.Policy{
 						Allowed: ports(1000, 2000, 25, 25), Max: 5,
-						Options: portsfile.Options{
-							Allow:         portsfile.NetworksOf(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")),
-							AcceptProxy:   portsfile.NetworksOf(netip.MustParsePrefix("10.0.0.1/32")),
-							ProxyProtocol: portsfile.ProxyV2, MaxConnections: 7, Rate: 20, IdleTimeout: 5 * time.Minute, Balance: portsfile.BySource, Check: portsfile.NoCheck,
+						Options: deploy.Options{
+							Allow:         deploy.NetworksOf(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")),
+							AcceptProxy:   deploy.NetworksOf(netip.MustParsePrefix("10.0.0.1/32")),
+							ProxyProtocol: deploy.ProxyV2, MaxConnections: 7, Rate: 20, IdleTimeout: 5 * time.Minute, Balance: deploy.BySource, Check: deploy.NoCheck,
 						},
 						Bind: []netip.Prefix{
 							netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("10.0.0.0/8"),
@@ -192,7 +191,7 @@ func TestEffective(t *testing.T) {
 		},
 		{
 			name: "nobody is not everybody", app: "allow='none'\n",
-			want: func(v *Values) { v.Policy.Options.Allow = portsfile.NetworksOf() },
+			want: func(v *Values) { v.Policy.Options.Allow = deploy.NetworksOf() },
 		},
 		{name: "PORTS is ignored", app: "ports-file='ignore'\n", want: func(v *Values) { v.PortsFile = IgnorePorts }},
 		{name: "old connections are cut at once", app: "old-connections='0'\n", want: func(v *Values) { v.OldConnections = 0 }},
@@ -304,7 +303,7 @@ func TestValuesRefused(t *testing.T) {
 }
 
 func TestKeys(t *testing.T) {
-	for _, k := range Keys() {
+	for _, k := range keys {
 		if k.Default != "" {
 			if err := k.put(new(Values), k.Default); err != nil {
 				t.Errorf("the default of %s: %v", k.Name, err)
@@ -313,9 +312,5 @@ func TestKeys(t *testing.T) {
 		if k.Doc == "" {
 			t.Errorf("%s has no documentation", k.Name)
 		}
-	}
-	Keys()[0].Name = "changed"
-	if keys[0].Name == "changed" {
-		t.Error("a caller can change the table")
 	}
 }

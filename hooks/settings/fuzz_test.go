@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"dokku-expose/portsfile"
+	"dokku-expose/deploy"
 )
 
 var fuzzTexts = []string{
@@ -88,13 +88,13 @@ func FuzzSetMappings(f *testing.F) {
 			t.Skip()
 		}
 		// Some of the old ones, and those of a PORTS file behind them.
-		var mappings []portsfile.Mapping
+		var mappings []deploy.Mapping
 		for i, m := range old.Mappings {
 			if keep>>(i%8)&1 == 1 {
 				mappings = append(mappings, m)
 			}
 		}
-		entries, err := portsfile.Parse("", []byte(added))
+		entries, err := deploy.ParsePorts("", added)
 		if err != nil {
 			t.Skip()
 		}

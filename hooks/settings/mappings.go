@@ -4,12 +4,12 @@ import (
 	"errors"
 	"strings"
 
-	"dokku-expose/portsfile"
+	"dokku-expose/deploy"
 )
 
 // editMappings makes the list hold the mappings, in their order, one a line. Comments within the list stay with the mapping
 // that they belong to, or stay alone where it goes.
-func editMappings(text string, mappings []portsfile.Mapping) (string, error) {
+func editMappings(text string, mappings []deploy.Mapping) (string, error) {
 	statements, err := split(text)
 	if err != nil {
 		return "", err
@@ -58,7 +58,7 @@ type list struct {
 // item is a mapping and its comments: those in the lines before it, and the one behind it.
 type item struct {
 	before  []string
-	mapping portsfile.Mapping
+	mapping deploy.Mapping
 	behind  string
 }
 
@@ -108,12 +108,12 @@ func (s statement) list(text string) (list, error) {
 
 // lines writes the mappings with the comments of the list, in the order of the mappings; comments of mappings that are not
 // among them come where they were, or last.
-func (l list) lines(mappings []portsfile.Mapping) []string {
-	wanted := make(map[portsfile.Mapping]bool, len(mappings))
+func (l list) lines(mappings []deploy.Mapping) []string {
+	wanted := make(map[deploy.Mapping]bool, len(mappings))
 	for _, m := range mappings {
 		wanted[m] = true
 	}
-	kept := make(map[portsfile.Mapping]item, len(l.items))
+	kept := make(map[deploy.Mapping]item, len(l.items))
 	var alone []string
 	for _, it := range l.items {
 		it.before = append(alone, it.before...)

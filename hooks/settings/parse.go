@@ -18,41 +18,47 @@ import (
 func word[T ~string](field func(*Values) *T, words ...T) func(*Values, string) error {
 	return func(v *Values, text string) error {
 		if !slices.Contains(words, T(text)) {
-			names := make([]string, len(words))
-			for i, w := range words {
-				names[i] = string(w)
-			}
-			return fmt.Errorf("%q is none of its values, which are %s", text, strings.Join(names, ", "))
+			return notOneOf(text, words)
 		}
 		*field(v) = T(text)
 		return nil
 	}
 }
 
-// networks takes what the option of a mapping takes; nothing is the word for the default.
-func networks(field func(*Values) *portsfile.Networks, nothing string) func(*Values, string) error {
-	return limit(field, nothing, portsfile.ParseNetworks)
+func notOneOf[T ~string](text string, words []T) error {
+	names := make([]string, len(words))
+	for i, w := range words {
+		names[i] = string(w)
+	}
+	return fmt.Errorf("%q is none of its values, which are %s", text, strings.Join(names, ", "))
 }
 
-// limit takes what the option of a mapping takes, as parse reads it; nothing is the word for the default.
-func limit[T any](field func(*Values) *T, nothing string, parse func(string) (T, error)) func(*Values, string) error {
-	return func(v *Values, text string) error {
-		var value T
-		if text != nothing {
-			var err error
-			if value, err = parse(text); err != nil {
-				return fmt.Errorf("%q: %w; or %s", text, err, nothing)
-			}
-		}
-		*field(v) = value
-		return nil
-	}
+// putTotal takes what max-connections takes.
+func putTotal(v *Values, text string) error {
+	var each Values
+	err := option("max-connections").put(&each, text)
+	v.TotalConnections = each.Policy.Options.MaxConnections
+	return err
 }
 
 // duration takes a time from low to high.
 func duration(field func(*Values) *time.Duration, low, high time.Duration) func(*Values, string) error {
 	return func(v *Values, text string) error {
 		d, err := parseDuration(text, low, high)
+		if err == nil {
+			*field(v) = d
+		}
+		return err
+	}
+}
+
+// durationOrZero takes a time from low to high, or 0, which has a meaning of its own.
+func durationOrZero(field func(*Values) *time.Duration, low, high time.Duration, meaning string) func(*Values, string) error {
+	return func(v *Values, text string) error {
+		d, err := parseDuration(text, 0, high)
+		if err == nil && d != 0 && d < low {
+			err = fmt.Errorf("%q is too short: %s is the least it can be, but for 0, which %s", text, low, meaning)
+		}
 		if err == nil {
 			*field(v) = d
 		}
@@ -100,30 +106,6 @@ func putStatsListen(v *Values, text string) error {
 	}
 	v.StatsListen = addr
 	return nil
-}
-
-func putHealthCheck(v *Values, text string) error {
-	d, err := parseDuration(text, 0, time.Hour)
-	// More often than that, the checks are a load of their own.
-	const least = 100 * time.Millisecond
-	if err == nil && d != 0 && d < least {
-		err = fmt.Errorf("%q is too short: %s is the least it can be, but for 0, which turns it off", text, least)
-	}
-	if err == nil {
-		v.HealthCheck = d
-	}
-	return err
-}
-
-func putHalfClosed(v *Values, text string) error {
-	d, err := parseDuration(text, 0, longest)
-	if err == nil && d != 0 && d < time.Second {
-		err = fmt.Errorf("%q is too short: %s is the least it can be, but for 0, which is forever", text, time.Second)
-	}
-	if err == nil {
-		v.HalfClosed = d
-	}
-	return err
 }
 
 func putPortsFile(v *Values, text string) error {

@@ -15,7 +15,7 @@ func TestReadmeListsAllSettings(t *testing.T) {
 	}
 	scopes := map[Scope]string{Both: "both", AppOnly: "app", GlobalOnly: "global"}
 	var rows []string
-	for _, k := range Keys() {
+	for _, k := range keys {
 		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s | %s |", k.Name, scopes[k.Scope], k.Default, k.Doc))
 	}
 	want := "| key | scope | default | meaning |\n| --- | --- | --- | --- |\n" + strings.Join(rows, "\n") + "\n"

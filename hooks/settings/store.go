@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dokku-expose/deploy"
 	"dokku-expose/hooks/dokku"
 	"dokku-expose/portsfile"
 )
@@ -86,16 +87,16 @@ func (s Store) Set(scope, name, value string) error {
 }
 
 // SetMappings replaces the operator's mappings of an app. Mappings that overlap are an error.
-func (s Store) SetMappings(app string, mappings []portsfile.Mapping) error {
+func (s Store) SetMappings(app string, mappings []deploy.Mapping) error {
 	return s.setMappings(app, mappings, false)
 }
 
 // RemoveMappings is SetMappings for an operator who takes mappings back. Another key that is wrong does not keep him from it.
-func (s Store) RemoveMappings(app string, rest []portsfile.Mapping) error {
+func (s Store) RemoveMappings(app string, rest []deploy.Mapping) error {
 	return s.setMappings(app, rest, true)
 }
 
-func (s Store) setMappings(app string, mappings []portsfile.Mapping, closes bool) error {
+func (s Store) setMappings(app string, mappings []deploy.Mapping, closes bool) error {
 	if err := checkMappings(mappings); err != nil {
 		return err
 	}

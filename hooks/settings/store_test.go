@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"dokku-expose/deploy"
 	"dokku-expose/portsfile"
 )
 
@@ -52,11 +53,11 @@ func text(t *testing.T, s Store, scope string) string {
 	return string(b)
 }
 
-func mappings(t *testing.T, lines ...string) []portsfile.Mapping {
+func mappings(t *testing.T, lines ...string) []deploy.Mapping {
 	t.Helper()
-	var ms []portsfile.Mapping
+	var ms []deploy.Mapping
 	for _, line := range lines {
-		m, err := portsfile.ParseMapping(line)
+		m, err := deploy.ParseMapping(line)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
-	"dokku-expose/portsfile"
 )
 
 // Global stands for the whole host where an app's name is expected; it is Dokku's word for it.
@@ -82,6 +81,7 @@ const (
 // The longest time that HAProxy can count is 2^31-1 milliseconds, a little less than 25 days.
 const longest = 24 * 24 * time.Hour
 
+// keys are all settings in the order of their documentation.
 var keys = []Key{
 	{
 		Name: "engine", Scope: GlobalOnly, Default: Auto,
@@ -124,62 +124,30 @@ var keys = []Key{
 		Doc: "how long an old HAProxy worker may keep its connections after a reload, a former daemon after an update",
 		put: duration(func(v *Values) *time.Duration { return &v.WorkerDeadline }, time.Second, longest),
 	},
-	{
-		Name: "check", Default: "connect",
-		Doc: "how containers are asked whether they accept: connect, by an attempt that ends before the app sees it, or off",
-		put: word(func(v *Values) *portsfile.Check { return &v.Policy.Options.Check }, portsfile.ConnectCheck, portsfile.NoCheck),
-	},
+	option("check"),
 	{
 		Name: "health-check", Default: "2s",
 		Doc: "interval of the connect check on running containers; 0 is off",
-		put: putHealthCheck,
+		// More often than that, the checks are a load of their own.
+		put: durationOrZero(func(v *Values) *time.Duration { return &v.HealthCheck }, 100*time.Millisecond, time.Hour, "turns it off"),
 	},
-	{
-		Name: "allow", Default: "any",
-		Doc: "whose clients may connect, others are closed at accept: addresses and networks, none, or any",
-		put: networks(func(v *Values) *portsfile.Networks { return &v.Policy.Options.Allow }, "any"),
-	},
-	{
-		Name: "proxy-protocol", Default: "off",
-		Doc: "the PROXY header that tells an app each client's address: off, v1 or v2",
-		put: word(func(v *Values) *portsfile.ProxyProtocol { return &v.Policy.Options.ProxyProtocol },
-			portsfile.NoProxyHeader, portsfile.ProxyV1, portsfile.ProxyV2),
-	},
-	{
-		Name: "accept-proxy", Default: "none",
-		Doc: "proxies before this one, whose PROXY header is read and required: addresses and networks, or none",
-		put: networks(func(v *Values) *portsfile.Networks { return &v.Policy.Options.AcceptProxy }, "none"),
-	},
-	{
-		Name: "max-connections", Default: "0",
-		Doc: "how many connections a public port may have at once, the next ones wait; 0 is no limit",
-		put: limit(func(v *Values) *int { return &v.Policy.Options.MaxConnections }, "0", portsfile.ParseMaxConnections),
-	},
+	option("allow"),
+	option("proxy-protocol"),
+	option("accept-proxy"),
+	option("max-connections"),
 	{
 		Name: "total-connections", Scope: GlobalOnly, Default: "0",
 		Doc: "how many connections all public ports together may have at once, the next ones wait; 0 is as many as open files allow",
-		put: limit(func(v *Values) *int { return &v.TotalConnections }, "0", portsfile.ParseMaxConnections),
+		put: putTotal,
 	},
-	{
-		Name: "rate", Default: "off",
-		Doc: "how many new connections an address may make in 10 seconds, more are closed at accept: a number and /10s, or off",
-		put: limit(func(v *Values) *int { return &v.Policy.Options.Rate }, "off", portsfile.ParseRate),
-	},
-	{
-		Name: "idle-timeout", Default: "0",
-		Doc: "how long a connection may be without any data; 0 is forever",
-		put: limit(func(v *Values) *time.Duration { return &v.Policy.Options.IdleTimeout }, "0", portsfile.ParseIdleTimeout),
-	},
+	option("rate"),
+	option("idle-timeout"),
 	{
 		Name: "half-closed-timeout", Default: "60s",
 		Doc: "how long a connection of which one side has ended may be without any data; 0 is forever",
-		put: putHalfClosed,
+		put: durationOrZero(func(v *Values) *time.Duration { return &v.HalfClosed }, time.Second, longest, "is forever"),
 	},
-	{
-		Name: "balance", Default: "leastconn",
-		Doc: "which container gets a connection: leastconn (the one with the fewest), roundrobin (each in turn) or source (the same for the same address)",
-		put: word(func(v *Values) *portsfile.Balance { return &v.Policy.Options.Balance }, portsfile.LeastConn, portsfile.RoundRobin, portsfile.BySource),
-	},
+	option("balance"),
 	{
 		Name: "stats-listen", Scope: GlobalOnly, Default: "127.0.0.1:8404",
 		Doc: "address and port of the statistics page",
@@ -216,8 +184,21 @@ const (
 // allowedPorts is also what lets an app have a reserved port.
 const allowedPorts = "allowed-ports"
 
-// Keys returns all settings in the order of their documentation.
-func Keys() []Key { return slices.Clone(keys) }
+// option is the setting for mappings that do not give the option of the same name.
+func option(name string) Key {
+	rows := deploy.Registry()
+	o := rows[slices.IndexFunc(rows, func(o deploy.Option) bool { return o.Key == name })]
+	return Key{Name: name, Default: o.Default, Doc: o.Setting, put: func(v *Values, text string) error {
+		switch err := o.Set(&v.Policy.Options, text); {
+		case err == nil:
+			return nil
+		case o.Words != nil:
+			return notOneOf(text, o.Words)
+		default:
+			return fmt.Errorf("%q: %w; or %s", text, err, o.Default)
+		}
+	}}
+}
 
 // in tells whether the setting can be set in the file of scope, which is an app's name or [Global].
 func (k Key) in(scope string) bool {

@@ -17,7 +17,6 @@ import (
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/haproxy/haproxytest"
-	"dokku-expose/portsfile"
 	"dokku-expose/proxy"
 )
 
@@ -43,7 +42,7 @@ func forEachEngine(t *testing.T, test func(t *testing.T, e deploy.Engine)) {
 // route leads to a port of a server.
 func route(t *testing.T, listen, to uint16, options string) deploy.Route {
 	t.Helper()
-	o, err := portsfile.ParseOptions(options)
+	o, err := deploy.ParseOptions(options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +50,7 @@ func route(t *testing.T, listen, to uint16, options string) deploy.Route {
 		App: "app", Process: "web", Listen: deploy.Listen{IP: public, Port: listen}, Hold: 10 * time.Second, Options: o,
 		Servers: []deploy.Server{{Container: "server", Dyno: "web.1", Addr: netip.AddrPortFrom(private, to), Proven: true}},
 	}
-	if o.Check != portsfile.NoCheck {
+	if o.Check != deploy.NoCheck {
 		r.HealthCheck = 100 * time.Millisecond
 	}
 	return r

@@ -1,4 +1,4 @@
-package portsfile
+package deploy
 
 import (
 	"cmp"
@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"dokku-expose/portsfile"
 )
 
 // MaxNetworks is how many networks one option may name.
@@ -45,7 +47,7 @@ func parseNetworks(text string) (Networks, error) {
 	for item := range strings.SplitSeq(text, ",") {
 		prefix, err := parseNetwork(strings.Trim(item, " "))
 		if err != nil {
-			return Networks{}, &itemError{offset, err}
+			return Networks{}, &portsfile.ItemError{Offset: offset, Err: err}
 		}
 		prefixes = append(prefixes, prefix)
 		offset += len(item) + len(",")
@@ -73,23 +75,13 @@ func NetworksOf(prefixes ...netip.Prefix) Networks {
 	return Networks{strings.Join(items, ",")}
 }
 
-// itemError is an error in one item of a list.
-type itemError struct {
-	// offset is where the item starts in the list, in bytes.
-	offset int
-	err    error
-}
-
-func (e *itemError) Error() string { return e.err.Error() }
-func (e *itemError) Unwrap() error { return e.err }
-
 func parseNetwork(text string) (netip.Prefix, error) {
 	prefix, err := netip.ParsePrefix(text)
 	if err != nil {
 		// Without a length it is a single address.
 		var ip netip.Addr
 		if ip, err = netip.ParseAddr(text); err == nil && ip.Zone() != "" {
-			return netip.Prefix{}, fmt.Errorf("address %s has a zone: expected one without, as %s", quote(text), ip.WithZone(""))
+			return netip.Prefix{}, fmt.Errorf("address %s has a zone: expected one without, as %s", portsfile.Quote(text), ip.WithZone(""))
 		}
 		prefix = netip.PrefixFrom(ip, ip.BitLen())
 	}
@@ -97,12 +89,12 @@ func parseNetwork(text string) (netip.Prefix, error) {
 	switch {
 	case err != nil:
 		return netip.Prefix{}, fmt.Errorf("%s is not a network: expected networks or addresses such as 10.0.0.0/8,192.0.2.1,2001:db8::/32, or %s",
-			quote(text), noNetworks)
+			portsfile.Quote(text), noNetworks)
 	case prefix.Addr().Is4In6() && prefix.Bits() >= ipv4InIPv6:
 		four := netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-ipv4InIPv6)
-		return netip.Prefix{}, fmt.Errorf("%s is an IPv4 network in IPv6 form: expected %s", quote(text), NetworksOf(four.Masked()))
+		return netip.Prefix{}, fmt.Errorf("%s is an IPv4 network in IPv6 form: expected %s", portsfile.Quote(text), NetworksOf(four.Masked()))
 	case prefix != prefix.Masked():
-		return netip.Prefix{}, fmt.Errorf("%s has bits beyond its length: expected %s", quote(text), prefix.Masked())
+		return netip.Prefix{}, fmt.Errorf("%s has bits beyond its length: expected %s", portsfile.Quote(text), prefix.Masked())
 	}
 	return prefix, nil
 }
@@ -123,7 +115,7 @@ func (n Networks) Prefixes() []netip.Prefix {
 	for item := range strings.SplitSeq(n.text, ",") {
 		prefix, err := parseNetwork(item)
 		if err != nil {
-			panic("portsfile: networks were not made by this package: " + err.Error())
+			panic("deploy: networks were not made by this package: " + err.Error())
 		}
 		prefixes = append(prefixes, prefix)
 	}
