@@ -38,7 +38,7 @@ func (h *Host) follow(ctx context.Context, log *slog.Logger, counters *stats.Cou
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	wake := make(chan struct{}, 1)
-	d := healer{host: h, log: log, counters: counters, failed: failed, outages: outageLog{log: log}}
+	d := healer{host: h, log: log, counters: counters, failed: failed, problems: problemLog{log: log}, outages: outageLog{log: log}}
 	client, err := h.docker()
 	if err != nil {
 		return err
@@ -143,8 +143,8 @@ type healer struct {
 	rest   time.Time
 	// again is the pause before the next try of ports that the engine refused, 0 when it refused none.
 	again time.Duration
-	// told are the problems that were logged and are still there.
-	told []problem
+	// problems tells of what is wrong.
+	problems problemLog
 	// known are the containers as Docker told them last.
 	known []deploy.Container
 	// apps and engine are what could be read last, unread why they can't be now.
@@ -199,9 +199,6 @@ func (d *healer) drop(ctx context.Context) {
 	}
 }
 
-// problem is one of the model's, or of the whole host: then it has no app.
-type problem struct{ app, text string }
-
 // heal returns when to look again at the latest.
 func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 	var (
@@ -232,7 +229,7 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 		problems = append(problems, problem{text: lackErr.Error()})
 	}
 	for _, p := range all {
-		problems = append(problems, problem{p.App, p.Error()})
+		problems = append(problems, problemOf(p))
 		if errors.Is(p, deploy.ErrNotAccepting) {
 			pause = reprove
 		}
@@ -245,7 +242,9 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 	if err != nil && !errors.Is(err, context.Canceled) {
 		problems = append(problems, problem{text: err.Error()})
 	}
-	d.tell(problems)
+	if due := d.problems.note(problems, time.Now()); !due.IsZero() {
+		pause = min(pause, time.Until(due))
+	}
 	d.counters.Reconciled(took, len(outcome.Applied.Switched), len(problems), err)
 	return pause, err
 }
@@ -266,7 +265,7 @@ func (d *healer) doubt(ctx context.Context) {
 		return r.Withdraw(ctx, lock, d.known)
 	})
 	if err != nil && !errors.Is(err, context.Canceled) {
-		d.tell([]problem{{text: err.Error()}})
+		d.problems.note([]problem{{text: err.Error()}}, time.Now())
 	}
 }
 
@@ -278,19 +277,4 @@ func (d *healer) reduce(ctx context.Context, by func(context.Context, *deploy.Re
 		d.host.record(outcome)
 		return errors.Join(d.unread, err)
 	})
-}
-
-// tell logs problems that are new, and those that are no more.
-func (d *healer) tell(problems []problem) {
-	for _, p := range problems {
-		if !slices.Contains(d.told, p) {
-			d.log.Error("problem", "app", p.app, "error", p.text)
-		}
-	}
-	for _, p := range d.told {
-		if !slices.Contains(problems, p) {
-			d.log.Info("solved", "app", p.app, "problem", p.text)
-		}
-	}
-	d.told = problems
 }
