@@ -73,8 +73,18 @@ func (o *Outage) Error() string {
 	for _, p := range o.places {
 		reasons = append(reasons, fmt.Sprintf("%s (%s) %s", p.Dyno, shortID(p.Container), o.state(p.Container)))
 	}
-	return fmt.Sprintf("no container serves it: %s; start the app anew: dokku ps:restart %s; what it said: dokku logs %s",
-		strings.Join(reasons, ", "), o.App, o.App)
+	text := fmt.Sprintf("no container serves it: %s; start the app anew: dokku ps:restart %s", strings.Join(reasons, ", "), o.App)
+	if slices.ContainsFunc(o.places, o.hasRun) {
+		text += "; what it said: dokku logs " + o.App
+	}
+	return text
+}
+
+// hasRun tells whether Docker has the container of a place still, with what it said. One that was never started said nothing.
+func (o *Outage) hasRun(p Place) bool {
+	_, known := o.states[p.Container]
+	end, ended := o.ends[p.Container]
+	return known && (!ended || !end.At.IsZero())
 }
 
 func (o *Outage) withoutContainer() string {
@@ -121,8 +131,11 @@ func (e End) String() string {
 	case signal != "":
 		text += "(" + signal + ") "
 	}
-	text += "at " + e.At.UTC().Format(time.DateTime) + " UTC"
-	if e.Restarts > 0 {
+	text += "at " + e.At.Local().Format(time.Stamp)
+	switch {
+	case e.Restarts == 1:
+		text += ", after a restart by Docker"
+	case e.Restarts > 0:
 		text += fmt.Sprintf(", after %d restarts by Docker", e.Restarts)
 	}
 	if e.Failure != "" {

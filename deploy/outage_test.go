@@ -10,18 +10,19 @@ import (
 
 func TestOutageTellsTheReason(t *testing.T) {
 	at := time.Date(2026, 11, 29, 17, 0, 1, 0, time.FixedZone("", 3600))
+	local := at.Local().Format("Jan 2 15:04:05")
 	for _, tt := range []struct {
 		name  string
 		state string
 		end   *End
 		want  string
 	}{
-		{"a crash", "exited", &End{Code: 3, At: at, Restarts: 10}, "has ended with exit code 3 at 2026-11-29 16:00:01 UTC, after 10 restarts by Docker;"},
-		{"killed", "exited", &End{Code: 137, At: at}, "has ended with exit code 137 (SIGKILL) at 2026-11-29 16:00:01 UTC;"},
+		{"a crash", "exited", &End{Code: 3, At: at, Restarts: 10}, "has ended with exit code 3 at " + local + ", after 10 restarts by Docker;"},
+		{"killed", "exited", &End{Code: 137, At: at}, "has ended with exit code 137 (SIGKILL) at " + local + ";"},
 		{"out of memory", "exited", &End{Code: 137, OutOfMemory: true, At: at}, "has ended with exit code 137 (out of memory) at"},
-		{"between two crashes", "restarting", &End{Code: 1, At: at, Restarts: 4}, "crashes again and again, last with exit code 1 at 2026-11-29 16:00:01 UTC, after 4 restarts"},
-		{"started again meanwhile", "exited", &End{Code: -1, At: at, Restarts: 1}, "has ended at 2026-11-29 16:00:01 UTC, after 1 restarts by Docker;"},
-		{"can't be started again", "exited", &End{Code: 127, At: at, Failure: "no such file"}, "has ended with exit code 127 at 2026-11-29 16:00:01 UTC: no such file;"},
+		{"between two crashes", "restarting", &End{Code: 1, At: at, Restarts: 4}, "crashes again and again, last with exit code 1 at " + local + ", after 4 restarts"},
+		{"started again meanwhile", "exited", &End{Code: -1, At: at, Restarts: 1}, "has ended at " + local + ", after a restart by Docker;"},
+		{"can't be started again", "exited", &End{Code: 127, At: at, Failure: "no such file"}, "has ended with exit code 127 at " + local + ": no such file;"},
 		{"was never started", "created", &End{Failure: "port is already allocated"}, "was never started: port is already allocated;"},
 		{"was never started, and nobody knows why", "created", &End{}, "was never started;"},
 		{"paused", "paused", nil, "is paused (docker container unpause mail-1)"},
@@ -44,6 +45,22 @@ func TestOutageTellsTheReason(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a hint at what the container said is for one that has said something", func(t *testing.T) {
+		const hint = "dokku logs mail"
+		gone := &Outage{App: "mail", Process: "web", places: []Place{place("web.1", "mail-1")}}
+		if got := gone.Error(); !strings.HasSuffix(got, "is gone from Docker; start the app anew: dokku ps:restart mail") {
+			t.Errorf("the container is gone: %q", got)
+		}
+		gone.states = map[string]Container{"mail-1": {ID: "mail-1", App: "mail", State: "created"}}
+		gone.Explain("mail-1", End{Failure: "port is already allocated"})
+		if got := gone.Error(); strings.Contains(got, hint) {
+			t.Errorf("the container has never run: %q", got)
+		}
+		gone.Explain("mail-1", End{Code: 1, At: at})
+		if got := gone.Error(); !strings.Contains(got, hint) {
+			t.Errorf("the container has ended: %q", got)
+		}
+	})
 	t.Run("an app that Dokku does not scale", func(t *testing.T) {
 		o := &Outage{App: "mail", Process: "imap", Claims: []Claim{claim("mail", 993, 5993, "imap")}, Unscalable: true}
 		if got := o.Error(); !strings.Contains(got, "formation.imap.quantity") || strings.Contains(got, "dokku ps:scale") {

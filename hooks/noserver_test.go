@@ -66,7 +66,7 @@ func TestCheckTellsWhyNoContainerServes(t *testing.T) {
 				h.must(err)
 				return info.State.Status == "exited"
 			})
-			ended("after 1 restarts by Docker")
+			ended("after a restart by Docker")
 			h.must(h.Restart("mail"))
 			serves()
 		})

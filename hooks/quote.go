@@ -23,7 +23,7 @@ func (h *Host) stoppedEarly(ctx context.Context, client *docker.Client, c deploy
 	if end, err := client.End(ctx, c.ID); err == nil && !end.At.IsZero() {
 		how = end.String()
 	}
-	return fmt.Errorf("%s: container %.12s (%s) has stopped %s before its private ports accepted connections", c.App, c.ID, c.Dyno, how)
+	return fmt.Errorf("%s: container %.12s (%s) has stopped %s, before its private ports accepted connections", c.App, c.ID, c.Dyno, how)
 }
 
 // quote prints the last lines of a new container that fails its deploy. Dokku prints them only when its own check fails,

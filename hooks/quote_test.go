@@ -20,7 +20,7 @@ func TestFailedDeployQuotesTheContainer(t *testing.T) {
 		want []string
 	}{
 		{"stopped", []string{"PORTS=none"}, []string{
-			"has stopped ", "The last lines of container ", " (web.1):\n !         testapp: environment variable PORTS=\"none\"",
+			"has stopped ", ", before its private ports accepted connections", "The last lines of container ", " (web.1):\n !         testapp: environment variable PORTS=\"none\"",
 		}},
 		{"accepts nothing", []string{"NOLISTEN=1", "SAY=\x1b[2Jno_configuration"}, []string{
 			"nothing accepts connections on the private port", " (web.1):\n !         \\x1b[2Jno_configuration\n",
