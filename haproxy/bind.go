@@ -97,7 +97,7 @@ func holder(l deploy.Listen, sockets []listeners.Listener, own []deploy.Listen, 
 	}
 	for _, s := range sockets {
 		if s.Conflicts(l) && !slices.ContainsFunc(own, s.Is) {
-			return fmt.Errorf("%s listens on it already; stop that or choose another public port", listeners.Who(s))
+			return listeners.Taken(s)
 		}
 	}
 	if probed == nil {

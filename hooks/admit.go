@@ -246,8 +246,7 @@ func (h *Host) admitHost(ctx context.Context, claims []deploy.Claim, note func(d
 		for _, s := range sockets {
 			if s.Conflicts(c.Listen) {
 				free = false
-				note(c, fmt.Errorf("%s listens on it already; use another port, or stop that process (ss -ltnp 'sport = :%d' names it)",
-					listeners.Who(s), c.Listen.Port))
+				note(c, listeners.Taken(s))
 			}
 		}
 		// The engine's own socket would look like somebody else's.

@@ -99,7 +99,7 @@ func holder(address deploy.Listen) error {
 	}
 	for _, l := range all {
 		if l.Conflicts(address) {
-			return fmt.Errorf("%s holds the port already; stop it, or use another port", listeners.Who(l))
+			return listeners.Taken(l)
 		}
 	}
 	return cmp.Or(listeners.Occupied(address), listeners.ErrInUse)

@@ -153,6 +153,32 @@ func who(owner uint32, inode uint64) string {
 	return "a process of user id " + uid
 }
 
+// Taken says that a process listens on a port already, and how to get the port.
+func Taken(l Listener) error {
+	return fmt.Errorf("%s listens on it already; use another public port, or stop that process (ss -ltnp 'sport = :%d' names it)%s", Who(l), l.Port, nginxHint(l))
+}
+
+// nginxHint is for Dokku's nginx, which `dokku proxy:disable` does not reload.
+func nginxHint(l Listener) string {
+	const reload = "nginx keeps a port that it has given up until: dokku nginx:reload"
+	if p, known := holder(l.Inode); known {
+		if isNginx(p) {
+			return "; " + reload
+		}
+		return ""
+	}
+	procs, err := procfs.AllProcs()
+	if err == nil && l.UID == 0 && slices.ContainsFunc(procs, isNginx) {
+		return "; if it is nginx: " + reload
+	}
+	return ""
+}
+
+func isNginx(p procfs.Proc) bool {
+	name, err := p.Comm()
+	return err == nil && name == "nginx"
+}
+
 // holder is the first of the processes that have the socket open: of a server with workers, its master. That a process
 // can't be looked into means that it may be the one, which is what the caller makes of no result at all.
 func holder(inode uint64) (procfs.Proc, bool) {

@@ -376,6 +376,41 @@ func TestWho(t *testing.T) {
 	}
 }
 
+// A listener that may be Dokku's nginx comes with what frees its port.
+func TestTakenByNginx(t *testing.T) {
+	listener, err := v4Loopback.bind(0, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	own := lookup(t, netip.MustParseAddrPort(listener.Addr().String()))
+	const reload = "dokku nginx:reload"
+	if got := Taken(own).Error(); strings.Contains(got, reload) || !strings.Contains(got, fmt.Sprintf("'sport = :%d'", own.Port)) {
+		t.Errorf("by another process: %q", got)
+	}
+	const name = "/proc/self/comm"
+	before, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rename := func(to []byte) {
+		if err := os.WriteFile(name, to, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rename([]byte("nginx"))
+	defer rename(before)
+	if got := Taken(own).Error(); !strings.HasPrefix(got, "nginx (pid ") || !strings.Contains(got, "; nginx keeps") || !strings.HasSuffix(got, reload) {
+		t.Errorf("by nginx: %q", got)
+	}
+	if got := Taken(Listener{UID: 0, Port: 80}).Error(); !strings.Contains(got, "; if it is nginx: ") || !strings.HasSuffix(got, reload) {
+		t.Errorf("by a process that this user may not look into: %q", got)
+	}
+	if got := Taken(Listener{UID: 3999999999, Port: 80}).Error(); strings.Contains(got, reload) {
+		t.Errorf("by a process of another user: %q", got)
+	}
+}
+
 // Whose sockets they are is told by open files, and where these can't be seen by users.
 func TestProcessesOfListeners(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
