@@ -88,11 +88,12 @@ func (h *Host) serve(ctx context.Context) error {
 			})
 			defer time.AfterFunc(readyTimeout, ready).Stop()
 			counters := stats.NewCounters()
-			var page sync.WaitGroup
-			defer page.Wait()
+			var beside sync.WaitGroup
+			defer beside.Wait()
 			ctx, cancel := context.WithCancel(ctx)
 			defer cancel()
-			page.Go(func() {
+			beside.Go(func() { h.eventLog().keepSmall(ctx, log) })
+			beside.Go(func() {
 				h.servePage(ctx, counters, log, func() {
 					select {
 					case hup <- syscall.SIGHUP:

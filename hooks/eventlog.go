@@ -1,124 +1,103 @@
 package hooks
 
 import (
+	"context"
 	"errors"
+	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// maxLog is the size in bytes at which the log is put aside for a new one; the one put aside before that goes.
-const maxLog = 1 << 20
+const (
+	// maxLog is the size in bytes at which the daemon renames the log and a new one begins; the one renamed before that goes.
+	maxLog = 1 << 20
+	// rotatePause is the time between two looks at the log's size.
+	rotatePause = time.Minute
+)
 
-// eventLog is a file that hooks, commands and the daemon add lines to, each in a process of its own.
+// eventLog is a file that hooks, commands and the daemon append lines to, each in a process of its own and without a lock.
+//
+// O_APPEND is enough for that: on a file system of this host Linux looks for the end of the file and writes all bytes of one write
+// call there under the lock of the inode, so that lines neither mix nor overwrite each other. A line is one write call. Only the
+// daemon renames the file; a process that opened it before that writes into the renamed one, which is read as well. While no daemon
+// runs the file grows.
 type eventLog struct {
 	path string
-	// stuck tells that another process has not let go of the file for longer than logPatience; nil where nobody remembers.
-	stuck *atomic.Bool
 }
 
-func (h *Host) eventLog() eventLog {
-	return eventLog{filepath.Join(h.env.DataDir(), "events.log"), new(atomic.Bool)}
-}
+func (h *Host) eventLog() eventLog { return eventLog{filepath.Join(h.env.DataDir(), "events.log")} }
 
-// former is the log that was put aside.
+// former is the path of the renamed log.
 func (l eventLog) former() string { return l.path + ".1" }
 
-// Write adds a line. It never fails: what is logged has happened, and goes on, whether there is room for the line or not. Whoever
-// caused it is told by other means too: the user of a command by its output, the daemon's by the service manager's log.
+// Write appends a line. It never fails: the event has happened, and the hook that reports it must go on, whether there is room for
+// the line or not. Users of a command read the event in its output, and the daemon's events are in the service manager's log too.
 func (l eventLog) Write(line []byte) (int, error) {
 	_ = l.write(line)
 	return len(line), nil
 }
 
 func (l eventLog) write(line []byte) (err error) {
-	file, err := l.open()
-	if errors.Is(err, errStuck) {
-		return l.append(line)
-	}
-	if err != nil {
-		return err
-	}
-	// Closing gives the lock back.
-	defer func() { err = errors.Join(err, file.Close()) }()
-	before, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	if _, err := file.Write(line); err != nil {
-		// The disk is full. Half a line would be the beginning of the next one.
-		return errors.Join(err, file.Truncate(before.Size()))
-	}
-	info, err := file.Stat()
-	if err == nil && info.Size() > maxLog {
-		err = os.Rename(l.path, l.former())
-	}
-	return err
-}
-
-// append adds a line to a file that can't be locked. At the worst it is in the one that is being put aside.
-func (l eventLog) append(line []byte) error {
 	file, err := os.OpenFile(l.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(line)
-	return errors.Join(err, file.Close())
+	defer func() { err = errors.Join(err, file.Close()) }()
+	// Not file.Write, which writes the rest of a short write in a second call, after the lines of others.
+	n, err := unix.Write(int(file.Fd()), line)
+	if n <= 0 || n == len(line) {
+		return err
+	}
+	// The disk is full. Half a line would be the beginning of the next one.
+	return errors.Join(io.ErrShortWrite, cutOff(file, n))
 }
 
-// open opens the file that has the name, and locks it: only then does it keep the name until it is closed.
-func (l eventLog) open() (*os.File, error) {
+// cutOff removes the n bytes that were written last to file, unless others have written after them.
+func cutOff(file *os.File, n int) error {
+	end, err := file.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return err
+	}
+	info, err := file.Stat()
+	if err != nil || info.Size() != end {
+		return err
+	}
+	return file.Truncate(end - int64(n))
+}
+
+// keepSmall renames the log whenever it is larger than maxLog, until ctx ends. Only the daemon that reconciles calls it: of two
+// processes the second could rename the new file over the one that the first has just renamed.
+func (l eventLog) keepSmall(ctx context.Context, log *slog.Logger) {
+	var told string
 	for {
-		file, err := os.OpenFile(l.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
-		if err != nil {
-			return nil, err
+		if err := l.rotate(); err == nil {
+			told = ""
+		} else if err.Error() != told {
+			told = err.Error()
+			log.Error("the log of events grows without bound", "error", err)
 		}
-		if err = l.lock(file); err == nil {
-			var opened, named os.FileInfo
-			if opened, err = file.Stat(); err == nil {
-				named, err = os.Stat(l.path)
-			}
-			if err == nil && os.SameFile(opened, named) {
-				return file, nil
-			}
-		}
-		_ = file.Close()
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
+		if !sleep(ctx, rotatePause) {
+			return
 		}
 	}
 }
 
-// logPatience is how long a line waits for those of others, once for a process: deploys wait with it.
-const logPatience = time.Second
-
-// errStuck tells that another process, which was stopped, does not let go of the file.
-var errStuck = errors.New("another process has the log")
-
-func (l eventLog) lock(file *os.File) error {
-	for over := time.Now().Add(logPatience); ; time.Sleep(time.Millisecond) {
-		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		switch {
-		case errors.Is(err, syscall.EINTR):
-		case !errors.Is(err, syscall.EWOULDBLOCK):
-			if err == nil && l.stuck != nil {
-				l.stuck.Store(false)
-			}
-			return err
-		case l.stuck != nil && l.stuck.Load():
-			return errStuck
-		case time.Now().After(over):
-			if l.stuck != nil {
-				l.stuck.Store(true)
-			}
-			return errStuck
-		}
+func (l eventLog) rotate() error {
+	info, err := os.Stat(l.path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() <= maxLog {
+		return nil
 	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(l.path, l.former())
 }
 
 // field is the value of a key in a line as slog.TextHandler writes it, "" when it has no such key.

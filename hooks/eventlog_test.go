@@ -9,9 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -35,11 +34,12 @@ func TestField(t *testing.T) {
 	}
 }
 
-// Many write at once, and the file is put aside in between: whoever follows it sees each line, whole and once.
+// Many write at once, each line through a file of its own as processes do, and the daemon renames the log in between: a reader sees
+// each line, whole and once.
 func TestLogOfManyWriters(t *testing.T) {
 	const writers, lines = 4, 3000
 	log := eventLog{path: filepath.Join(t.TempDir(), "events.log")}
-	ctx, stop := context.WithCancel(t.Context())
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	reader, writer := io.Pipe()
 	shown := make(chan error, 1)
@@ -48,6 +48,19 @@ func TestLogOfManyWriters(t *testing.T) {
 		shown <- errors.Join(err, writer.Close())
 	}()
 	var all sync.WaitGroup
+	renaming, writing := sync.WaitGroup{}, make(chan struct{})
+	renaming.Go(func() {
+		for {
+			select {
+			case <-writing:
+				return
+			default:
+			}
+			if err := log.rotate(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 	for w := range writers {
 		all.Go(func() {
 			for n := range lines {
@@ -79,6 +92,8 @@ func TestLogOfManyWriters(t *testing.T) {
 		}
 	}
 	all.Wait()
+	close(writing)
+	renaming.Wait()
 	for name, n := range seen {
 		if n != 1 {
 			t.Errorf("line %s was shown %d times", name, n)
@@ -89,35 +104,57 @@ func TestLogOfManyWriters(t *testing.T) {
 		t.Error(err)
 	}
 	if info, err := os.Stat(log.former()); err != nil || info.Size() < maxLog {
-		t.Errorf("nothing was put aside: %v", err)
+		t.Errorf("the log was not renamed: %v", err)
 	}
 }
 
-// Whoever was stopped with the file locked must not stop everybody else.
-func TestLogThatSomebodyHolds(t *testing.T) {
-	log := eventLog{filepath.Join(t.TempDir(), "events.log"), new(atomic.Bool)}
-	holder, err := log.open()
+// A process that opened the log before the daemon renamed it loses no line, and neither does a reader.
+func TestLogOfALateWriter(t *testing.T) {
+	log := eventLog{filepath.Join(t.TempDir(), "events.log")}
+	reader := logReader{log: log}
+	defer reader.close()
+	want := func(when, want string) {
+		t.Helper()
+		if text, err := reader.more(); err != nil || text != want {
+			t.Errorf("%s: got %q, %v, want %q", when, text, err, want)
+		}
+	}
+	want("without a file", "")
+	long := "msg=" + strings.Repeat("x", maxLog) + "\n"
+	write(t, log, long)
+	late, err := os.OpenFile(log.path, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer holder.Close()
-	const lines = 1000
-	for n := range lines {
-		if err := log.write(fmt.Appendf(nil, "msg=%d\n", n)); err != nil {
+	defer late.Close()
+	want("before the daemon renames it", long)
+	for range 2 {
+		if err := log.rotate(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	text, err := os.ReadFile(log.path)
-	if n := strings.Count(string(text), "\n"); err != nil || n != lines {
-		t.Errorf("%d lines, %v, want %d", n, err, lines)
+	write(t, log, "msg=new\n")
+	want("after it", "msg=new\n")
+	for _, part := range []struct{ text, want string }{{"msg=la", ""}, {"te\n", "msg=late\n"}} {
+		if _, err := late.WriteString(part.text); err != nil {
+			t.Fatal(err)
+		}
+		want("after "+part.text+" in the renamed file", part.want)
 	}
 }
 
-// A line that there is no room for is left out as a whole.
+func write(t *testing.T, log eventLog, line string) {
+	t.Helper()
+	if err := log.write([]byte(line)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A line that there is no room for is left out as a whole, and fails no hook. When there is room again, lines are whole.
 func TestLogOnAFullDisk(t *testing.T) {
 	need.Mounts(t)
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", 2*os.Getpagesize())); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", 3*os.Getpagesize())); err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
@@ -125,15 +162,35 @@ func TestLogOnAFullDisk(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	log := eventLog{path: filepath.Join(dir, "events.log")}
-	line := []byte("msg=" + strings.Repeat("x", 995) + "\n")
+	ballast := filepath.Join(dir, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, os.Getpagesize()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log := eventLog{filepath.Join(dir, "events.log")}
+	line := "msg=" + strings.Repeat("x", 995) + "\n"
 	var failed error
 	written := 0
 	for ; failed == nil; written++ {
-		failed = log.write(line)
+		failed = log.write([]byte(line))
 	}
-	text, err := os.ReadFile(log.path)
-	if err != nil || !errors.Is(failed, syscall.ENOSPC) || string(text) != strings.Repeat(string(line), written-1) {
-		t.Errorf("%v, %v; the log has %d bytes, want %d lines of %d", err, failed, len(text), written-1, len(line))
+	want := func(lines int) {
+		t.Helper()
+		text, err := os.ReadFile(log.path)
+		if err != nil || string(text) != strings.Repeat(line, lines) {
+			t.Errorf("%v; the log has %d bytes, want %d lines of %d", err, len(text), lines, len(line))
+		}
 	}
+	written--
+	want(written)
+	if !errors.Is(failed, io.ErrShortWrite) {
+		t.Errorf("the line before failed with %v", failed)
+	}
+	if n, err := log.Write([]byte(line)); n != len(line) || err != nil {
+		t.Errorf("the caller is told of it: %d, %v", n, err)
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	write(t, log, line)
+	want(written + 1)
 }

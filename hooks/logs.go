@@ -1,11 +1,13 @@
 package hooks
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -78,92 +80,85 @@ Over ssh write --num: Dokku loses the word -n there.
 
 // show prints the last num lines that are wanted, and with tail all that come after them until ctx ends.
 func (l eventLog) show(ctx context.Context, out io.Writer, num int, tail bool, wanted func(string) bool) error {
-	former, err := os.ReadFile(l.former())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	reader := logReader{path: l.path}
+	reader := logReader{log: l}
 	defer reader.close()
-	text, err := reader.more()
-	if err != nil {
-		return err
-	}
-	lines := slices.DeleteFunc(slices.Collect(strings.Lines(string(former)+text)), func(line string) bool { return !wanted(line) })
-	for _, line := range lines[max(0, len(lines)-num):] {
-		if _, err := io.WriteString(out, line); err != nil {
-			return err
-		}
-	}
-	for tail && sleep(ctx, tailPoll) {
+	for {
 		text, err := reader.more()
 		if err != nil {
 			return err
 		}
-		for line := range strings.Lines(text) {
-			if !wanted(line) {
-				continue
-			}
+		lines := slices.DeleteFunc(slices.Collect(strings.Lines(text)), func(line string) bool { return !wanted(line) })
+		for _, line := range lines[max(0, len(lines)-num):] {
 			if _, err := io.WriteString(out, line); err != nil {
 				return err
 			}
 		}
+		num = math.MaxInt
+		if !tail || !sleep(ctx, tailPoll) {
+			return nil
+		}
 	}
+}
+
+// logReader reads the whole lines that are appended to the log. It stays with a renamed file until the next one is renamed, for the
+// processes that opened it before.
+type logReader struct {
+	log   eventLog
+	files []*os.File // the oldest first
+}
+
+func (r *logReader) more() (string, error) {
+	if err := r.open(); err != nil {
+		return "", err
+	}
+	var text strings.Builder
+	for _, file := range r.files {
+		more, err := io.ReadAll(file)
+		if err != nil {
+			return "", err
+		}
+		whole := bytes.LastIndexByte(more, '\n') + 1
+		text.Write(more[:whole])
+		if _, err := file.Seek(int64(whole-len(more)), io.SeekCurrent); err != nil {
+			return "", err
+		}
+	}
+	for len(r.files) > 2 {
+		_ = r.files[0].Close()
+		r.files = r.files[1:]
+	}
+	return text.String(), nil
+}
+
+// open adds the files that are new. It opens the current one first: when that is renamed meanwhile, it is merely found again.
+func (r *logReader) open() error {
+	known := len(r.files)
+	for _, path := range []string{r.log.path, r.log.former()} {
+		file, err := os.Open(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(r.files, func(other *os.File) bool { return sameFile(file, other) }) {
+			_ = file.Close()
+			continue
+		}
+		r.files = append(r.files, file)
+	}
+	slices.Reverse(r.files[known:])
 	return nil
 }
 
-// logReader reads the whole lines that are added to the file of that name, which may be another one each time.
-type logReader struct {
-	path string
-	file *os.File
-	part string // of a line
-}
-
-func (r *logReader) more() (text string, err error) {
-	for {
-		if r.file == nil {
-			r.file, err = os.Open(r.path)
-			if errors.Is(err, fs.ErrNotExist) {
-				return text, nil
-			}
-			if err != nil {
-				return "", err
-			}
-		}
-		// Asked before reading: nothing comes to a file that has been replaced.
-		replaced, err := r.replaced()
-		if err != nil {
-			return "", err
-		}
-		more, err := io.ReadAll(r.file)
-		if err != nil {
-			return "", err
-		}
-		whole := r.part + string(more)
-		end := strings.LastIndexByte(whole, '\n') + 1
-		text, r.part = text+whole[:end], whole[end:]
-		if !replaced {
-			return text, nil
-		}
-		r.close()
-	}
-}
-
-// replaced tells that the file has been put aside, and another one begun.
-func (r *logReader) replaced() (bool, error) {
-	opened, err := r.file.Stat()
-	if err != nil {
-		return false, err
-	}
-	named, err := os.Stat(r.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil && !os.SameFile(opened, named), err
+func sameFile(a, b *os.File) bool {
+	one, err := a.Stat()
+	other, otherErr := b.Stat()
+	return err == nil && otherErr == nil && os.SameFile(one, other)
 }
 
 func (r *logReader) close() {
-	if r.file != nil {
-		_ = r.file.Close()
-		r.file = nil
+	for _, file := range r.files {
+		_ = file.Close()
 	}
 }

@@ -1,10 +1,16 @@
 package hooks_test
 
 import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+
+	"dokku-expose/internal/rig"
 )
 
 var connectionsSoFar = regexp.MustCompile(`(?m)^CumConns: (\d+)$`)
@@ -58,4 +64,22 @@ func TestLogsTellOfHAProxysDeath(t *testing.T) {
 	if n := strings.Count(logs(), "msg=down"); n != 1 {
 		t.Errorf("it was told %d times that HAProxy had ended", n)
 	}
+}
+
+// Hooks append to the log, however long it is; the daemon renames it, and the command still shows what it has.
+func TestDaemonRenamesALongLog(t *testing.T) {
+	t.Parallel()
+	h := start(t, withoutDaemon)
+	path := filepath.Join(h.Lib, "data", rig.Plugin, "events.log")
+	h.must(os.WriteFile(path, []byte(strings.Repeat("msg=filler\n", 1<<20/len("msg=filler\n")+1)), 0o640))
+	h.refused("pre-build", "typo", source("v1", "nonsense"))
+	if _, err := os.Stat(path + ".1"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the log was renamed without the daemon: %v", err)
+	}
+	h.must(h.StartDaemon())
+	await(t, "the daemon renames the log", func() bool {
+		_, err := os.Stat(path + ".1")
+		return err == nil
+	})
+	h.wants(h.expose(0, "logs", "typo").Stdout, "msg=refuse by=pre-build app=typo")
 }
