@@ -57,6 +57,10 @@ var checking = []testCase{
 			return nil
 		})
 	}},
+}
+
+// checkless is about the option check.
+var checkless = []testCase{
 	{"a port without checks has its clients' connections only", func(b *bench) {
 		app := newOneShot(b)
 		r := with(b, route("ftp", b.port(), proven(app.Server)...), "check=off")

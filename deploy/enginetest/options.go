@@ -16,9 +16,22 @@ import (
 	"dokku-expose/deploy"
 )
 
-// RunOptions tests what an engine makes of the options of routes. start is as for [Run].
+// byOption are the tests of each option of the registry.
+var byOption = map[string][]testCase{
+	"allow": admitting, "proxy-protocol": telling, "accept-proxy": believing, "max-connections": crowding, "rate": hurrying,
+	"idle-timeout": idling, "balance": slices.Concat(balancing, bySource), "check": checkless,
+}
+
+// RunOptions tests what an engine does about the options of routes. start is as for [Run].
 func RunOptions(t *testing.T, start func(t *testing.T) deploy.Engine) {
-	for _, c := range slices.Concat(admitting, limiting, balancing, bySource, headers) {
+	cases := slices.Clone(changing)
+	for _, o := range deploy.Registry() {
+		if len(byOption[o.Key]) == 0 {
+			t.Errorf("byOption has no test of what engines do about the option %s", o.Key)
+		}
+		cases = append(cases, byOption[o.Key]...)
+	}
+	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) { c.run(&bench{T: t, engine: start(t)}) })
 	}
 }
@@ -26,7 +39,7 @@ func RunOptions(t *testing.T, start func(t *testing.T) deploy.Engine) {
 // Sample is a value of an option that is not its default.
 func Sample(tb testing.TB, o deploy.Option) (options deploy.Options) {
 	tb.Helper()
-	text := map[string]string{"NETWORK,...": "192.0.2.0/24,2001:db8::/32", "NUMBER": "7", "NUMBER/10s": "7/10s", "TIME": "7.5s"}[o.Value]
+	text := map[string]string{"NETWORK,...": "192.0.2.0/24,2001:db8::/32", "NUMBER": "7", "NUMBER/10s": "7/10s", "TIME": "1m30.5s"}[o.Value]
 	for _, word := range o.Words {
 		if word != o.Default {
 			text = word

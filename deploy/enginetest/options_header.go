@@ -14,8 +14,8 @@ import (
 	"dokku-expose/deploy"
 )
 
-// headers is about the PROXY protocol, https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt.
-var headers = []testCase{
+// telling is about the option proxy-protocol, https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt.
+var telling = []testCase{
 	{"the app hears of its clients", func(b *bench) {
 		b.needIPv6()
 		for _, version := range []string{"v1", "v2"} {
@@ -48,6 +48,10 @@ var headers = []testCase{
 			b.Errorf("%q came back", got)
 		}
 	}},
+}
+
+// believing is about the option accept-proxy.
+var believing = []testCase{
 	{"a header is read of those who are named, and of nobody else", func(b *bench) {
 		b.needIPv6()
 		app := newHeaderServer(b, "v2")

@@ -14,8 +14,8 @@ import (
 	"dokku-expose/deploy"
 )
 
-// limiting is about how much may be had.
-var limiting = []testCase{
+// crowding is about the option max-connections.
+var crowding = []testCase{
 	{"one more than max-connections waits", func(b *bench) {
 		v1 := NewServer(b, "v1")
 		r := with(b, route("mail", b.port(), proven(v1)...), "max-connections=2")
@@ -79,6 +79,10 @@ var limiting = []testCase{
 			b.Errorf("%d of 50 were served", got)
 		}
 	}},
+}
+
+// hurrying is about the option rate.
+var hurrying = []testCase{
 	{"no more than the rate", func(b *bench) {
 		b.needIPv6()
 		r := with(b, route("mail", b.port(), proven(NewServer(b, "v1"))...), "rate=3/10s")
@@ -117,6 +121,10 @@ var limiting = []testCase{
 		b.switchTo(r)
 		b.rejected(loopback, r.Listen)
 	}},
+}
+
+// idling is about the option idle-timeout.
+var idling = []testCase{
 	{"no longer idle than idle-timeout", func(b *bench) {
 		b.needIPv6()
 		// One that echoes, one that only hears, one that only talks.
@@ -197,6 +205,24 @@ var limiting = []testCase{
 		r.Servers = proven(NewServer(b, "v1"))
 		b.switchTo(r, idle)
 		c.greeting()
+	}},
+}
+
+// changing is about options that change.
+var changing = []testCase{
+	{"each option is told back", func(b *bench) {
+		var plain, asked []deploy.Route
+		want := make(map[deploy.Listen]deploy.Service)
+		for _, o := range deploy.Registry() {
+			r := route(o.Key, b.port(), proven(NewServer(b, o.Key))...)
+			plain = append(plain, r)
+			r.Options = Sample(b, o)
+			asked = append(asked, r)
+			want[r.Listen] = deploy.Service{App: r.App, Servers: []netip.AddrPort{r.Servers[0].Addr}, Options: r.Options}
+		}
+		b.apply(plain...)
+		b.apply(asked...)
+		b.serving(want)
 	}},
 	{"options come and go, and connections stay", func(b *bench) {
 		b.needIPv6()
