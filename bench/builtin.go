@@ -4,10 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/netip"
 
-	"dokku-expose/proxy"
+	"dokku-expose/bench/measure"
 )
 
 // serveBuiltin is the project's own engine, as its daemon runs it: builtin LISTEN ORIGIN.
@@ -16,16 +15,7 @@ func serveBuiltin(ctx context.Context, args []string, _ io.Reader, _ io.Writer) 
 	if err != nil {
 		return err
 	}
-	server, err := proxy.NewServer(slog.New(slog.DiscardHandler))
-	if err != nil {
-		return err
-	}
-	defer server.Close(ctx)
-	if _, err := server.Apply(ctx, table(listen, origin)); err != nil {
-		return err
-	}
-	<-ctx.Done()
-	return nil
+	return measure.ServeBuiltin(ctx, route(listen, origin))
 }
 
 // addresses are the arguments of a proxy: LISTEN ORIGIN.

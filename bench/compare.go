@@ -121,7 +121,7 @@ func (c *comparison) start(ctx context.Context) (all []running, stop func(), err
 	for i, p := range c.peers {
 		r, err := p.serve(ctx, c.dir, origins[i])
 		switch {
-		case errors.Is(err, errMissing):
+		case errors.Is(err, measure.ErrMissing):
 			c.note("%s is left out: %v.", p.title, err)
 			fmt.Fprintf(c.progress, "%s is left out: %v\n", p.title, err)
 			continue

@@ -12,38 +12,23 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
+
+	"dokku-expose/bench/measure"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
-}
+func main() { os.Exit(measure.Main(run, roles)) }
 
-// roles are what the program does as a process of its own.
-var roles = map[string]func(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) error{
+var roles = measure.Roles{
 	"origin":  serveOrigin,
 	"builtin": serveBuiltin,
 	"plain":   servePlain,
 	"load":    runLoad,
 }
 
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	if len(args) > 0 {
-		if role, ok := roles[args[0]]; ok {
-			if err := role(ctx, args[1:], stdin, stdout); err != nil {
-				fmt.Fprintf(stderr, "bench %s: %v\n", args[0], err)
-				return 1
-			}
-			return 0
-		}
-	}
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o := options{progress: stderr}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)

@@ -24,7 +24,7 @@ func TestBenchmarkMeasuresAllThatThereIs(t *testing.T) {
 	// The race detector has each process wait for a second at its end.
 	t.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0")
 	var stdout, stderr bytes.Buffer
-	code := run(t.Context(), []string{"-rounds", "1", "-seconds", "0.2", "-idle", "100"}, nil, &stdout, &stderr)
+	code := run(t.Context(), []string{"-rounds", "1", "-seconds", "0.2", "-idle", "100"}, &stdout, &stderr)
 	if code != 0 {
 		t.Fatalf("exit status %d: %s", code, &stderr)
 	}
@@ -101,7 +101,7 @@ func TestChoiceOfPeersAndMeasures(t *testing.T) {
 	}
 	for _, args := range [][]string{{"-peers", "squid"}, {"-only", "bulk"}, {"-rounds", "0"}, {"-seconds", "-1"}, {"all"}} {
 		var stderr bytes.Buffer
-		if code := run(context.Background(), args, nil, nil, &stderr); code != 2 || stderr.Len() == 0 {
+		if code := run(context.Background(), args, nil, &stderr); code != 2 || stderr.Len() == 0 {
 			t.Errorf("%q: exit status %d, %q", args, code, &stderr)
 		}
 	}

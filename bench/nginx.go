@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"text/template"
+
+	"dokku-expose/bench/measure"
 )
 
 // nginxModule is where Debian's package libnginx-mod-stream has it.
@@ -41,12 +43,12 @@ stream {
 // nginxStream is nginx as a TCP proxy, with its defaults but the limits that would end connections.
 func nginxStream(_ context.Context, dir string, listen, origin netip.AddrPort) (*exec.Cmd, error) {
 	const packages = "nginx libnginx-mod-stream"
-	binary, err := find("nginx", packages)
+	binary, err := measure.Find("nginx", packages)
 	if err != nil {
 		return nil, err
 	}
 	if _, err := os.Stat(nginxModule); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s %w (Debian: apt-get install %s)", nginxModule, errMissing, packages)
+		return nil, fmt.Errorf("%s %w (Debian: apt-get install %s)", nginxModule, measure.ErrMissing, packages)
 	}
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"time"
 
 	"dokku-expose/bench/measure"
@@ -19,13 +17,11 @@ import (
 type peer struct {
 	name, title string
 	// command makes what it needs in the folder dir, and the command that proxies from listen to origin. An error that wraps
-	// errMissing says what is not installed. Nil: there is no proxy, clients connect to the origin itself.
+	// measure.ErrMissing says what is not installed. Nil: there is no proxy, clients connect to the origin itself.
 	command func(ctx context.Context, dir string, listen, origin netip.AddrPort) (*exec.Cmd, error)
 }
 
 func (p peer) key() string { return p.name }
-
-var errMissing = errors.New("is not installed")
 
 // reference is the name of the peer that all others are compared with.
 const reference = "haproxy"
@@ -155,14 +151,4 @@ func freePort() (uint16, error) {
 		}
 	}
 	return 0, fmt.Errorf("no free port from %d to %d: %w", firstPort, lastPort, err)
-}
-
-// find returns the path of a program; pkg is its package on Debian, whose place for it is not on every user's PATH.
-func find(program, pkg string) (string, error) {
-	for _, name := range []string{program, filepath.Join("/usr/sbin", program), filepath.Join("/usr/local/sbin", program)} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path, nil
-		}
-	}
-	return "", fmt.Errorf("%s %w (Debian: apt-get install %s)", program, errMissing, pkg)
 }

@@ -26,7 +26,7 @@ func (c *comparison) report(all []running) string {
 func (c *comparison) versions() string {
 	var text string
 	for _, p := range []struct{ name, program, flag string }{{"HAProxy", "haproxy", "-v"}, {"nginx", "nginx", "-v"}} {
-		if path, err := find(p.program, p.program); err == nil {
+		if path, err := measure.Find(p.program, p.program); err == nil {
 			if version, err := measure.Version(path, p.flag); err == nil {
 				text += fmt.Sprintf(", %s %s", p.name, version)
 			}

@@ -1,3 +1,3 @@
-// Package measure is what both benchmarks need: programs that run beside the benchmark and what they cost, medians and ratios,
-// tables in Markdown, and which machine all this was measured on.
+// Package measure is what the benchmarks share: their main function, the project's engines, programs that run beside a benchmark and
+// what they cost, medians and ratios, tables in Markdown, and the machine that all this was measured on.
 package measure

@@ -8,19 +8,15 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"dokku-expose/bench/measure"
 	"dokku-expose/deploy"
-	"dokku-expose/haproxy"
-	"dokku-expose/proxy"
 )
 
 const (
@@ -47,19 +43,7 @@ func proxyCommand(ctx context.Context, name, dir string) (*exec.Cmd, error) {
 	case "builtin":
 		return exec.CommandContext(ctx, "/proc/self/exe", "builtin"), nil
 	case "haproxy":
-		binary, err := exec.LookPath("haproxy")
-		if err != nil {
-			binary = "/usr/sbin/haproxy" // Debian's place for it is not on every user's PATH.
-		}
-		engine := haproxy.New(haproxy.Config{
-			Binary: binary, ConfigFile: filepath.Join(dir, "haproxy.cfg"),
-			MasterSocket: filepath.Join(dir, "master.sock"), StatsSocket: filepath.Join(dir, "stats.sock"),
-		})
-		if err := engine.Prepare(ctx, routes()); err != nil {
-			return nil, err
-		}
-		args := engine.Command()
-		return exec.CommandContext(ctx, args[0], args[1:]...), nil
+		return measure.HAProxy(ctx, dir, routes()...)
 	}
 	return nil, publish()
 }
@@ -76,34 +60,16 @@ func publish() error {
 	return nil
 }
 
-// routes are both apps', with the settings that an app has by default.
-func routes() deploy.Table {
-	var t deploy.Table
-	for _, p := range []struct {
-		name         string
-		public, addr netip.AddrPort
-	}{{"mail", public, app}, {"other", other, otherApp}} {
-		t.Routes = append(t.Routes, deploy.Route{
-			App: p.name, Process: "web", Listen: deploy.Listen{Port: p.public.Port()},
-			Servers: []deploy.Server{{Container: p.name, Dyno: "web.1", Addr: p.addr, Proven: true}},
-			Hold:    10 * time.Second, HealthCheck: 2 * time.Second,
-		})
+// routes are both apps'.
+func routes() []deploy.Route {
+	return []deploy.Route{
+		measure.Route("mail", deploy.Listen{Port: public.Port()}, app),
+		measure.Route("other", deploy.Listen{Port: other.Port()}, otherApp),
 	}
-	return t
 }
 
-// runBuiltin is the project's own engine, as its daemon runs it.
 func runBuiltin(ctx context.Context, _ []string, _ io.Reader, _ io.Writer) error {
-	server, err := proxy.NewServer(slog.New(slog.NewTextHandler(os.Stderr, nil)))
-	if err != nil {
-		return err
-	}
-	defer server.Close(ctx)
-	if _, err := server.Apply(ctx, routes()); err != nil {
-		return err
-	}
-	<-ctx.Done()
-	return nil
+	return measure.ServeBuiltin(ctx, routes()...)
 }
 
 // runHost measures a proxy in the namespace that the process is in: host [FLAGS] PROXY. The report goes to stdout in JSON.

@@ -15,7 +15,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
@@ -24,31 +23,17 @@ import (
 	"dokku-expose/bench/measure"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
-}
+func main() { os.Exit(measure.Main(run, roles)) }
 
-// roles are what the program does as a process of its own, some of them in a network namespace of their own.
-var roles = map[string]func(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) error{
+// roles have some of them a network namespace of their own.
+var roles = measure.Roles{
 	"host":    runHost,
 	"origin":  runOrigin,
 	"clients": runClients,
 	"builtin": runBuiltin,
 }
 
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	if len(args) > 0 {
-		if role, ok := roles[args[0]]; ok {
-			if err := role(ctx, args[1:], stdin, stdout); err != nil {
-				fmt.Fprintf(stderr, "ports %s: %v\n", args[0], err)
-				return 1
-			}
-			return 0
-		}
-	}
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var o options
 	flags := flag.NewFlagSet("ports", flag.ContinueOnError)
 	flags.SetOutput(stderr)

@@ -34,7 +34,7 @@ func TestShortConnectionsLoseNone(t *testing.T) {
 	}
 	var stdout, stderr bytes.Buffer
 	args := []string{"-rate", "200", "-for", "8s", "-sysctl", "net.ipv4.tcp_tw_reuse=1 net.ipv4.ip_local_port_range=40000,40999"}
-	if code := run(t.Context(), args, nil, &stdout, &stderr); code != 0 {
+	if code := run(t.Context(), args, &stdout, &stderr); code != 0 {
 		t.Fatalf("exit status %d: %s", code, &stderr)
 	}
 	t.Logf("\n%s", &stdout)
@@ -50,7 +50,7 @@ func TestShortConnectionsLoseNone(t *testing.T) {
 func TestArgumentsThatMakeNoSense(t *testing.T) {
 	for _, args := range [][]string{{"-rate", "0"}, {"-for", "-1s"}, {"-proxies", "nginx"}, {"all"}} {
 		var stderr bytes.Buffer
-		if code := run(t.Context(), args, nil, nil, &stderr); code != 2 || stderr.Len() == 0 {
+		if code := run(t.Context(), args, nil, &stderr); code != 2 || stderr.Len() == 0 {
 			t.Errorf("%q: exit status %d, %q", args, code, &stderr)
 		}
 	}
