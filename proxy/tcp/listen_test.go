@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -175,5 +176,13 @@ func TestListenerHandedOver(t *testing.T) {
 		if err := next.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// How many threads may run Go code is the program's to say.
+func TestLoopsLeaveGOMAXPROCSAlone(t *testing.T) {
+	listen(t)
+	if n := runtime.GOMAXPROCS(0); n != cores {
+		t.Errorf("GOMAXPROCS was %d and is %d", cores, n)
 	}
 }

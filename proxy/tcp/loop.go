@@ -53,6 +53,9 @@ type slot struct {
 	generation int32
 }
 
+// cores is the number of loops: as many as the process may run on at its start. The program may raise GOMAXPROCS after that.
+var cores = runtime.GOMAXPROCS(0)
+
 // loops are those of the process, started when first needed.
 var loops struct {
 	mu   sync.Mutex
@@ -70,9 +73,8 @@ func allLoops() ([]*loop, error) {
 	if list := loops.list.Load(); list != nil {
 		return *list, nil
 	}
-	n := runtime.GOMAXPROCS(0)
 	var list []*loop
-	for range min(maxLoops, n) {
+	for range min(maxLoops, cores) {
 		l, err := newLoop()
 		if err != nil {
 			for _, l := range list {
@@ -82,10 +84,6 @@ func allLoops() ([]*loop, error) {
 		}
 		list = append(list, l)
 	}
-	// A loop keeps its place on a core for Go code while it waits in the kernel for a short time. With none to spare, the runtime
-	// takes that away each time, for others that might want it, and wakes a thread to look for them: a tenth of all that a short
-	// connection costs.
-	runtime.GOMAXPROCS(n + 1)
 	for _, l := range list {
 		go l.run()
 	}
