@@ -369,8 +369,8 @@ func (d *draft) newRoute() Route { return d.app.route(d.claim.Process, d.claim.L
 // engine serves there now, if that one is still the app's and accepts.
 func (b *builder) route(d *draft) Route {
 	r := d.newRoute()
-	if rule, reason := d.claim.void(d.app.Options); rule != "" {
-		remedy := voidRemedy(r.App, rule, d.app.Options, []Claim{d.claim})
+	if rule, reason := d.claim.contradicts(d.app.Options); rule != "" {
+		remedy := contradictionRemedy(r.App, rule, d.app.Options, []Claim{d.claim})
 		b.problem(r.App, r.Listen, fmt.Errorf("%s: %s; %s", d.claim.Where(), reason, remedy))
 	}
 	kept := slices.DeleteFunc(d.kept, func(s Server) bool { return !b.accepts[s.Addr] })

@@ -10,7 +10,8 @@ import (
 )
 
 // Options say how the connections of a route are treated. Zero fields are omitted from JSON, so an older daemon only rejects options
-// in use. A new option is a field here, a row of the registry, and what each engine does about it.
+// in use. A new option is a field here, a row of the registry, a line in the table of the settings, and what each engine does about
+// it; tests find what is missing.
 type Options struct {
 	// Allow are the networks whose clients may connect; others are closed at accept.
 	Allow Networks `json:",omitzero"`
@@ -104,14 +105,15 @@ var registry = []Option{
 		doc:     "how many connections each port may have at once; the next ones wait",
 		setting: "how many connections a public port may have at once, the next ones wait; 0 is no limit",
 		field:   func(o *Options) *int { return &o.MaxConnections },
-		parse:   parseMaxConnections, format: strconv.Itoa, stricter: lower[int],
+		parse:   connections(MaxMaxConnections, "", ""), format: strconv.Itoa, stricter: lower[int],
 	}.option(),
 	row[int]{
 		key: "rate", value: "NUMBER" + ratePer, fallback: "off",
 		doc:     "how many new connections an address (of IPv6: a /64 network) may make in 10 seconds; more are closed at accept",
 		setting: "how many new connections an address may make in 10 seconds, more are closed at accept: a number and /10s, or off",
 		field:   func(o *Options) *int { return &o.Rate },
-		parse:   parseRate, format: func(n int) string { return strconv.Itoa(n) + ratePer }, stricter: lower[int],
+		parse:   connections(MaxRate, ratePer, " in 10 seconds, such as 20"+ratePer),
+		format:  func(n int) string { return strconv.Itoa(n) + ratePer }, stricter: lower[int],
 	}.option(),
 	row[time.Duration]{
 		key: "idle-timeout", value: "TIME", fallback: "0",
@@ -143,21 +145,16 @@ const ratePer = "/10s"
 // lower is the stricter one of two limits.
 func lower[T cmp.Ordered](a, b T) T { return min(a, b) }
 
-func parseMaxConnections(text string) (int, error) {
-	n, ok := parseNumber(text, MaxMaxConnections)
-	if !ok {
-		return 0, fmt.Errorf("expected a number of connections from 1 to %d", MaxMaxConnections)
+// connections reads a number of connections that ends with per. It takes digits only, so that each number has one spelling.
+func connections(most int, per, expected string) func(string) (int, error) {
+	return func(text string) (int, error) {
+		number, found := strings.CutSuffix(text, per)
+		n, err := strconv.Atoi(number)
+		if !found || err != nil || n < 1 || n > most || strconv.Itoa(n) != number {
+			return 0, fmt.Errorf("expected a number of connections from 1 to %d%s", most, expected)
+		}
+		return n, nil
 	}
-	return n, nil
-}
-
-func parseRate(text string) (int, error) {
-	number, per := strings.CutSuffix(text, ratePer)
-	n, ok := parseNumber(number, MaxRate)
-	if !per || !ok {
-		return 0, fmt.Errorf("expected a number of connections from 1 to %d in 10 seconds, such as 20%s", MaxRate, ratePer)
-	}
-	return n, nil
 }
 
 func parseIdleTimeout(text string) (time.Duration, error) {
@@ -167,12 +164,6 @@ func parseIdleTimeout(text string) (time.Duration, error) {
 			formatDuration(MinIdleTimeout), formatDuration(MaxIdleTimeout))
 	}
 	return d, nil
-}
-
-// parseNumber takes digits only, so that each number has one spelling.
-func parseNumber(text string, most int) (int, bool) {
-	n, err := strconv.Atoi(text)
-	return n, err == nil && n >= 1 && n <= most && strconv.Itoa(n) == text
 }
 
 // formatDuration writes "5m" where Go writes "5m0s".

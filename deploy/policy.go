@@ -77,7 +77,7 @@ func (p Policy) Check(app string, claims []Claim) []*Refusal {
 		if !p.mayBind(c.Listen.IP) {
 			refuse(c, "allow-bind", "")
 		}
-		if rule, reason := c.void(p.Options); rule != "" {
+		if rule, reason := c.contradicts(p.Options); rule != "" {
 			refuse(c, rule, reason)
 		}
 		if i == p.Max {
@@ -121,7 +121,7 @@ func (p Policy) remedy(app, rule string, refused map[string][]Claim, asked int) 
 	case "max-ports":
 		instead, value = "an operator can allow more", strconv.Itoa(asked)
 	default:
-		return voidRemedy(app, rule, p.Options, claims)
+		return contradictionRemedy(app, rule, p.Options, claims)
 	}
 	return fmt.Sprintf("%s: dokku expose:set %s %s %s", instead, app, key, value)
 }

@@ -47,9 +47,9 @@ func both(a, b Networks) Networks {
 	return NetworksOf(common...)
 }
 
-// void says why what a push asks for can't be had beside what an operator has set; "" where it can, or something of it. rule is
-// the setting.
-func (c Claim) void(set Options) (rule, reason string) {
+// contradicts says why a push gets nothing of what it asks for beside the settings, and which setting is to blame. Both are "" where it
+// gets something of it.
+func (c Claim) contradicts(set Options) (rule, reason string) {
 	none := NetworksOf()
 	asks := func(asked Networks) bool { return c.pushed() && len(asked.Prefixes()) > 0 }
 	apart := func(set, asked Networks) bool {
@@ -69,8 +69,20 @@ func (c Claim) void(set Options) (rule, reason string) {
 	return "", ""
 }
 
-// voidRemedy says what to do about claims that are void by a rule.
-func voidRemedy(app, rule string, set Options, claims []Claim) string {
+// contradictionRemedy says what to do about claims that contradict a setting.
+func contradictionRemedy(app, rule string, set Options, claims []Claim) string {
+	networks := func(o Options) Networks {
+		if rule == "allow" {
+			return o.Allow
+		}
+		return o.AcceptProxy
+	}
+	var asked []Networks
+	for _, c := range claims {
+		if n := networks(c.Options); !slices.Contains(asked, n) {
+			asked = append(asked, n)
+		}
+	}
 	command := func(networks ...Networks) string {
 		var all []netip.Prefix
 		for _, n := range networks {
@@ -78,22 +90,12 @@ func voidRemedy(app, rule string, set Options, claims []Claim) string {
 		}
 		return fmt.Sprintf("dokku expose:set %s %s %s", app, rule, NetworksOf(all...))
 	}
-	var asked []Networks
-	for _, c := range claims {
-		if rule == "allow" {
-			asked = append(asked, c.Options.Allow)
-		} else if !slices.Contains(asked, c.Options.AcceptProxy) {
-			asked = append(asked, c.Options.AcceptProxy)
-		}
-	}
 	switch {
-	case rule == "allow":
-		return "change one of the two: " + command(append(asked, set.Allow)...)
-	case !decidesBySource(set):
-		return "change one of the two: " + command(append(asked, set.AcceptProxy)...)
+	case rule == "allow" || !decidesBySource(set):
+		return "change one of the two: " + command(append(asked, networks(set))...)
 	case len(asked) == 1:
 		return "leave it out, or have an operator name the same: " + command(asked...)
 	}
-	// There is one setting, and what differs from it does not go.
+	// No push may differ from this setting.
 	return "leave it out, and have an operator name them: " + command(asked...)
 }

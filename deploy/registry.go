@@ -139,7 +139,10 @@ func ParsePorts(name, text string) ([]Entry, error) { return language.Parse(name
 func ParseMapping(text string) (Mapping, error) { return language.ParseMapping(text) }
 
 // ParseOptions reads what [Options.String] returned.
-func ParseOptions(text string) (Options, error) { return language.ParseOptions(text) }
+func ParseOptions(text string) (Options, error) {
+	m, err := ParseMapping("1:1 " + text)
+	return m.Options, err
+}
 
 // OptionsReference lists all options of a mapping with what they are for, one a line.
 func OptionsReference() string { return language.Reference() }

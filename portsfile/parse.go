@@ -64,19 +64,6 @@ func (l Language[O]) ParseMapping(text string) (Mapping[O], error) {
 	return entries[0].Mapping, nil
 }
 
-// ParseOptions reads options without a mapping, as their String method returns them.
-func (l Language[O]) ParseOptions(text string) (O, error) {
-	var (
-		p = parser[O]{options: l}
-		m Mapping[O]
-	)
-	if p.printable(text) {
-		p.parseOptions(&m, split(text))
-	}
-	_, err := p.result()
-	return m.Options, err
-}
-
 // parser collects the mappings of a file and what is wrong with it.
 type parser[O Options] struct {
 	options []Option[O]

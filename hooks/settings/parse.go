@@ -1,7 +1,6 @@
 package settings
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
@@ -139,9 +138,9 @@ func parsePorts(text string) ([]portsfile.Range, error) {
 		if !isRange {
 			last = first
 		}
-		low, errLow := parseNumber(first, 1, 65535)
-		high, errHigh := parseNumber(last, 1, 65535)
-		if errLow != nil || errHigh != nil {
+		low, lowIs := parseNumber(first, 1, 65535)
+		high, highIs := parseNumber(last, 1, 65535)
+		if !lowIs || !highIs {
 			return nil, fmt.Errorf("%q is neither a port nor a range of ports: expected a list such as 22,80,6000-6010, or none", part)
 		}
 		if low > high {
@@ -152,15 +151,10 @@ func parsePorts(text string) ([]portsfile.Range, error) {
 	return ranges, nil
 }
 
-var errNumber = errors.New("not a number in range")
-
 // parseNumber takes digits only: no sign, no zero in front.
-func parseNumber(text string, low, high int) (int, error) {
+func parseNumber(text string, low, high int) (int, bool) {
 	n, err := strconv.Atoi(text)
-	if err != nil || n < low || n > high || strconv.Itoa(n) != text {
-		return 0, errNumber
-	}
-	return n, nil
+	return n, err == nil && n >= low && n <= high && strconv.Itoa(n) == text
 }
 
 // putBind reads "10.0.0.1,192.168.0.0/16", or "any". The addresses that stand for all of a family, 0.0.0.0 and ::, are the
@@ -197,8 +191,8 @@ func putBind(v *Values, text string) error {
 }
 
 func putMax(v *Values, text string) error {
-	n, err := parseNumber(text, 0, 65535)
-	if err != nil {
+	n, ok := parseNumber(text, 0, 65535)
+	if !ok {
 		return fmt.Errorf("%q is not a number of ports: expected one from 0 to 65535", text)
 	}
 	v.Policy.Max = n
