@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -58,69 +57,46 @@ var ErrAddressKept = errors.New("until then it goes on serving at the address wh
 // ErrUnended tells that what a container out of service still has may go on for longer than it should.
 var ErrUnended = errors.New("connections to containers out of service were not ended")
 
-// Build makes the table that apps and containers ask for. serving is what the engine serves at this moment: a container
-// that does not accept connections never replaces one that does and is still the app's.
-func Build(ctx context.Context, apps []App, containers []Container, serving map[Listen]Service) (Table, []*Problem) {
-	b := newBuilder(containers, serving)
-	drafts := b.drafts(apps)
-	b.prove(ctx, drafts)
-	table := b.table(drafts, b.route)
-	b.outages(apps, table)
-	return table, b.problems
-}
-
-// Confirmed is what is served now, as far as it is to go on and Docker still says that the servers are the app's; nothing of
-// it is new. It takes no time, while Build asks servers whether they accept, and one that is gone may not answer at all.
-// Meanwhile its address must not be served: it may be another app's in a moment.
-func Confirmed(apps []App, containers []Container, serving map[Listen]Service) Table {
-	b := newBuilder(containers, serving)
-	drafts := slices.DeleteFunc(b.drafts(apps), func(d *draft) bool { return !d.app.goesBy(serving[d.claim.Listen].App) })
-	return b.table(drafts, func(d *draft) Route {
-		r := d.newRoute()
-		r.Servers = b.stillOwn(d.app, serving[r.Listen])
-		for i := range r.Servers {
-			r.Servers[i].Proven = serving[r.Listen].carried(r.App, r.Servers[i].Addr)
-		}
-		return r
-	})
-}
-
-// asServed is what is served now, as far as it is to go on, whosever the servers are.
-func asServed(apps []App, serving map[Listen]Service) Table {
-	b := newBuilder(nil, serving)
-	drafts := slices.DeleteFunc(b.drafts(apps), func(d *draft) bool { return !d.app.goesBy(serving[d.claim.Listen].App) })
-	return b.table(drafts, func(d *draft) Route {
-		r := d.newRoute()
-		for _, addr := range serving[r.Listen].all() {
-			r.Servers = append(r.Servers, Server{Addr: addr, Proven: serving[r.Listen].carried(r.App, addr)})
-		}
-		return r
-	})
-}
-
-// Unserved is the table that apps ask for, without a server: what there is to do while nothing is known of containers.
-func Unserved(apps []App) Table {
-	b := newBuilder(nil, nil)
-	return b.table(b.drafts(apps), (*draft).newRoute)
-}
-
-func newBuilder(containers []Container, serving map[Listen]Service) *builder {
-	b := &builder{serving: serving, byID: make(map[string]*Container), byApp: make(map[string][]*Container)}
-	for i := range containers {
-		c := &containers[i]
+func newBuilder(s Snapshot, ev Evidence) *builder {
+	b := &builder{apps: s.Apps, serving: s.Serving, evidence: ev, byID: make(map[string]*Container), byApp: make(map[string][]*Container)}
+	for i := range s.Containers {
+		c := &s.Containers[i]
 		b.byID[c.ID] = c
 		b.byApp[c.App] = append(b.byApp[c.App], c)
 	}
 	return b
 }
 
-func (b *builder) drafts(apps []App) []*draft {
-	b.shareHost(apps)
+func (b *builder) drafts() []*draft {
+	b.shareHost()
 	var drafts []*draft
-	for i := range apps {
-		drafts = append(drafts, b.app(&apps[i])...)
+	for i := range b.apps {
+		drafts = append(drafts, b.app(&b.apps[i])...)
 	}
-	return b.settle(apps, drafts)
+	return b.settle(drafts)
+}
+
+// servedDrafts are those of routes that the engine serves for their app.
+func (b *builder) servedDrafts() []*draft {
+	return slices.DeleteFunc(b.drafts(), func(d *draft) bool { return !d.app.goesBy(b.serving[d.claim.Listen].App) })
+}
+
+// servesUnconfirmed tells whether an address gets connections, or may at any moment, that Docker does not say to be the app's.
+func (b *builder) servesUnconfirmed() bool {
+	apps := make(map[string]*App, len(b.apps))
+	for i := range b.apps {
+		apps[b.apps[i].Name] = &b.apps[i]
+	}
+	for _, service := range b.serving {
+		var own []Server
+		if a := apps[service.App]; a != nil {
+			own = b.stillOwn(a, service)
+		}
+		if len(own) < len(service.all()) {
+			return true
+		}
+	}
+	return false
 }
 
 func (b *builder) table(drafts []*draft, route func(*draft) Route) Table {
@@ -133,12 +109,11 @@ func (b *builder) table(drafts []*draft, route func(*draft) Route) Table {
 }
 
 type builder struct {
-	serving map[Listen]Service
-	byID    map[string]*Container
-	byApp   map[string][]*Container
-	accepts map[netip.AddrPort]bool
-	// lacks are why servers could not be asked for a lack of this host's.
-	lacks    map[netip.AddrPort]error
+	apps     []App
+	serving  map[Listen]Service
+	evidence Evidence
+	byID     map[string]*Container
+	byApp    map[string][]*Container
 	problems []*Problem
 	// onHost are the apps by private port whose containers listen there on the host's network, see shareHost.
 	onHost map[uint16][]string
@@ -373,16 +348,16 @@ func (b *builder) route(d *draft) Route {
 		remedy := contradictionRemedy(r.App, rule, d.app.Options, []Claim{d.claim})
 		b.problem(r.App, r.Listen, fmt.Errorf("%s: %s; %s", d.claim.Where(), reason, remedy))
 	}
-	kept := slices.DeleteFunc(d.kept, func(s Server) bool { return !b.accepts[s.Addr] })
+	kept := slices.DeleteFunc(d.kept, func(s Server) bool { return !b.evidence.accepts(s.Addr) })
 	anyProven := slices.ContainsFunc(d.servers, func(s Server) bool { return b.proven(d, s) })
 	for _, s := range d.servers {
 		// One that is served was not asked: what the engine has found out about it meanwhile counts.
-		s.Proven = d.unchecked() || b.accepts[s.Addr] || b.serving[r.Listen].carried(r.App, s.Addr)
+		s.Proven = d.unchecked() || b.evidence.accepts(s.Addr) || b.serving[r.Listen].carried(r.App, s.Addr)
 		if b.proven(d, s) {
 			r.Servers = append(r.Servers, s)
 			continue
 		}
-		if lack := b.lacks[s.Addr]; lack != nil && b.leads(d, s) {
+		if lack := b.evidence.lack(s.Addr); lack != nil && b.leads(d, s) {
 			// HAProxy takes a server for down for the same lack. The container is its app's, as Docker says, so the engine goes on checking it.
 			remedy, _ := HostLack(lack)
 			b.problem(r.App, r.Listen, fmt.Errorf("%s (%s) at %s %w: %w; %s", s.Dyno, shortID(s.Container), s.Addr, ErrHostLack, lack, remedy))

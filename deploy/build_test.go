@@ -1,20 +1,19 @@
 package deploy
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
-// scene is a host with containers that have addresses of their own on the loopback range, and really listen there.
+// scene is a host with containers that have addresses of their own.
 type scene struct {
-	t          *testing.T
 	containers []Container
+	listening  []netip.AddrPort
 	serving    map[Listen]Service
 }
 
@@ -25,30 +24,36 @@ const (
 
 // container adds a running container "mail-1" of app mail, at the n-th address, which listens on ports.
 func (s *scene) container(id, image, dyno string, n byte, ports ...uint16) {
-	s.t.Helper()
 	app, _, _ := strings.Cut(id, "-")
 	ip := netip.AddrFrom4([4]byte{127, 9, 0, n})
 	for _, port := range ports {
-		l, err := net.Listen("tcp", netip.AddrPortFrom(ip, port).String())
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		s.t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				fmt.Fprintln(c, id)
-				c.Close()
-			}
-		}()
+		s.listening = append(s.listening, netip.AddrPortFrom(ip, port))
 	}
 	process, _, _ := strings.Cut(dyno, ".")
 	s.containers = append(s.containers, Container{
 		ID: id, App: app, Process: process, Dyno: dyno, Image: image, Running: true, State: "running", Direct: []netip.Addr{ip},
 	})
+}
+
+func (s *scene) snapshot(apps ...App) Snapshot {
+	return Snapshot{Apps: apps, Containers: s.containers, Trust: Fresh, Serving: s.serving}
+}
+
+// plan is what is planned once all addresses that it depends on have been asked.
+func (s *scene) plan(apps ...App) (Table, []*Problem) {
+	snap, ev := s.snapshot(apps...), make(Evidence)
+	for {
+		p := Plan(snap, ev)
+		if len(p.Ask) == 0 {
+			return p.Table, p.Problems
+		}
+		for _, t := range p.Ask {
+			ev[t.Addr] = nil
+			if !slices.Contains(s.listening, t.Addr) {
+				ev[t.Addr] = syscall.ECONNREFUSED
+			}
+		}
+	}
 }
 
 // onHostNetwork adds a running container without an address of its own.
@@ -115,7 +120,7 @@ func lines(t Table) []string {
 	return out
 }
 
-func TestBuild(t *testing.T) {
+func TestPlan(t *testing.T) {
 	tests := []struct {
 		name     string
 		arrange  func(s *scene) []App
@@ -428,9 +433,9 @@ func TestBuild(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &scene{t: t}
+			s := new(scene)
 			apps := tt.arrange(s)
-			table, problems := Build(context.Background(), apps, s.containers, s.serving)
+			table, problems := s.plan(apps...)
 			if got := lines(table); !slices.Equal(got, tt.want) {
 				t.Errorf("table:\n got %q\nwant %q", got, tt.want)
 			}
@@ -447,7 +452,7 @@ func TestBuild(t *testing.T) {
 }
 
 func TestConfirmedKeepsOnlyWhatIsServedAndStillTheApps(t *testing.T) {
-	s := &scene{t: t}
+	s := new(scene)
 	s.container("mail-1", imageA, "web.1", 1, 15025)
 	s.container("mail-2", imageA, "web.2", 2, 15025)
 	s.container("other-1", imageA, "web.1", 3, 15025)
@@ -459,7 +464,7 @@ func TestConfirmedKeepsOnlyWhatIsServedAndStillTheApps(t *testing.T) {
 	a := mail(place("web.1", "mail-1"), place("web.2", "mail-2"), place("web.4", "mail-4"))
 	a.Operator = []Claim{claim("mail", 70, 17000, "web")}
 	want := []string{"25 mail: web.1=mail-1@15025?"}
-	if got := lines(Confirmed([]App{a}, s.containers, s.serving)); !slices.Equal(got, want) {
+	if got := lines(confirmed(s.snapshot(a))); !slices.Equal(got, want) {
 		t.Errorf("table:\n got %q\nwant %q", got, want)
 	}
 }

@@ -11,10 +11,10 @@ import (
 // Docker nor the address tells which.
 
 // shareHost finds out which private ports the apps' running containers have on the host's network.
-func (b *builder) shareHost(apps []App) {
+func (b *builder) shareHost() {
 	b.onHost = make(map[uint16][]string)
-	for i := range apps {
-		a := &apps[i]
+	for i := range b.apps {
+		a := &b.apps[i]
 		for _, p := range b.places(a) {
 			c := b.byID[p.Container]
 			if a.Off != "" || !b.serves(a, c) || !c.HostNetwork {

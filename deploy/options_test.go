@@ -145,12 +145,12 @@ func TestOptions(t *testing.T) {
 }
 
 func TestBuildNamesThoseThatShutEverybodyOut(t *testing.T) {
-	s := &scene{t: t}
+	s := new(scene)
 	s.container("mail-1", imageA, "web.1", 1, 15025)
 	asked := claim("mail", 25, 15025, "web")
 	asked.File, asked.Line, asked.Options = "PORTS", 3, options(t, "allow=192.0.2.1")
 	a := App{Name: "mail", Current: imageA, Images: map[string][]Claim{imageA: {asked}}, Places: []Place{place("web.1", "mail-1")}, Options: options(t, "allow=10.0.0.0/8")}
-	table, problems := Build(t.Context(), []App{a}, s.containers, s.serving)
+	table, problems := s.plan(a)
 	if len(table.Routes) != 1 || table.Routes[0].Options.Allow != NetworksOf() {
 		t.Errorf("routes %+v, want one that lets nobody in", table.Routes)
 	}
@@ -161,15 +161,15 @@ func TestBuildNamesThoseThatShutEverybodyOut(t *testing.T) {
 
 // What an app allows is not known while its settings can't be read: its ports must not open for that.
 func TestBrokenAppKeepsItsOptions(t *testing.T) {
-	s := &scene{t: t}
+	s := new(scene)
 	s.container("mail-1", imageA, "web.1", 1, 15025)
 	s.serves(25, "mail", "127.9.0.1:15025")
 	service := s.serving[Listen{Port: 25}]
 	service.Options = options(t, "allow=192.0.2.1 rate=5/10s")
 	s.serving[Listen{Port: 25}] = service
 	a := App{Name: "mail", Err: fmt.Errorf("mail.toml:1: broken"), Options: options(t, "allow=0.0.0.0/0")}
-	table, _ := Build(t.Context(), []App{a}, s.containers, s.serving)
-	for _, table := range []Table{table, Confirmed([]App{a}, s.containers, s.serving)} {
+	table, _ := s.plan(a)
+	for _, table := range []Table{table, confirmed(s.snapshot(a))} {
 		if len(table.Routes) != 1 || table.Routes[0].Options != service.Options {
 			t.Errorf("routes %+v, want one with %q", table.Routes, service.Options)
 		}

@@ -146,7 +146,7 @@ func (e End) String() string {
 
 // outages adds a problem for each process type of an app whose public ports no container serves, unless the reason is
 // known already, or the deploy on its way is about to replace the containers.
-func (b *builder) outages(apps []App, table Table) {
+func (b *builder) outages(table Table) {
 	served := make(map[Listen]bool)
 	for _, r := range table.Routes {
 		served[r.Listen] = len(r.Servers) > 0
@@ -158,8 +158,8 @@ func (b *builder) outages(apps []App, table Table) {
 		}
 		told[p.App][p.Listen] = true
 	}
-	for i := range apps {
-		a := &apps[i]
+	for i := range b.apps {
+		a := &b.apps[i]
 		if a.Off != "" || a.Err != nil {
 			continue
 		}

@@ -1,7 +1,6 @@
 package deploy
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -71,17 +70,17 @@ func TestOutageTellsTheReason(t *testing.T) {
 
 // Dokku stops the containers of the former name in the midst of a rename. That is no outage until the rename has ended.
 func TestRenameIsNoOutage(t *testing.T) {
-	s := &scene{t: t}
+	s := new(scene)
 	s.container("mail-1", imageA, "web.1", 1)
 	s.stop("mail-1")
 	post := mail(place("web.1", "mail-1"))
 	post.Name = "post"
 	post.Deploying = &Deployment{Former: "mail", Before: post.Places}
-	if _, problems := Build(context.Background(), []App{post}, s.containers, nil); len(problems) > 0 {
+	if _, problems := s.plan(post); len(problems) > 0 {
 		t.Errorf("in the midst of it: %v", problems)
 	}
 	post.Deploying = nil
-	if _, problems := Build(context.Background(), []App{post}, s.containers, nil); len(problems) != 1 {
+	if _, problems := s.plan(post); len(problems) != 1 {
 		t.Errorf("when it has ended without a container: %v", problems)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -43,6 +44,60 @@ func AcceptAll(ctx context.Context, targets []Target) map[netip.AddrPort]error {
 		}
 		return probe(ctx, t.Addr, dialTimeout)
 	})
+}
+
+// probed is the plan of a snapshot once the addresses that it depends on have been asked.
+func probed(ctx context.Context, s Snapshot, plan Planned) (Planned, error) {
+	for ev := make(Evidence); len(plan.Ask) > 0; plan = Plan(s, ev) {
+		failed := AcceptAll(ctx, plan.Ask)
+		if err := ctx.Err(); err != nil {
+			// What could not be asked in time must not look like what said no.
+			return Planned{}, err
+		}
+		for _, t := range plan.Ask {
+			ev[t.Addr] = failed[t.Addr]
+		}
+	}
+	return plan, nil
+}
+
+// gone are the served addresses that accept no connections any more. One that the engine has found down is not asked: what accepts
+// there now may be another app's.
+//
+// The servers of a route that wants no checks are not asked either. Only the network of a known container's own address is, at a port
+// that no app has (see there): without an answer, and where Docker publishes the port or the container has the host's network, they
+// are taken for gone.
+func gone(ctx context.Context, s Snapshot) []netip.AddrPort {
+	var addrs, gone, unchecked []netip.AddrPort
+	for _, service := range s.Serving {
+		if service.Options.Check == NoCheck {
+			unchecked = append(unchecked, service.all()...)
+			continue
+		}
+		addrs = append(addrs, service.Servers...)
+		gone = append(gone, service.Down...)
+	}
+	own := func(addr netip.AddrPort) bool {
+		return slices.ContainsFunc(s.Containers, func(c Container) bool { return c.Running && slices.Contains(c.Direct, addr.Addr()) })
+	}
+	slices.SortFunc(addrs, netip.AddrPort.Compare)
+	addrs = slices.Compact(addrs)
+	failed := acceptSoon(ctx, addrs)
+	// A refusal is proof. No answer may be that of one that is very busy: a container that is there nevertheless goes on serving, and
+	// the others get a second chance.
+	var silent []netip.AddrPort
+	for addr, err := range failed {
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			gone = append(gone, addr)
+		} else {
+			silent = append(silent, addr)
+		}
+	}
+	alive := there(ctx, slices.DeleteFunc(slices.Concat(silent, unchecked), func(addr netip.AddrPort) bool { return !own(addr) }))
+	silent = slices.DeleteFunc(silent, func(addr netip.AddrPort) bool { return alive[addr] })
+	gone = slices.AppendSeq(gone, maps.Keys(acceptSoon(ctx, silent)))
+	// Another route may lead to the same address, and want checks.
+	return append(gone, slices.DeleteFunc(unchecked, func(addr netip.AddrPort) bool { return alive[addr] || slices.Contains(addrs, addr) })...)
 }
 
 // Listening asks all addresses at the same time whether somebody listens there, and returns why where nobody does. It makes no

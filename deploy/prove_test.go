@@ -112,7 +112,7 @@ func TestSecondAddressServes(t *testing.T) {
 		t.Fatal(err)
 	}
 	app := listenOn(t, "[::1]:0")
-	s := &scene{t: t}
+	s := new(scene)
 	s.container("mail-1", imageA, "web.1", 1)
 	s.containers[0].Direct = append(s.containers[0].Direct, netip.IPv6Loopback())
 	a := App{Name: "mail", Current: imageA, Places: []Place{place("web.1", "mail-1")},
@@ -120,7 +120,7 @@ func TestSecondAddressServes(t *testing.T) {
 	want := Server{Container: "mail-1", Dyno: "web.1", Addr: app.addr, Proven: true}
 	check := func(what string) {
 		t.Helper()
-		table, problems := Build(t.Context(), []App{a}, s.containers, s.serving)
+		table, problems := plan(t, s.snapshot(a))
 		if len(problems) > 0 || len(table.Routes) != 1 || len(table.Routes[0].Servers) != 1 || table.Routes[0].Servers[0] != want {
 			t.Errorf("%s: %+v, %v, want %+v", what, table, problems, want)
 		}
@@ -130,6 +130,16 @@ func TestSecondAddressServes(t *testing.T) {
 	_ = app.Close()
 	want.Proven = false
 	check("served, and left to the engine")
+}
+
+// plan is a plan for which real servers are asked.
+func plan(t *testing.T, s Snapshot) (Table, []*Problem) {
+	t.Helper()
+	planned, err := probed(t.Context(), s, Plan(s, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return planned.Table, planned.Problems
 }
 
 // A route without checks is nobody's business but its clients': its servers are vouched for by Docker.
@@ -158,7 +168,7 @@ func TestServersThatNobodyAsks(t *testing.T) {
 			containers := []Container{{ID: "mail-1", App: "mail", Image: imageA, Running: true, Published: map[uint16]netip.AddrPort{15025: app.addr}}}
 			a := mail(place("web.1", "mail-1"))
 			a.Options, a.HealthCheck = row.options, row.healthCheck
-			table, problems := Build(t.Context(), []App{a}, containers, nil)
+			table, problems := plan(t, Snapshot{Apps: []App{a}, Containers: containers, Trust: Fresh})
 			r := table.Routes[0]
 			if served := len(r.Servers) == 1 && r.Servers[0].Proven; served != row.served || (len(problems) == 0) != row.served {
 				t.Errorf("the route is %+v, with %v", r, problems)
@@ -240,7 +250,7 @@ func TestLackOfTheHostTakesNoServerAway(t *testing.T) {
 		{"down", Service{App: "mail", Down: []netip.AddrPort{app.addr}}, 1, ErrHostLack},
 		{"new", Service{App: "mail"}, 0, ErrNotAccepting},
 	} {
-		table, problems := Build(t.Context(), apps, containers, map[Listen]Service{listen: row.service})
+		table, problems := plan(t, Snapshot{Apps: apps, Containers: containers, Trust: Fresh, Serving: map[Listen]Service{listen: row.service}})
 		if len(table.Routes) != 1 || len(table.Routes[0].Servers) != row.servers {
 			t.Errorf("%s: the table is %+v, want %d servers", row.name, table, row.servers)
 		}

@@ -1,17 +1,15 @@
 package deploy
 
 import (
-	"context"
 	"net/netip"
 	"slices"
 )
 
-// prove finds out which servers accept connections, and at which of their addresses. One that the engine serves already is left to the
-// engine's own checks: asking it again could only take away what works. Where a server does not accept, those that the engine serves
-// in its stead are asked as well.
-func (b *builder) prove(ctx context.Context, drafts []*draft) {
-	b.accepts, b.lacks = make(map[netip.AddrPort]bool), make(map[netip.AddrPort]error)
-	b.ask(ctx, drafts, func(d *draft) (targets []Target) {
+// prove finds the address of each server that accepts connections, by the evidence, and returns the targets that it lacks evidence of.
+// A server that the engine serves already is left to the engine's own checks: asking it again could only take away what works. Where a
+// server does not accept, those that the engine serves in its stead are asked as well.
+func (b *builder) prove(drafts []*draft) (ask []Target) {
+	ask = b.unasked(drafts, func(d *draft) (targets []Target) {
 		for _, s := range d.servers {
 			if !b.served(d, s) {
 				targets = append(targets, d.targets[s.Container]...)
@@ -19,15 +17,18 @@ func (b *builder) prove(ctx context.Context, drafts []*draft) {
 		}
 		return targets
 	})
+	if len(ask) > 0 {
+		return ask
+	}
 	for _, d := range drafts {
 		for i, s := range d.servers {
 			targets := d.targets[s.Container]
-			if at := slices.IndexFunc(targets, func(t Target) bool { return b.accepts[t.Addr] }); at >= 0 && !b.proven(d, s) {
+			if at := slices.IndexFunc(targets, func(t Target) bool { return b.evidence.accepts(t.Addr) }); at >= 0 && !b.proven(d, s) {
 				d.servers[i] = serverAt(s.Container, s.Dyno, targets[at])
 			}
 		}
 	}
-	b.ask(ctx, drafts, func(d *draft) (targets []Target) {
+	return b.unasked(drafts, func(d *draft) (targets []Target) {
 		if slices.ContainsFunc(d.servers, func(s Server) bool { return !b.proven(d, s) }) {
 			d.kept = slices.DeleteFunc(b.stillOwn(d.app, b.serving[d.claim.Listen]), func(k Server) bool {
 				return slices.ContainsFunc(d.servers, func(s Server) bool { return s.Addr == k.Addr })
@@ -40,30 +41,24 @@ func (b *builder) prove(ctx context.Context, drafts []*draft) {
 	})
 }
 
-// ask asks the targets that list names, each once, but those of routes that are not to be asked.
-func (b *builder) ask(ctx context.Context, drafts []*draft, list func(*draft) []Target) {
-	var targets []Target
+// unasked are the targets that list names and of which there is no evidence, each once, but those of routes that are not to be asked.
+func (b *builder) unasked(drafts []*draft, list func(*draft) []Target) (ask []Target) {
+	told := make(map[netip.AddrPort]bool)
 	for _, d := range drafts {
 		if d.unchecked() {
 			continue
 		}
 		for _, t := range list(d) {
-			if _, asked := b.accepts[t.Addr]; !asked {
-				b.accepts[t.Addr] = false
-				// Who wants no checks wants no connection made for one: Docker's proxy has to do.
-				t.Published = t.Published && d.app.HealthCheck > 0
-				targets = append(targets, t)
+			if _, asked := b.evidence[t.Addr]; asked || told[t.Addr] {
+				continue
 			}
+			told[t.Addr] = true
+			// Who wants no checks wants no connection made for one: Docker's proxy has to do.
+			t.Published = t.Published && d.app.HealthCheck > 0
+			ask = append(ask, t)
 		}
 	}
-	failed := AcceptAll(ctx, targets)
-	for _, t := range targets {
-		err := failed[t.Addr]
-		b.accepts[t.Addr] = err == nil
-		if _, lack := HostLack(err); lack {
-			b.lacks[t.Addr] = err
-		}
-	}
+	return ask
 }
 
 func (b *builder) served(d *draft, s Server) bool {
@@ -79,7 +74,7 @@ func (b *builder) leads(d *draft, s Server) bool {
 
 // proven tells whether a server may get connections. For one that is not to be asked Docker's word has to do.
 func (b *builder) proven(d *draft, s Server) bool {
-	return d.unchecked() || b.served(d, s) || b.accepts[s.Addr]
+	return d.unchecked() || b.served(d, s) || b.evidence.accepts(s.Addr)
 }
 
 // unchecked tells that nobody may connect to the servers but for a client.

@@ -90,11 +90,11 @@ func TestServesUnconfirmed(t *testing.T) {
 		}, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := &scene{t: t}
+			s := new(scene)
 			s.container("mail-1", imageA, "web.1", 1)
 			test.arrange(s)
 			apps := []App{mail(place("web.1", "mail-1")), {Name: "news"}}
-			if got := (truth{apps: apps, containers: s.containers, serving: s.serving}).servesUnconfirmed(); got != test.want {
+			if got := newBuilder(s.snapshot(apps...), nil).servesUnconfirmed(); got != test.want {
 				t.Errorf("%v, want %v", got, test.want)
 			}
 		})

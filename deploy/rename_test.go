@@ -1,13 +1,12 @@
 package deploy
 
 import (
-	"context"
 	"slices"
 	"testing"
 )
 
 func TestContainersOfTheFormerNameServeUntilTheRenameEnds(t *testing.T) {
-	s := &scene{t: t}
+	s := new(scene)
 	s.container("mail-1", imageA, "web.1", 1, 15025)
 	post := mail()
 	post.Name = "post"
@@ -20,10 +19,10 @@ func TestContainersOfTheFormerNameServeUntilTheRenameEnds(t *testing.T) {
 	} {
 		name, carried := served.name, []string{served.line}
 		s.serves(25, name, "127.9.0.1:15025")
-		if got := lines(Confirmed([]App{post}, s.containers, s.serving)); !slices.Equal(got, carried) {
+		if got := lines(confirmed(s.snapshot(post))); !slices.Equal(got, carried) {
 			t.Errorf("served as %s, confirmed:\n got %q\nwant %q", name, got, carried)
 		}
-		table, problems := Build(context.Background(), []App{post}, s.containers, s.serving)
+		table, problems := s.plan(post)
 		if got := lines(table); !slices.Equal(got, carried) || len(problems) > 0 {
 			t.Errorf("served as %s:\n got %q, problems %v\nwant %q", name, got, problems, carried)
 		}
@@ -34,13 +33,13 @@ func TestContainersOfTheFormerNameServeUntilTheRenameEnds(t *testing.T) {
 	chat.Name = "chat"
 	chat.Deploying = &Deployment{Before: []Place{place("web.1", "mail-1")}}
 	held := []string{"25 chat:"}
-	if table, _ := Build(context.Background(), []App{chat}, s.containers, nil); !slices.Equal(lines(table), held) {
+	if table, _ := (&scene{containers: s.containers, listening: s.listening}).plan(chat); !slices.Equal(lines(table), held) {
 		t.Errorf("without a rename:\n got %q\nwant %q", lines(table), held)
 	}
 	// Nor is the app itself once the rename has ended.
 	post.Deploying, post.Places = nil, []Place{place("web.1", "mail-1")}
 	held = []string{"25 post:"}
-	if got := lines(Confirmed([]App{post}, s.containers, s.serving)); !slices.Equal(got, held) {
+	if got := lines(confirmed(s.snapshot(post))); !slices.Equal(got, held) {
 		t.Errorf("after the rename:\n got %q\nwant %q", got, held)
 	}
 }

@@ -20,11 +20,11 @@ const (
 
 // settle leaves out drafts whose address another app has a better right to. An app that has no drafts now, since it is stopped
 // or its files can't be read, keeps what it has in force; only one that is served there by right is not interrupted for that.
-func (b *builder) settle(apps []App, drafts []*draft) []*draft {
-	byApp := make(map[*App]map[Listen]bool, len(apps))
+func (b *builder) settle(drafts []*draft) []*draft {
+	byApp := make(map[*App]map[Listen]bool, len(b.apps))
 	var absent []Claim
-	for i := range apps {
-		a := &apps[i]
+	for i := range b.apps {
+		a := &b.apps[i]
 		listens := make(map[Listen]bool)
 		for _, c := range a.Claims() {
 			listens[c.Listen] = true

@@ -122,7 +122,7 @@ func (h *Host) check(ctx context.Context) []finding {
 	if engine.Name() != proxy.EngineName {
 		note("", "", h.checkDaemon(ctx))
 	}
-	table, problems, err := reconciler.Plan(ctx)
+	table, problems, err := reconciler.Preview(ctx)
 	note("", "", err)
 	problems, lackErr := withPortLacks(problems, table.Routes)
 	note("", "", lackErr)

@@ -104,7 +104,9 @@ var errStillServed = errors.New("the engine goes on serving")
 func (h *Host) shut(ctx context.Context, lock *deploy.Lock, g give) (left []deploy.Listen, err error) {
 	err = h.eachEngine(ctx, func(ctx context.Context, e engine) error {
 		r := deploy.Reconciler{Host: h, Engine: e}
-		outcome, err := r.Close(ctx, lock, func(app string, l deploy.Listen) bool { return app == g.app && g.gone(l) })
+		outcome, err := r.Reduce(ctx, lock, deploy.Known{Loss: deploy.Loss{
+			GivenUp: func(app string, l deploy.Listen) bool { return app == g.app && g.gone(l) },
+		}})
 		h.record(outcome)
 		return err
 	})

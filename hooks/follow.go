@@ -191,9 +191,7 @@ func (d *healer) drop(ctx context.Context) {
 	if !slices.ContainsFunc(d.known, func(c deploy.Container) bool { return slices.Contains(died, c.ID) }) {
 		return
 	}
-	err := d.reduce(ctx, func(ctx context.Context, r *deploy.Reconciler, lock *deploy.Lock) (deploy.Outcome, error) {
-		return r.Drop(ctx, lock, d.known, died)
-	})
+	err := d.reduce(ctx, deploy.Known{Containers: d.known, Loss: deploy.Loss{Died: died}})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		d.log.Error("problem", "error", err)
 	}
@@ -252,28 +250,19 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 // doubt takes servers out of service that are gone while Docker can't be asked: what is there next at their addresses may be
 // another app's. Those that go on accepting stay, as Docker's live-restore keeps them.
 func (d *healer) doubt(ctx context.Context) {
-	if d.known == nil && !d.listening {
-		d.listening = true
-		err := d.reduce(ctx, func(ctx context.Context, r *deploy.Reconciler, lock *deploy.Lock) (deploy.Outcome, error) {
-			return r.Listen(ctx, lock)
-		})
-		if err != nil && !errors.Is(err, context.Canceled) {
-			d.log.Error("problem", "error", err)
-		}
-	}
-	err := d.reduce(ctx, func(ctx context.Context, r *deploy.Reconciler, lock *deploy.Lock) (deploy.Outcome, error) {
-		return r.Withdraw(ctx, lock, d.known)
-	})
+	first := d.known == nil && !d.listening
+	d.listening = true
+	err := d.reduce(ctx, deploy.Known{Containers: d.known, Probe: true, Hold: first})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		d.problems.note([]problem{{text: err.Error()}}, time.Now())
 	}
 }
 
 // reduce takes servers out of service under the host-wide lock, and records which.
-func (d *healer) reduce(ctx context.Context, by func(context.Context, *deploy.Reconciler, *deploy.Lock) (deploy.Outcome, error)) error {
+func (d *healer) reduce(ctx context.Context, known deploy.Known) error {
 	return d.host.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		d.unread = nil
-		outcome, err := by(ctx, d.reconciler(ctx), lock)
+		outcome, err := d.reconciler(ctx).Reduce(ctx, lock, known)
 		d.host.record(outcome)
 		return errors.Join(d.unread, err)
 	})

@@ -162,7 +162,7 @@ func (h *Host) prepare(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if table, _, err = r.Plan(ctx); err != nil {
+			if table, _, err = r.Preview(ctx); err != nil {
 				return err
 			}
 		}

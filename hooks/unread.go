@@ -103,7 +103,7 @@ func (d *healer) remember(outcome deploy.Outcome) {
 // confirm takes out of service what Docker does not vouch for, where more can't be done. The caller tells why.
 func (d *healer) confirm(ctx context.Context, lock *deploy.Lock) error {
 	d.unread = nil
-	outcome, err := d.reconciler(ctx).Confirm(ctx, lock)
+	outcome, err := d.reconciler(ctx).Reduce(ctx, lock, deploy.Known{Fresh: true})
 	d.host.record(outcome)
 	if outcome.Containers != nil {
 		d.known = outcome.Containers

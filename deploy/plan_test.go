@@ -58,7 +58,7 @@ func TestWithoutGoneLeavesTheRest(t *testing.T) {
 		Name: "mail", Hold: time.Second, HealthCheck: 2 * time.Second, CutOld: 3 * time.Second, HalfClosed: 4 * time.Second,
 		Options: Options{Rate: 99},
 	}}
-	table := withoutGone(apps, serving, func(app string, l Listen) bool { return l.Port == 26 })
+	table := withoutGivenUp(Snapshot{Apps: apps, Serving: serving}, func(app string, l Listen) bool { return l.Port == 26 })
 	want := Table{Routes: []Route{{
 		App: "mail", Process: "web", Listen: Listen{Port: 25}, Options: options,
 		Servers: []Server{{Addr: up}, {Addr: down}},
@@ -70,5 +70,56 @@ func TestWithoutGoneLeavesTheRest(t *testing.T) {
 	}}}
 	if fmt.Sprintf("%+v", table) != fmt.Sprintf("%+v", want) {
 		t.Errorf("it is\n%+v\nwant\n%+v", table, want)
+	}
+}
+
+// What is known less well than by a fresh answer may only take away.
+func TestReduce(t *testing.T) {
+	const one, two, three = "127.9.0.1:15025", "127.9.0.2:15025", "127.9.0.3:15025"
+	at := func(addrs ...string) (list []netip.AddrPort) {
+		for _, addr := range addrs {
+			list = append(list, netip.MustParseAddrPort(addr))
+		}
+		return list
+	}
+	for _, tt := range []struct {
+		name   string
+		trust  Trust
+		serves []string // by port 25 of mail; nil when the engine serves nothing
+		loss   Loss
+		want   []string // nil when nothing is to change
+	}{
+		{"stale: nothing is gone", Stale, []string{one, two, three}, Loss{}, nil},
+		{"stale: one is gone, and nobody stands behind another", Stale, []string{one, two, three}, Loss{Gone: at(one)}, []string{"25 mail: web.2=mail-2@15025?"}},
+		{"stale: all are gone, and connections are held", Stale, []string{one, two}, Loss{Gone: at(one, two)}, []string{"25 mail:"}},
+		{"stale: a container has died", Stale, []string{one, two}, Loss{Died: []string{"mail-1"}}, []string{"25 mail: web.2=mail-2@15025?"}},
+		{"stale: one has died that serves nothing", Stale, []string{one, two}, Loss{Died: []string{"mail-9"}}, nil},
+		{"stale: one has died, of containers that are out of date", Stale, []string{one, three}, Loss{Died: []string{"mail-1"}}, nil},
+		{"none: what is not gone stays, whosever it is", None, []string{one, three}, Loss{Gone: at(one)}, []string{"25 mail: =@15025?"}},
+		{"none: an engine that serves nothing holds connections", None, nil, Loss{}, []string{"25 mail:"}},
+		{"fresh: whatever no container stands behind goes", Fresh, []string{one, three}, Loss{}, []string{"25 mail: web.1=mail-1@15025?"}},
+		{"fresh: containers stand behind all", Fresh, []string{one}, Loss{}, nil},
+		{"a port is given up", None, []string{one}, Loss{GivenUp: func(app string, l Listen) bool { return app == "mail" && l.Port == 25 }}, []string{}},
+		{"another one is given up", None, []string{one}, Loss{GivenUp: func(_ string, l Listen) bool { return l.Port == 26 }}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := new(scene)
+			s.container("mail-1", imageA, "web.1", 1)
+			s.container("mail-2", imageA, "web.2", 2)
+			if tt.serves != nil {
+				s.serves(25, "mail", tt.serves...)
+			}
+			snap := s.snapshot(mail(place("web.1", "mail-1"), place("web.2", "mail-2")))
+			if snap.Trust = tt.trust; tt.trust == None {
+				snap.Containers = nil
+			}
+			table := Reduce(snap, tt.loss)
+			switch {
+			case table == nil && tt.want != nil, table != nil && tt.want == nil:
+				t.Errorf("%v, want %q", table, tt.want)
+			case table != nil && !slices.Equal(lines(*table), tt.want):
+				t.Errorf("%q, want %q", lines(*table), tt.want)
+			}
+		})
 	}
 }
