@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"dokku-expose/deploy/listeners"
 	"dokku-expose/hooks/dokku"
 	"dokku-expose/hooks/settings"
+	"dokku-expose/portsfile"
 )
 
 // admit tells what speaks against the claims of an app, all of it at once: another app that holds an address, the policy,
@@ -30,28 +32,40 @@ func (h *Host) admit(ctx context.Context, app string, claims []deploy.Claim) err
 	if err != nil {
 		return err
 	}
-	var found objections
-	taken := deploy.Taken(apps, app)
-	var conflicts []*deploy.Conflict
-	for _, c := range claims {
-		if conflict := taken.Conflict(c); conflict != nil {
-			conflicts = append(conflicts, conflict)
+	engine, serving, err := h.serving(ctx)
+	if err != nil {
+		return err
+	}
+	r := deploy.Request{App: app, Claims: claims, Policy: values.Policy, Apps: apps, Serving: serving, Unreadable: make(map[string]deploy.MayClaim)}
+	for _, a := range apps {
+		if a.Err != nil && a.Name != app {
+			r.Unreadable[a.Name] = h.mayClaim(a.Name)
 		}
 	}
-	for _, conflict := range deploy.ByHolder(conflicts) {
-		found.add(conflict, conflict.Wants()...)
-	}
-	for _, refusal := range values.Policy.Check(app, claims) {
-		found.add(refusal, refusal.Claims...)
-	}
-	h.admitProxies(values, claims, found.about)
-	if err := h.admitUnreadable(ctx, app, apps, claims, found.note); err != nil {
+	r.Occupied = h.proxies(values.Policy)
+	if err := h.lookAround(ctx, engine, &r); err != nil {
 		return err
 	}
-	if err := h.admitHost(ctx, claims, found.about); err != nil {
-		return err
+	return deploy.Admit(r)
+}
+
+// mayClaim is what an app may ask for by those of its files that can't be read.
+func (h *Host) mayClaim(app string) deploy.MayClaim {
+	set, setKnown := h.settings.MayMap(app)
+	remembered, rememberedKnown := h.state.MayClaim(app)
+	ports := append(set, remembered...)
+	// A PORTS that this version of the plugin can't parse.
+	state, _ := h.state.Load(app)
+	texts := []string{state.Images[state.Current].Text}
+	if state.Deploy != nil && state.Deploy.Pending != nil {
+		texts = append(texts, state.Deploy.Pending.Text)
 	}
-	return found.inOrder()
+	for _, text := range texts {
+		if _, err := deploy.ParsePorts("", text); err != nil {
+			ports = append(ports, portsfile.Mentioned(text)...)
+		}
+	}
+	return deploy.MayClaim{Ports: ports, Known: setKnown && rememberedKnown}
 }
 
 // admitPage tells which apps' ports the statistics page would take where it is to listen: at its next start an engine would open
@@ -79,69 +93,22 @@ func (h *Host) admitPage(ctx context.Context, listen string) error {
 		values.StatsListen, held.Listen, held.App, held.Where())
 }
 
-// objections are what speaks against claims.
-type objections struct {
-	list []objection
-	told map[deploy.Listen]bool
-}
-
-type objection struct {
-	first deploy.Listen
-	err   error
-}
-
-// note adds what speaks against a claim, unless something does already.
-func (o *objections) note(c deploy.Claim, err error) {
-	if !o.told[c.Listen] {
-		o.add(err, c)
-	}
-}
-
-// about adds what speaks against a claim, for a reason that does not name it.
-func (o *objections) about(c deploy.Claim, reason error) {
-	o.note(c, fmt.Errorf("public port %s (%s): %w", c.Listen, c.Where(), reason))
-}
-
-// add adds what speaks against one or more claims.
-func (o *objections) add(err error, claims ...deploy.Claim) {
-	if o.told == nil {
-		o.told = make(map[deploy.Listen]bool)
-	}
-	o.list = append(o.list, objection{claims[0].Listen, err})
-	for _, c := range claims {
-		o.told[c.Listen] = true
-	}
-}
-
-// inOrder joins them in the order of their addresses.
-func (o *objections) inOrder() error {
-	slices.SortStableFunc(o.list, func(x, y objection) int { return x.first.Compare(y.first) })
-	errs := make([]error, 0, len(o.list))
-	for _, objection := range o.list {
-		errs = append(errs, objection.err)
-	}
-	return errors.Join(errs...)
-}
-
-// admitProxies looks for ports that Dokku's own proxies (nginx and the like) map for any app. These proxies don't look
-// who has a port: one that they can't bind fails the reload of all apps' HTTP. What can't be read of other apps is told, but
-// stops no deploy of this one.
-func (h *Host) admitProxies(values settings.Values, claims []deploy.Claim, note func(deploy.Claim, error)) {
+// proxies are the ports that Dokku's own proxies (nginx and the like) map for any app. These proxies don't look who has a port: one that
+// they can't bind fails the reload of all apps' HTTP. What can't be read of other apps is told, but stops no deploy of this one.
+func (h *Host) proxies(policy deploy.Policy) (occupied []deploy.Occupied) {
 	mapped, err := h.env.ProxyPorts()
 	if err != nil {
 		h.out.Warn("%v", err)
 	}
-	byPort := make(map[uint16]int)
-	for i, m := range mapped {
-		byPort[m.Host] = i + 1
-	}
-	for _, c := range claims {
-		i := byPort[c.Listen.Port]
-		if i == 0 || values.Policy.Excepts(c.Listen.Port) {
-			continue
+	for _, m := range mapped {
+		if !policy.Excepts(m.Host) {
+			occupied = append(occupied, deploy.Occupied{
+				Conflicts: func(l deploy.Listen) bool { return l.Port == m.Host },
+				Reason:    func(c deploy.Claim) error { return proxyConflict(c, m) },
+			})
 		}
-		note(c, proxyConflict(c, mapped[i-1]))
 	}
+	return occupied
 }
 
 // admitProxyOf looks for public ports of other apps that Dokku's proxy would listen on for this one. It is asked for every
@@ -200,9 +167,9 @@ func mappedBy(p dokku.ProxyPort) string {
 	return fmt.Sprintf("%s, set with ports:set", p)
 }
 
-// admitHost looks for containers that publish a port and for any other process that listens on it. What the engine
-// itself listens on is left out: whose that is, the claims tell.
-func (h *Host) admitHost(ctx context.Context, claims []deploy.Claim, note func(deploy.Claim, error)) error {
+// lookAround adds to a request what of its addresses containers publish, and what other processes of the host listen on. The
+// engine's own sockets are left out: whose these are, the claims tell.
+func (h *Host) lookAround(ctx context.Context, engine engine, r *deploy.Request) error {
 	client, err := h.docker()
 	if err != nil {
 		return err
@@ -211,50 +178,34 @@ func (h *Host) admitHost(ctx context.Context, claims []deploy.Claim, note func(d
 	if err != nil {
 		return err
 	}
-	engine, serving, err := h.serving(ctx)
-	if err != nil {
-		return err
+	for _, p := range published {
+		r.Occupied = append(r.Occupied, deploy.Occupied{
+			Conflicts: p.Listen.Overlaps,
+			Reason:    func(c deploy.Claim) error { return h.publishedBy(c, p) },
+		})
 	}
 	sockets, err := listeners.List()
 	if err != nil {
 		return err
 	}
-	sockets = slices.DeleteFunc(sockets, func(s listeners.Listener) bool {
-		for listen := range serving {
-			if s.Is(listen) {
-				return true
-			}
+	served := slices.Collect(maps.Keys(r.Serving))
+	for _, s := range sockets {
+		if own := slices.ContainsFunc(served, s.Is); !own {
+			r.Occupied = append(r.Occupied, deploy.Occupied{
+				Listens: true, Conflicts: s.Conflicts, Reason: func(deploy.Claim) error { return listeners.Taken(s) },
+			})
 		}
-		return false
-	})
-	for _, c := range claims {
-		if err := engine.Refuses(c.Listen); err != nil {
-			note(c, err)
-		}
-		if !ownAddress(ctx, c.Listen.IP) {
-			note(c, fmt.Errorf("this host has no address %s; use one that it has (ip address), or none", c.Listen.IP))
-		}
-		for _, p := range published {
-			if p.Listen.Overlaps(c.Listen) {
-				note(c, h.publishedBy(c, p))
-			}
-		}
-		if _, served := serving[c.Listen]; served {
-			continue
-		}
-		free := true
-		for _, s := range sockets {
-			if s.Conflicts(c.Listen) {
-				free = false
-				note(c, listeners.Taken(s))
-			}
-		}
+	}
+	r.Impossible = make(map[deploy.Listen]error)
+	for _, c := range r.Claims {
+		switch err := engine.Refuses(c.Listen); {
+		case err != nil:
+			r.Impossible[c.Listen] = err
+		case !ownAddress(ctx, c.Listen.IP):
+			r.Impossible[c.Listen] = fmt.Errorf("this host has no address %s; use one that it has (ip address), or none", c.Listen.IP)
 		// The engine's own socket would look like somebody else's.
-		for listen := range serving {
-			free = free && !listen.Overlaps(c.Listen)
-		}
-		if free && errors.Is(listeners.TryBind(c.Listen), listeners.ErrInUse) {
-			note(c, cmp.Or(listeners.Occupied(c.Listen), listeners.ErrInUse))
+		case r.OnHost(c) == nil && !slices.ContainsFunc(served, c.Listen.Overlaps) && errors.Is(listeners.TryBind(c.Listen), listeners.ErrInUse):
+			r.Impossible[c.Listen] = cmp.Or(listeners.Occupied(c.Listen), listeners.ErrInUse)
 		}
 	}
 	return nil

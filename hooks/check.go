@@ -250,10 +250,15 @@ func claimOf(apps []deploy.App, r deploy.Route) deploy.Claim {
 
 // whyClosed says why nobody serves a claim.
 func (h *Host) whyClosed(ctx context.Context, claim deploy.Claim) error {
-	var reason error
-	if err := h.admitHost(ctx, []deploy.Claim{claim}, func(_ deploy.Claim, err error) { reason = err }); err != nil {
+	engine, serving, err := h.serving(ctx)
+	if err != nil {
 		return err
 	}
+	r := deploy.Request{App: claim.App, Claims: []deploy.Claim{claim}, Serving: serving}
+	if err := h.lookAround(ctx, engine, &r); err != nil {
+		return err
+	}
+	reason := r.OnHost(claim)
 	if reason == nil {
 		reason = errors.New("nobody listens on it; run: dokku expose:sync")
 	}

@@ -55,10 +55,10 @@ func routes(t *testing.T, line string, set func(settings.Store) error) deploy.Ta
 	if err != nil {
 		t.Fatal(err)
 	}
-	return deploy.Unserved([]deploy.App{{
+	return deploy.Plan(deploy.Snapshot{Apps: []deploy.App{{
 		Name: "mail", Current: "image", Images: map[string][]deploy.Claim{"image": deploy.FileClaims("mail", "PORTS", entries)},
 		Places: []deploy.Place{{Process: "web", Dyno: "web.1", Container: "container"}}, Options: values.Policy.Options, Hold: values.Hold, HealthCheck: values.HealthCheck,
-	}})
+	}}}, nil).Table
 }
 
 // configuration is what HAProxy is told of a table's only route. Comments say what the options are, and count for nothing.

@@ -1,0 +1,171 @@
+package deploy
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"dokku-expose/portsfile"
+)
+
+// Request is what an app asks for, and all that decides whether it may have it.
+type Request struct {
+	App    string
+	Claims []Claim
+	Policy Policy
+	// Apps are all apps of the host, and Serving is what the engine says that it serves.
+	Apps    []App
+	Serving map[Listen]Service
+	// Unreadable is what apps may ask for whose files can't be read, by app.
+	Unreadable map[string]MayClaim
+	// Occupied are addresses that others than apps have.
+	Occupied []Occupied
+	// Impossible are addresses that neither the engine nor the host can open.
+	Impossible map[Listen]error
+}
+
+// MayClaim are the public ports that the files of an app may ask for. Known is false where not even that can be told.
+type MayClaim struct {
+	Ports []portsfile.Range
+	Known bool
+}
+
+// Occupied is an address that a proxy of Dokku's, a container or another process of the host has.
+type Occupied struct {
+	// Conflicts tells whether an address can't be opened beside it.
+	Conflicts func(Listen) bool
+	// Reason says who has it, and what to do about it.
+	Reason func(Claim) error
+	// Listens tells that a socket of the host is meant: one at an address that is served already is the engine's.
+	Listens bool
+}
+
+// Admit tells what speaks against the claims of an app, all of it at once and in the order of their addresses; nil means that they may
+// come into force. It reads nothing, and asks nobody.
+func Admit(r Request) error {
+	var found objections
+	taken := Taken(r.Apps, r.App)
+	var conflicts []*Conflict
+	for _, c := range r.Claims {
+		if conflict := taken.Conflict(c); conflict != nil {
+			conflicts = append(conflicts, conflict)
+		}
+	}
+	for _, conflict := range ByHolder(conflicts) {
+		found.add(conflict, conflict.Wants()...)
+	}
+	for _, refusal := range r.Policy.Check(r.App, r.Claims) {
+		found.add(refusal, refusal.Claims...)
+	}
+	for _, c := range r.Claims {
+		if err := r.unreadable(c); err != nil {
+			found.note(c, err)
+		}
+		if reason := r.OnHost(c); reason != nil {
+			found.note(c, fmt.Errorf("public port %s (%s): %w", c.Listen, c.Where(), reason))
+		}
+	}
+	return found.inOrder()
+}
+
+// OnHost says why the host can't open the address of a claim, whichever app asks for it; nil when it can.
+func (r Request) OnHost(c Claim) error {
+	if reason := r.Impossible[c.Listen]; reason != nil {
+		return reason
+	}
+	_, served := r.Serving[c.Listen]
+	for _, o := range r.Occupied {
+		if !(o.Listens && served) && o.Conflicts(c.Listen) {
+			return o.Reason(c)
+		}
+	}
+	return nil
+}
+
+// unreadable says that an address may be one of an app whose own files can't be read: it is served for that app, or these files may ask
+// for it. Nobody knows what is the app's, but it must not become another app's for that.
+func (r Request) unreadable(c Claim) error {
+	served := make(map[string]bool)
+	for listen, service := range r.Serving {
+		reason := r.brokenApp(service.App)
+		if reason == nil {
+			continue
+		}
+		served[service.App] = true
+		if c.Listen.Overlaps(listen) {
+			return fmt.Errorf("public port %s (%s) leads to the app %s; use another port, or mend that app, which can't be asked whether it gives it up: %w",
+				c.Listen, c.Where(), service.App, reason)
+		}
+	}
+	if r.inForce(c.Listen) {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Unreadable)) {
+		may := r.Unreadable[name]
+		named := slices.ContainsFunc(may.Ports, func(ports portsfile.Range) bool { return ports.Contains(c.Listen.Port) })
+		if named || !may.Known && !served[name] {
+			return fmt.Errorf("public port %s (%s) may be one of the app %s, which can't be told; use another port, or mend that app: %w",
+				c.Listen, c.Where(), name, r.brokenApp(name))
+		}
+	}
+	return nil
+}
+
+// brokenApp is what can't be read of another app's files, nil where all can.
+func (r Request) brokenApp(name string) error {
+	i := slices.IndexFunc(r.Apps, func(a App) bool { return a.Name == name })
+	if i < 0 || name == r.App {
+		return nil
+	}
+	return r.Apps[i].Err
+}
+
+// inForce tells whether the app has an address already: that is nobody else's.
+func (r Request) inForce(l Listen) bool {
+	i := slices.IndexFunc(r.Apps, func(a App) bool { return a.Name == r.App })
+	if i < 0 {
+		return false
+	}
+	a := r.Apps[i]
+	return slices.ContainsFunc(slices.Concat(a.Operator, a.Images[a.Current]), func(c Claim) bool { return c.Listen == l })
+}
+
+// objections are what speaks against claims.
+type objections struct {
+	list []objection
+	told map[Listen]bool
+}
+
+type objection struct {
+	first Listen
+	err   error
+}
+
+// note adds what speaks against a claim, unless something does already.
+func (o *objections) note(c Claim, err error) {
+	if !o.told[c.Listen] {
+		o.add(err, c)
+	}
+}
+
+// add adds what speaks against one or more claims.
+func (o *objections) add(err error, claims ...Claim) {
+	if o.told == nil {
+		o.told = make(map[Listen]bool)
+	}
+	o.list = append(o.list, objection{claims[0].Listen, err})
+	for _, c := range claims {
+		o.told[c.Listen] = true
+	}
+}
+
+// inOrder joins them in the order of their addresses.
+func (o *objections) inOrder() error {
+	slices.SortStableFunc(o.list, func(x, y objection) int { return x.first.Compare(y.first) })
+	errs := make([]error, 0, len(o.list))
+	for _, objection := range o.list {
+		errs = append(errs, objection.err)
+	}
+	return errors.Join(errs...)
+}
