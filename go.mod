@@ -13,6 +13,7 @@ require (
 	github.com/google/renameio/v2 v2.0.0
 	github.com/haproxytech/client-native/v5 v5.1.27
 	github.com/joho/godotenv v1.5.1
+	github.com/pires/go-proxyproto v0.15.0
 	github.com/prometheus/client_golang v1.23.2
 	github.com/prometheus/procfs v0.17.0
 	github.com/spf13/pflag v1.0.10

@@ -87,6 +87,15 @@ func TestParseHeader(t *testing.T) {
 	}
 }
 
+func headerOf(t testing.TB, e *ends, form deploy.ProxyProtocol) []byte {
+	t.Helper()
+	text, err := e.header(form)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
 // What is told to an app is what it reads.
 func TestHeaderIsReadAsWritten(t *testing.T) {
 	for _, e := range []*ends{
@@ -95,7 +104,7 @@ func TestHeaderIsReadAsWritten(t *testing.T) {
 		endsOf("192.0.2.7:4711", "[2001:db8::1]:25"), endsOf("[2001:db8::7]:4711", "198.51.100.1:25"),
 	} {
 		for _, form := range []deploy.ProxyProtocol{deploy.ProxyV1, deploy.ProxyV2} {
-			text := e.header(form)
+			text := headerOf(t, e, form)
 			if n, told, err := parseHeader(text); err != nil || n != len(text) || told == nil || *told != *e {
 				t.Errorf("%q is read as %v, %v", text, told, err)
 			}
@@ -107,7 +116,7 @@ func TestHeaderIsReadAsWritten(t *testing.T) {
 func FuzzHeader(f *testing.F) {
 	for _, e := range []*ends{endsOf("192.0.2.7:4711", "198.51.100.1:25"), endsOf("[2001:db8::7]:4711", "[2001:db8::1]:25")} {
 		for _, form := range []deploy.ProxyProtocol{deploy.ProxyV1, deploy.ProxyV2} {
-			f.Add(append(e.header(form), "what follows"...))
+			f.Add(append(headerOf(f, e, form), "what follows"...))
 		}
 	}
 	f.Add([]byte("PROXY UNKNOWN\r\n"))
@@ -132,7 +141,7 @@ func FuzzHeader(f *testing.F) {
 			return
 		}
 		for _, form := range []deploy.ProxyProtocol{deploy.ProxyV1, deploy.ProxyV2} {
-			if _, again, err := parseHeader(told.header(form)); err != nil || *again != *told {
+			if _, again, err := parseHeader(headerOf(t, told, form)); err != nil || *again != *told {
 				t.Errorf("%v is told on as %v, %v", told, again, err)
 			}
 		}

@@ -289,12 +289,15 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 	r.mark(u, true)
 	terms := tcp.Terms{IdleTimeout: r.spec.Options.IdleTimeout, HalfClosedTimeout: r.spec.HalfClosedTimeout()}
 	if form := r.spec.Options.ProxyProtocol; form != "" {
-		if err := s.locate(); err != nil {
+		err := s.locate()
+		if err == nil {
+			terms.Opening, err = s.ends.header(form)
+		}
+		if err != nil {
 			server.Reset()
 			r.tidy(u)
 			return err
 		}
-		terms.Opening = s.ends.header(form)
 	}
 	s.upstream = u
 	s.relay = tcp.NewRelay(s.client, server, terms, &u.counters, func(err error) {
