@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -27,6 +28,22 @@ func (b *builder) shareHost() {
 			}
 		}
 	}
+}
+
+// Contested says why a container of an app that is not in force yet may not be the one that listens on its private ports: a container of
+// another app on the host's network has one of them.
+func Contested(s Snapshot, app string, c Container, claims []Claim) error {
+	b := newBuilder(s, nil)
+	b.shareHost()
+	var errs []error
+	asked := make(map[uint16]bool)
+	for _, claim := range claims {
+		if !asked[claim.Private] {
+			errs = append(errs, b.contested(&App{Name: app}, &c, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), claim.Private)))
+		}
+		asked[claim.Private] = true
+	}
+	return errors.Join(errs...)
 }
 
 // contested says why c may not be the one that listens at addr, nil when it is. The app that alone is served there already goes on.

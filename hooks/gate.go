@@ -41,11 +41,18 @@ func checkDeploy(ctx context.Context, h *Host, args []string) error {
 	if err != nil {
 		return err
 	}
-	// All of them, whatever process type they are for: all come into force with the image.
-	if err := h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error { return h.admit(ctx, app, all) }); err != nil {
+	own := ofProcess(all, process)
+	err = h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
+		// All of them, whatever process type they are for: all come into force with the image.
+		if err := h.admit(ctx, app, all); err != nil {
+			return err
+		}
+		return h.admitOnHost(ctx, client, app, container, own)
+	})
+	if err != nil {
 		return err
 	}
-	claims := checked(ofProcess(all, process), values)
+	claims := checked(own, values)
 	if len(claims) == 0 || values.CheckTimeout == 0 {
 		return nil
 	}
@@ -54,6 +61,26 @@ func checkDeploy(ctx context.Context, h *Host, args []string) error {
 		h.quote(ctx, client, container)
 	}
 	return err
+}
+
+// admitOnHost looks whether a container on the host's network has its private ports for itself. The checks can't find out: the other
+// app's container accepts there.
+func (h *Host) admitOnHost(ctx context.Context, client *docker.Client, app string, c deploy.Container, claims []deploy.Claim) error {
+	if !c.HostNetwork {
+		return nil
+	}
+	s := deploy.Snapshot{Trust: deploy.Fresh}
+	var err error
+	if s.Apps, err = h.Apps(ctx); err != nil {
+		return err
+	}
+	if s.Containers, err = client.Containers(ctx); err != nil {
+		return err
+	}
+	if _, s.Serving, err = h.serving(ctx); err != nil {
+		return err
+	}
+	return deploy.Contested(s, app, c, claims)
 }
 
 // claimsOfContainer are the claims that a container is to serve: those of its image and the operator's, for its process
