@@ -74,6 +74,8 @@ func TestClosingWithoutDocker(t *testing.T) {
 				h.answers(news, "news")
 				h.answers(kept, "news")
 				echo()
+				h.wants(h.expose(0, "set", "--global", "reserved-ports", fmt.Sprint(other)).Stdout, "reserved-ports is set")
+				h.wants(h.expose(0, "set", "news", "max-ports", "3").Stdout, "max-ports is set")
 				h.expose(1, "enable", "mail") // that opens something
 				h.closed(mail, added)
 
@@ -82,6 +84,7 @@ func TestClosingWithoutDocker(t *testing.T) {
 				h.closed(mail, added)
 				h.servedBy(news, container)
 				echo()
+				h.wants(h.expose(1, "add", "news", lead(other, private), lead(added, private)).Stderr, "(setting reserved-ports)", "(setting max-ports)")
 				h.expose(0, "enable", "mail")
 				h.answers(mail, "mail")
 			})

@@ -34,6 +34,8 @@ type Key struct {
 	// Doc says in a few words what it is for, and what it can be.
 	Doc string
 
+	// admits tells that it only decides which public ports may be asked for: those in force stay as they are.
+	admits bool
 	// put parses the text and puts the value into its place.
 	put func(v *Values, text string) error
 }
@@ -154,22 +156,22 @@ var keys = []Key{
 		put: putStatsListen,
 	},
 	{
-		Name: "reserved-ports", Default: "22,80,443",
+		Name: "reserved-ports", Default: "22,80,443", admits: true,
 		Doc: "ports that no app gets unless its own allowed-ports has them: ports and ranges, or none",
 		put: putReserved,
 	},
 	{
-		Name: allowedPorts, Default: "1-65535",
+		Name: allowedPorts, Default: "1-65535", admits: true,
 		Doc: "ports that apps may ask for; of an app: ports that it may have beside those: ports and ranges, or none",
 		put: putAllowed,
 	},
 	{
-		Name: "allow-bind", Default: "any",
+		Name: "allow-bind", Default: "any", admits: true,
 		Doc: "addresses that apps may bind: addresses and networks, or any",
 		put: putBind,
 	},
 	{
-		Name: "max-ports", Default: "1024",
+		Name: "max-ports", Default: "1024", admits: true,
 		Doc: "how many public ports an app may have",
 		put: putMax,
 	},
@@ -219,6 +221,12 @@ func findKey(name string) (Key, bool) {
 		return Key{}, false
 	}
 	return keys[i], true
+}
+
+// Admits tells whether a setting only decides which public ports may be asked for from now on.
+func Admits(name string) bool {
+	key, known := findKey(name)
+	return known && key.admits
 }
 
 // unknown says which settings there are in this scope, and which of them may have been meant. Others are names that the
