@@ -8,11 +8,11 @@ import (
 // Place is one slot of a scaled process type, and the container that Dokku has put there.
 type Place struct {
 	// Process is the process type: "web".
-	Process string
+	Process string `json:"process"`
 	// Dyno is Dokku's name for the place: "web.1".
-	Dyno string
+	Dyno string `json:"dyno"`
 	// Container is the full id of the container.
-	Container string
+	Container string `json:"container"`
 }
 
 // App is what Dokku and the operator want for one app.

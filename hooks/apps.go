@@ -105,7 +105,7 @@ func (h *Host) app(name string) (deploy.App, error) {
 		fail(err)
 	}
 	if d := remembered.Deploy; d != nil {
-		app.Deploying = &deploy.Deployment{Before: fromState(d.Before), Former: d.Former, Retired: d.Retired}
+		app.Deploying = &deploy.Deployment{Before: d.Before, Former: d.Former, Retired: d.Retired}
 		if d.Pending != nil {
 			if app.Deploying.Pending, err = claimsOf(name, *d.Pending); err != nil {
 				fail(err)
@@ -135,22 +135,6 @@ func (h *Host) places(app string) ([]deploy.Place, error) {
 		places = append(places, deploy.Place{Process: p.Process, Dyno: p.Dyno, Container: p.Container})
 	}
 	return places, nil
-}
-
-func fromState(places []state.Place) []deploy.Place {
-	list := make([]deploy.Place, 0, len(places))
-	for _, p := range places {
-		list = append(list, deploy.Place(p))
-	}
-	return list
-}
-
-func toState(places []deploy.Place) []state.Place {
-	list := make([]state.Place, 0, len(places))
-	for _, p := range places {
-		list = append(list, state.Place(p))
-	}
-	return list
 }
 
 // concerns tells, at the cost of two system calls, whether anything is remembered or set for an app.

@@ -195,7 +195,7 @@ func (h *Host) begin(app string, remembered *state.App) error {
 	if err != nil {
 		return err
 	}
-	remembered.Deploy = &state.Deploy{Process: process, Before: toState(places)}
+	remembered.Deploy = &state.Deploy{Process: process, Before: places}
 	return nil
 }
 

@@ -124,7 +124,7 @@ func (h *Host) carryOver(from, to string) error {
 	if err != nil {
 		return err
 	}
-	remembered.Deploy = &state.Deploy{Process: process, Before: toState(places), Former: from}
+	remembered.Deploy = &state.Deploy{Process: process, Before: places, Former: from}
 	return h.state.Save(to, remembered)
 }
 

@@ -115,7 +115,7 @@ func postDeploy(ctx context.Context, h *Host, args []string) error {
 			return err
 		}
 		if before.Deploy != nil {
-			old = fromState(before.Deploy.Before)
+			old = before.Deploy.Before
 			lost = h.lost(ctx, app, before.Deploy)
 		}
 		after, err := h.promoted(ctx, app, before)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"dokku-expose/deploy"
 	"dokku-expose/hooks/dokku"
 	"dokku-expose/portsfile"
 )
@@ -27,19 +28,12 @@ type Ports struct {
 	Text string `json:"text"`
 }
 
-// Place is one CONTAINER file of Dokku's: see deploy.Place.
-type Place struct {
-	Process   string `json:"process"`
-	Dyno      string `json:"dyno"`
-	Container string `json:"container"`
-}
-
 // Deploy is a deploy on its way.
 type Deploy struct {
 	// Process is the one that makes the deploy: when it is gone, so is the deploy.
 	Process dokku.Process `json:"process"`
 	// Before are the app's places when the deploy began.
-	Before []Place `json:"before,omitempty"`
+	Before []deploy.Place `json:"before,omitempty"`
 	// Former is the app's name when the containers of Before were created, "" for the same one: see deploy.Deployment.
 	Former string `json:"former,omitempty"`
 	// Retired are containers that Dokku is about to stop.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"dokku-expose/deploy"
 	"dokku-expose/hooks/dokku"
 )
 
@@ -29,7 +30,7 @@ func TestSaveAndLoad(t *testing.T) {
 		Stopped: true,
 		Deploy: &Deploy{
 			Process: deployer(t, os.Getpid()),
-			Before:  []Place{{Process: "web", Dyno: "web.1", Container: strings.Repeat("a", 64)}},
+			Before:  []deploy.Place{{Process: "web", Dyno: "web.1", Container: strings.Repeat("a", 64)}},
 			Retired: []string{"b"},
 			Pending: &Ports{File: "PORTS", Text: ""},
 		},
