@@ -14,7 +14,7 @@ import (
 
 // route is the one that both of the project's engines are measured with.
 func route(listen, origin netip.AddrPort) deploy.Route {
-	return measure.Route("bench", deploy.Listen{IP: listen.Addr(), Port: listen.Port()}, origin)
+	return measure.Route("bench", deploy.ListenOn(listen), origin)
 }
 
 func haproxyAsConfigured(ctx context.Context, dir string, listen, origin netip.AddrPort) (*exec.Cmd, error) {

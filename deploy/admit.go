@@ -103,7 +103,7 @@ func (r Request) unreadable(c Claim) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Unreadable)) {
 		may := r.Unreadable[name]
-		named := slices.ContainsFunc(may.Ports, func(ports portsfile.Range) bool { return ports.Contains(c.Listen.Port) })
+		named := contains(may.Ports, c.Listen.Port)
 		if named || !may.Known && !served[name] {
 			return fmt.Errorf("public port %s (%s) may be one of the app %s, which can't be told; use another port, or mend that app: %w",
 				c.Listen, c.Where(), name, r.brokenApp(name))

@@ -17,6 +17,9 @@ type Listen struct {
 	Port uint16
 }
 
+// ListenOn is the public address addr.
+func ListenOn(addr netip.AddrPort) Listen { return Listen{IP: addr.Addr(), Port: addr.Port()} }
+
 // String returns the address as a PORTS file writes it: "25", "127.0.0.1:5432", "[::1]:5432".
 func (l Listen) String() string {
 	if !l.IP.IsValid() {

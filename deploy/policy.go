@@ -134,6 +134,15 @@ func portsOf(claims []Claim) []portsfile.Range {
 	return portsfile.Join(ranges)
 }
 
+// PortRanges writes ports in as few ranges as there can be, in ascending order: 40000-40010,50000.
+func PortRanges(ports []uint16, separator string) string {
+	ranges := make([]portsfile.Range, 0, len(ports))
+	for _, p := range ports {
+		ranges = append(ranges, portsfile.Range{First: p, Last: p})
+	}
+	return joined(portsfile.Join(ranges), separator)
+}
+
 func joined(ranges []portsfile.Range, separator string) string {
 	texts := make([]string, 0, len(ranges))
 	for _, r := range ranges {

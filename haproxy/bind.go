@@ -1,7 +1,6 @@
 package haproxy
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -55,23 +54,19 @@ func ownListens(live *snapshot) []deploy.Listen {
 		}
 	}
 	if addr, err := netip.ParseAddrPort(live.stats); err == nil {
-		own = append(own, listenOf(addr))
+		own = append(own, deploy.ListenOn(addr))
 	}
 	return own
-}
-
-func listenOf(addr netip.AddrPort) deploy.Listen {
-	return deploy.Listen{IP: addr.Addr(), Port: addr.Port()}
 }
 
 // Refuses says why HAProxy can't listen on l here, whoever else does or does not.
 func (e *Engine) Refuses(l deploy.Listen) error {
 	switch {
-	case l.Overlaps(listenOf(nowhere)):
+	case l.Overlaps(deploy.ListenOn(nowhere)):
 		return fmt.Errorf("HAProxy needs port %d to stay closed on 127.0.0.1, for connections that are held; choose another public port", holdPort)
-	case slices.ContainsFunc(e.holdAddrs(), func(a netip.AddrPort) bool { return l.Overlaps(listenOf(a)) }):
+	case slices.ContainsFunc(e.holdAddrs(), func(a netip.AddrPort) bool { return l.Overlaps(deploy.ListenOn(a)) }):
 		return fmt.Errorf("HAProxy needs port %d on addresses that begin with 127, for connections that are held while it reloads; choose another public port", takeoverPort)
-	case e.cfg.StatsListen.IsValid() && l.Overlaps(listenOf(e.cfg.StatsListen)):
+	case e.cfg.StatsListen.IsValid() && l.Overlaps(deploy.ListenOn(e.cfg.StatsListen)):
 		return fmt.Errorf("the statistics page listens on %s; choose another public port", e.cfg.StatsListen)
 	}
 	return nil
@@ -95,15 +90,10 @@ func holder(l deploy.Listen, sockets []listeners.Listener, own []deploy.Listen, 
 	if probed != nil && !errors.Is(probed, listeners.ErrInUse) {
 		return probed
 	}
-	for _, s := range sockets {
-		if s.Conflicts(l) && !slices.ContainsFunc(own, s.Is) {
-			return listeners.Taken(s)
-		}
+	if taken := listeners.TakenBy(l, sockets, own); taken != nil || probed == nil {
+		return taken
 	}
-	if probed == nil {
-		return nil
-	}
-	return cmp.Or(listeners.Occupied(l), probed)
+	return listeners.InUse(l)
 }
 
 // listeners are the listening sockets of the host.
@@ -126,6 +116,6 @@ func (e *Engine) statsFree(live *snapshot) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("sockets of this host: %w", err)
 	}
-	own, l := ownListens(live), listenOf(e.cfg.StatsListen)
+	own, l := ownListens(live), deploy.ListenOn(e.cfg.StatsListen)
 	return holder(l, sockets, own, listeners.TryBind(l)) == nil, nil
 }

@@ -192,7 +192,7 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
 	}
 	if stats {
 		v.Stats = &statsView{
-			Listen: e.cfg.StatsListen, Bind: bind(deploy.Listen{IP: e.cfg.StatsListen.Addr(), Port: e.cfg.StatsListen.Port()}, true),
+			Listen: e.cfg.StatsListen, Bind: bind(deploy.ListenOn(e.cfg.StatsListen), true),
 			User: e.cfg.StatsUser, Password: e.cfg.StatsPassword, Clients: statsClients(e.cfg.TotalConnections),
 		}
 		if e.cfg.DaemonSocket != "" {

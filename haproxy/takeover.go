@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dokku-expose/deploy"
 	"dokku-expose/deploy/listeners"
 )
 
@@ -76,7 +77,7 @@ func (e *Engine) generation(live *snapshot) (generation, error) {
 
 // taken tells whether an address for held connections can't be bound.
 func (e *Engine) taken(addr netip.AddrPort, sockets []listeners.Listener) bool {
-	l := listenOf(addr)
+	l := deploy.ListenOn(addr)
 	return holder(l, sockets, nil, listeners.TryBind(l)) != nil
 }
 

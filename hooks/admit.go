@@ -1,7 +1,6 @@
 package hooks
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,7 +82,7 @@ func (h *Host) admitPage(ctx context.Context, listen string) error {
 	if err != nil {
 		return err
 	}
-	page := deploy.Listen{IP: values.StatsListen.Addr(), Port: values.StatsListen.Port()}
+	page := deploy.ListenOn(values.StatsListen)
 	conflict := deploy.Taken(apps, "").Conflict(deploy.Claim{Listen: page})
 	if conflict == nil {
 		return nil
@@ -205,7 +204,7 @@ func (h *Host) lookAround(ctx context.Context, engine engine, r *deploy.Request)
 			r.Impossible[c.Listen] = fmt.Errorf("this host has no address %s; use one that it has (ip address), or none", c.Listen.IP)
 		// The engine's own socket would look like somebody else's.
 		case r.OnHost(c) == nil && !slices.ContainsFunc(served, c.Listen.Overlaps) && errors.Is(listeners.TryBind(c.Listen), listeners.ErrInUse):
-			r.Impossible[c.Listen] = cmp.Or(listeners.Occupied(c.Listen), listeners.ErrInUse)
+			r.Impossible[c.Listen] = listeners.InUse(c.Listen)
 		}
 	}
 	return nil

@@ -87,7 +87,7 @@ func (e builtinEngine) Apply(ctx context.Context, t deploy.Table) (deploy.Applie
 }
 
 func (e builtinEngine) Refuses(l deploy.Listen) error {
-	if page := (deploy.Listen{IP: e.page.Addr(), Port: e.page.Port()}); l.Overlaps(page) {
+	if l.Overlaps(deploy.ListenOn(e.page)) {
 		return fmt.Errorf("the statistics page listens on %s; choose another public port", e.page)
 	}
 	return nil

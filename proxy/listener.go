@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -97,10 +96,8 @@ func holder(address deploy.Listen) error {
 	if err != nil {
 		return err
 	}
-	for _, l := range all {
-		if l.Conflicts(address) {
-			return listeners.Taken(l)
-		}
+	if taken := listeners.TakenBy(address, all, nil); taken != nil {
+		return taken
 	}
-	return cmp.Or(listeners.Occupied(address), listeners.ErrInUse)
+	return listeners.InUse(address)
 }

@@ -24,7 +24,7 @@ func (s *Server) provenTable() deploy.Table {
 
 // check refuses tables that can't be meant.
 func check(t deploy.Table) error {
-	byPort := make(map[uint16][]deploy.Route, len(t.Routes))
+	var holders deploy.Holders
 	if t.TotalConnections < 0 {
 		return fmt.Errorf("invalid limit of %d connections", t.TotalConnections)
 	}
@@ -37,12 +37,11 @@ func check(t deploy.Table) error {
 				return fmt.Errorf("%s: public port %s: invalid address %q of %s", r.App, r.Listen, s.Addr, s.Dyno)
 			}
 		}
-		for _, o := range byPort[r.Listen.Port] {
-			if o.Listen.Overlaps(r.Listen) {
-				return fmt.Errorf("public port %s of %s overlaps %s of %s", r.Listen, r.App, o.Listen, o.App)
-			}
+		claim := deploy.Claim{App: r.App, Listen: r.Listen}
+		if conflict := holders.Conflict(claim); conflict != nil {
+			return fmt.Errorf("public port %s of %s overlaps %s of %s", r.Listen, r.App, conflict.Held.Listen, conflict.Held.App)
 		}
-		byPort[r.Listen.Port] = append(byPort[r.Listen.Port], r)
+		holders.Add(claim)
 	}
 	return nil
 }

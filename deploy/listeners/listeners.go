@@ -153,6 +153,16 @@ func who(owner uint32, inode uint64) string {
 	return "a process of user id " + uid
 }
 
+// TakenBy says which of sockets conflicts with l, those of the addresses own left out. It is nil when none does.
+func TakenBy(l deploy.Listen, sockets []Listener, own []deploy.Listen) error {
+	for _, s := range sockets {
+		if s.Conflicts(l) && !slices.ContainsFunc(own, s.Is) {
+			return Taken(s)
+		}
+	}
+	return nil
+}
+
 // Taken says that a process listens on a port already, and how to get the port.
 func Taken(l Listener) error {
 	return fmt.Errorf("%s listens on it already; use another public port, or stop that process (ss -ltnp 'sport = :%d' names it)%s", Who(l), l.Port, nginxHint(l))

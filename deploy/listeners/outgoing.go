@@ -23,15 +23,18 @@ const (
 	reservedFile = "/proc/sys/net/ipv4/ip_local_reserved_ports"
 )
 
-// Occupied says which outgoing connection has the port of l as its local one: while it does, nobody can listen on l. It is nil when
+// InUse is the error for an address that can't be bound though nobody listens on it: the outgoing connection that has it, or [ErrInUse].
+func InUse(l deploy.Listen) error { return cmp.Or(occupied(l), ErrInUse) }
+
+// occupied says which outgoing connection has the port of l as its local one: while it does, nobody can listen on l. It is nil when
 // none has it.
-func Occupied(l deploy.Listen) error {
+func occupied(l deploy.Listen) error {
 	all, err := sockets(connected)
 	if err != nil {
 		return err
 	}
 	all = slices.DeleteFunc(all, func(s socket) bool {
-		return !deploy.Listen{IP: s.local.Addr(), Port: s.local.Port()}.Overlaps(l)
+		return !deploy.ListenOn(s.local).Overlaps(l)
 	})
 	if len(all) == 0 {
 		return nil
@@ -62,7 +65,7 @@ func reserving(ports []uint16) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	list := append(strings.FieldsFunc(strings.TrimSpace(string(text)), func(c rune) bool { return c == ',' }), Ranges(ports))
+	list := append(strings.FieldsFunc(strings.TrimSpace(string(text)), func(c rune) bool { return c == ',' }), deploy.PortRanges(ports, ","))
 	return "sysctl -w net.ipv4.ip_local_reserved_ports=" + strings.Join(list, ",") + " (and the same in a file in /etc/sysctl.d, for the next boot)", nil
 }
 
@@ -78,26 +81,7 @@ func Unreserved(ports []uint16) (which, remedy string, err error) {
 		return "", "", nil
 	}
 	remedy, err = reserving(ports)
-	return Ranges(ports), remedy, err
-}
-
-// Ranges writes ports as the kernel does: 40000-40010,50000.
-func Ranges(ports []uint16) string {
-	ports = slices.Compact(slices.Sorted(slices.Values(ports)))
-	var list []string
-	for i := 0; i < len(ports); {
-		end := i
-		for end+1 < len(ports) && ports[end+1] == ports[end]+1 {
-			end++
-		}
-		text := strconv.Itoa(int(ports[i]))
-		if end > i {
-			text += "-" + strconv.Itoa(int(ports[end]))
-		}
-		list = append(list, text)
-		i = end + 1
-	}
-	return strings.Join(list, ",")
+	return deploy.PortRanges(ports, ","), remedy, err
 }
 
 // portRange are the ports that the kernel gives to outgoing connections.

@@ -64,7 +64,7 @@ func TestOccupied(t *testing.T) {
 		if err := TryBind(taken); err != ErrInUse {
 			t.Errorf("a taken port: %v", err)
 		}
-		text := fmt.Sprint(Occupied(taken))
+		text := fmt.Sprint(occupied(taken))
 		for _, want := range []string{
 			fmt.Sprintf("(pid %d) to %s has it as its local port", os.Getpid(), server.Addr()),
 			"use another public port", "sport = :40003", "sysctl -w net.ipv4.ip_local_reserved_ports=8080,9000-9001,40003 ",
@@ -74,7 +74,7 @@ func TestOccupied(t *testing.T) {
 			}
 		}
 		for _, free := range []deploy.Listen{{Port: 40004}, {IP: netip.MustParseAddr("127.0.0.2"), Port: 40003}} {
-			if err := Occupied(free); err != nil {
+			if err := occupied(free); err != nil {
 				t.Errorf("%s: %v", free, err)
 			}
 		}
@@ -90,7 +90,7 @@ func TestOccupied(t *testing.T) {
 		if err := TryBind(taken); err != ErrInUse {
 			t.Errorf("a port in TIME_WAIT: %v", err)
 		}
-		if text := fmt.Sprint(Occupied(taken)); !strings.Contains(text, "which has ended") || !strings.Contains(text, "ip_local_reserved_ports=8080,9000-9001,40003 ") {
+		if text := fmt.Sprint(occupied(taken)); !strings.Contains(text, "which has ended") || !strings.Contains(text, "ip_local_reserved_ports=8080,9000-9001,40003 ") {
 			t.Error(text)
 		}
 	})
