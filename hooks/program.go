@@ -236,14 +236,14 @@ func (h *Host) stopDaemon(ctx context.Context) error {
 		if err != nil || pid == 0 {
 			return err
 		}
-		if err := end(ctx, pid); err != nil {
+		if err := terminate(ctx, pid); err != nil {
 			return err
 		}
 	}
 }
 
-// end ends a process that is no child of this one. One that has gone already is fine.
-func end(ctx context.Context, pid int) error {
+// terminate ends a process that is no child of this one. One that has gone already is fine.
+func terminate(ctx context.Context, pid int) error {
 	process, err := dokku.FindProcess(pid)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

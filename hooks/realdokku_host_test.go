@@ -137,7 +137,7 @@ KbdInteractiveAuthentication no
 	// OpenSSH does not start without it; where an init system runs, its unit makes it.
 	d.must(os.MkdirAll("/run/sshd", 0o755))
 	sshd := d.background("sshd", "/usr/sbin/sshd", "-D", "-e", "-f", filepath.Join(d.dir, "sshd_config"))
-	d.t.Cleanup(func() { d.end(sshd) })
+	d.t.Cleanup(func() { d.terminate(sshd) })
 
 	d.ssh = []string{"ssh", "-F", "none", "-i", filepath.Join(d.dir, "client"), "-p", fmt.Sprint(port), "-o", "BatchMode=yes", "-o", "LogLevel=ERROR",
 		"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectionAttempts=30"}
@@ -203,8 +203,8 @@ func (d *realHost) background(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// end ends what background has started.
-func (d *realHost) end(cmd *exec.Cmd) {
+// terminate ends what background has started.
+func (d *realHost) terminate(cmd *exec.Cmd) {
 	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
 	over := time.AfterFunc(patience, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 	_ = cmd.Wait()

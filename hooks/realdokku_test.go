@@ -154,7 +154,7 @@ git -c user.name=test -c user.email=test@localhost commit -q -m test`
 
 func (d *realHost) endServices() {
 	for _, service := range d.services {
-		d.end(service)
+		d.terminate(service)
 	}
 	d.services = nil
 }

@@ -170,7 +170,7 @@ func TestKilledAndRestarted(t *testing.T) {
 		}
 		p.signal(syscall.SIGKILL)
 		<-p.ended
-		_ = held.end()
+		_ = held.awaitEnd()
 		if _, err := c.Apply(t.Context(), deploy.Table{}); !errors.Is(err, deploy.ErrNotRunning) || !strings.Contains(err.Error(), commands.Start) {
 			t.Errorf("apply without a daemon: %v", err)
 		}
@@ -233,7 +233,7 @@ func TestPredecessorFollows(t *testing.T) {
 	cutting := routeTo("mail", port, v2)
 	cutting.CutOld = time.Nanosecond
 	apply(t, c, empty, cutting)
-	if err := old.end(); !errors.Is(err, syscall.ECONNRESET) {
+	if err := old.awaitEnd(); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the old connection ended with %v, want a reset", err)
 	}
 	waiting.conn.Close()

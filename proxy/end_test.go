@@ -42,7 +42,7 @@ func TestEndDrainsAndThenCuts(t *testing.T) {
 				})
 				c.echo()
 				c.conn.Close()
-			} else if err := c.end(); !errors.Is(err, syscall.ECONNRESET) {
+			} else if err := c.awaitEnd(); !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("it ended with %v, want a reset", err)
 			}
 			p.await()
@@ -64,7 +64,7 @@ func TestPredecessorEndsAtItsDeadline(t *testing.T) {
 	c := dialPort(t, port)
 	c.greeting()
 	startProcess(t, config)
-	if err := c.end(); !errors.Is(err, syscall.ECONNRESET) {
+	if err := c.awaitEnd(); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the connection ended with %v, want a reset", err)
 	}
 	p.await()

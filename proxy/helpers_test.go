@@ -142,8 +142,8 @@ func (c *client) echo() {
 	}
 }
 
-// end waits for the connection's end.
-func (c *client) end() error {
+// awaitEnd waits for the connection's end.
+func (c *client) awaitEnd() error {
 	c.t.Helper()
 	_, err := c.lines.ReadByte()
 	if err == nil {

@@ -28,9 +28,9 @@ type limiter struct {
 	ended chan struct{}
 }
 
-// begin counts one more connection of a listener. It returns false when that may have no more for now: it is told to resume when
+// acquire counts one more connection of a listener. It returns false when that may have no more for now: it is told to resume when
 // a connection ends, of its own where it is full.
-func (l *limiter) begin(of *listener) bool {
+func (l *limiter) acquire(of *listener) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if of.most > 0 && of.count >= of.most {
@@ -49,7 +49,7 @@ func (l *limiter) begin(of *listener) bool {
 	return true
 }
 
-func (l *limiter) end(of *listener) {
+func (l *limiter) release(of *listener) {
 	l.mu.Lock()
 	of.count--
 	l.total--

@@ -44,7 +44,7 @@ func newListener(listen deploy.Listen, socket *tcp.Listener, limit *limiter, log
 
 // Admit implements [tcp.Acceptor].
 func (l *listener) Admit() bool {
-	return !l.resting.Load() && l.limit.begin(l)
+	return !l.resting.Load() && l.limit.acquire(l)
 }
 
 // Accepted implements [tcp.Acceptor].
@@ -55,7 +55,7 @@ func (l *listener) Accepted(client *tcp.Conn) {
 
 // Missed implements [tcp.Acceptor].
 func (l *listener) Missed(err error) {
-	l.limit.end(l)
+	l.limit.release(l)
 	if err == nil {
 		l.backoff = minBackoff
 		return

@@ -48,7 +48,7 @@ func TestPredecessorFindsTheNextDaemon(t *testing.T) {
 	old.greeting()
 	eventually(t, "it waits", func() bool { return held(t, c, "empty") == 1 })
 	startProcess(t, config).kill()
-	if err := waiting.end(); err == nil {
+	if err := waiting.awaitEnd(); err == nil {
 		t.Error("who waited still waits")
 	}
 	if pid, err := Living(config.Control); err != nil || pid != first.worker {
@@ -63,7 +63,7 @@ func TestPredecessorFindsTheNextDaemon(t *testing.T) {
 	cutting.CutOld = time.Nanosecond
 	truth(t, config.Truth, cutting)
 	third.signal(syscall.SIGHUP)
-	if err := old.end(); !errors.Is(err, syscall.ECONNRESET) {
+	if err := old.awaitEnd(); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the old connection ended with %v, want a reset", err)
 	}
 	first.await()
@@ -109,7 +109,7 @@ func TestEndEndsPredecessors(t *testing.T) {
 	old.echo()
 	second.signal(syscall.SIGTERM)
 	second.await()
-	if err := old.end(); !errors.Is(err, syscall.ECONNRESET) {
+	if err := old.awaitEnd(); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the connection ended with %v, want a reset", err)
 	}
 	first.await()

@@ -65,8 +65,8 @@ func (p *predecessors) follow(t deploy.Table) {
 	p.tellAll(request{Call: callApply, Table: &t})
 }
 
-// end has them end soon.
-func (p *predecessors) end() {
+// terminate ends them soon, with their connections.
+func (p *predecessors) terminate() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.tellAll(request{Call: callEnd})

@@ -305,7 +305,7 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 		if isLocal(err) {
 			r.lacks.tell(r.app, r.listen, err)
 		}
-		r.end(s)
+		r.sessionEnded(s)
 	})
 	s.client, s.ends = nil, nil
 	u.sessions[s] = struct{}{}
@@ -313,13 +313,13 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 	return nil
 }
 
-// end forgets a connection that is over.
-func (r *route) end(s *session) {
+// sessionEnded forgets a connection that is over.
+func (r *route) sessionEnded(s *session) {
 	r.mu.Lock()
 	delete(s.upstream.sessions, s)
 	r.tidy(s.upstream)
 	r.mu.Unlock()
-	s.listener.limit.end(s.listener)
+	s.listener.limit.release(s.listener)
 }
 
 // tidy forgets a retired server when nothing is on it any more. The mutex is held.

@@ -74,7 +74,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 
 	err = d.reconcile(ctx, o)
-	superseded := !d.server.end()
+	superseded := !d.server.retireOnce()
 	drain, cancel := draining(ctx, o, superseded)
 	defer cancel()
 	if !superseded {
@@ -151,7 +151,7 @@ func expired() context.Context {
 // daemon is going to come; predecessors then end as this one does.
 func (d *daemon) leave(forGood bool) {
 	if forGood {
-		d.predecessors.end()
+		d.predecessors.terminate()
 	}
 	d.predecessors.close()
 	d.server.follow(deploy.Table{})

@@ -261,8 +261,8 @@ func (s *Server) retire() {
 	}
 }
 
-// end does so, unless it is done already. Nobody can take over from then on: a handover that is under way comes first.
-func (s *Server) end() bool {
+// retireOnce retires the server, and returns false when that is done already. Nobody can take over from then on: a handover that is under way comes first.
+func (s *Server) retireOnce() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.retired {
@@ -306,7 +306,7 @@ func (s *Server) follow(t deploy.Table) {
 
 // Close stops listening and lets the connections go on until ctx ends; those that are left are then reset.
 func (s *Server) Close(ctx context.Context) {
-	s.end()
+	s.retireOnce()
 	if left := s.drain(ctx); left > 0 {
 		s.log.Warn("cutting connections", "connections", left)
 		s.cut()

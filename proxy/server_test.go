@@ -65,7 +65,7 @@ func TestOldConnections(t *testing.T) {
 	cutting := routeTo("mail", port, v1)
 	cutting.CutOld = time.Millisecond
 	apply(t, s, cutting)
-	if err := current.end(); !errors.Is(err, unix.ECONNRESET) {
+	if err := current.awaitEnd(); !errors.Is(err, unix.ECONNRESET) {
 		t.Errorf("an old connection ended with %v, want a reset", err)
 	}
 	old[1].echo()
@@ -81,7 +81,7 @@ func TestOldConnections(t *testing.T) {
 	apply(t, s, cutting)
 	apply(t, s)
 	for _, c := range old[1:] {
-		if err := c.end(); !errors.Is(err, unix.ECONNRESET) {
+		if err := c.awaitEnd(); !errors.Is(err, unix.ECONNRESET) {
 			t.Errorf("an old connection ended with %v, want a reset", err)
 		}
 	}

@@ -79,7 +79,7 @@ func (s *session) awaitHeader(r *route) {
 // sockets.
 func (s *session) turnAway() {
 	s.client.Reset()
-	s.listener.limit.end(s.listener)
+	s.listener.limit.release(s.listener)
 }
 
 // begin has a route serve the client. It runs in the client's loop, and all that comes in some loop; only what has to wait for a
@@ -105,5 +105,5 @@ func (s *session) begin(r *route) {
 // giveUp closes a connection that has no server.
 func (s *session) giveUp() {
 	s.client.Close()
-	s.listener.limit.end(s.listener)
+	s.listener.limit.release(s.listener)
 }

@@ -226,11 +226,11 @@ func (s *scene) daemonLog() string {
 // evidence is the end of what Dokku and the services have said.
 func (s *scene) evidence() string {
 	haproxy, _ := os.ReadFile(s.HAProxyLog())
-	return fmt.Sprintf("--- Dokku:\n%s--- daemon:\n%s--- HAProxy:\n%s", end(s.out.String()), end(s.daemonLog()), end(string(haproxy)))
+	return fmt.Sprintf("--- Dokku:\n%s--- daemon:\n%s--- HAProxy:\n%s", lastLines(s.out.String()), lastLines(s.daemonLog()), lastLines(string(haproxy)))
 }
 
-// end is the last lines of a text.
-func end(text string) string {
+// lastLines are the last lines of a text.
+func lastLines(text string) string {
 	const most = 40
 	lines := slices.Collect(strings.Lines(text))
 	return strings.Join(lines[max(0, len(lines)-most):], "")

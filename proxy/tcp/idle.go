@@ -97,5 +97,5 @@ func (r *Relay) expire() {
 			return
 		}
 	}
-	r.end(err)
+	r.closeBoth(err)
 }

@@ -117,7 +117,7 @@ func NewRelay(client, server *Conn, terms Terms, counters *Counters, done func(e
 func (r *Relay) Reset(then func(reset bool)) {
 	r.loop.post(func() {
 		reset := !r.over
-		r.end(os.ErrClosed)
+		r.closeBoth(os.ErrClosed)
 		if then != nil {
 			then(reset)
 		}
@@ -128,7 +128,7 @@ func (r *Relay) begin(terms Terms) {
 	for _, e := range [...]*end{&r.client, &r.server} {
 		var err error
 		if e.place, err = r.loop.watch(e.fd, incoming, e); err != nil {
-			r.end(err)
+			r.closeBoth(err)
 			return
 		}
 	}
@@ -140,8 +140,8 @@ func (r *Relay) begin(terms Terms) {
 	}
 }
 
-// end closes both sides, with a reset after an error.
-func (r *Relay) end(err error) {
+// closeBoth closes both sides, with a reset after an error.
+func (r *Relay) closeBoth(err error) {
 	if r.over {
 		return
 	}
@@ -167,7 +167,7 @@ func (e *end) ready(events uint32) {
 		e.urgent = e.urgent || events&unix.EPOLLPRI != 0
 		if events&broken != 0 && e.in.ended {
 			// It had said its last, but does not hear what it is told since.
-			r.end(os.NewSyscallError("poll", unix.ECONNRESET))
+			r.closeBoth(os.NewSyscallError("poll", unix.ECONNRESET))
 			return
 		}
 		if e.in.held == 0 {
@@ -238,9 +238,9 @@ func (f *flow) fill() {
 	case err == unix.EAGAIN:
 		f.from.readable = false
 	case err != nil:
-		f.relay.end(os.NewSyscallError("recv", err))
+		f.relay.closeBoth(os.NewSyscallError("recv", err))
 	case n == 0:
-		f.end()
+		f.propagateEOF()
 	default:
 		f.start, f.held = 0, int32(n)
 		f.relay.moved = true
@@ -287,7 +287,7 @@ func (f *flow) awaitRoom() {
 	if !f.to.asksForRoom {
 		f.to.asksForRoom = true
 		if err := loop.rewatch(f.to.fd, incoming|unix.EPOLLOUT, f.to.place); err != nil {
-			f.relay.end(err)
+			f.relay.closeBoth(err)
 		}
 	}
 }
@@ -299,7 +299,7 @@ func (f *flow) fail(err error) {
 	f.release()
 	back := f.to.in
 	if back.ended || back.failed {
-		f.relay.end(os.NewSyscallError("send", err))
+		f.relay.closeBoth(os.NewSyscallError("send", err))
 		return
 	}
 	f.to.readable, f.to.toEnd = true, true
@@ -308,8 +308,8 @@ func (f *flow) fail(err error) {
 	}
 }
 
-// end passes on that nothing more comes.
-func (f *flow) end() {
+// propagateEOF passes on that nothing more comes.
+func (f *flow) propagateEOF() {
 	back := f.to.in
 	var err error
 	switch {
@@ -325,7 +325,7 @@ func (f *flow) end() {
 			return
 		}
 	}
-	f.relay.end(err)
+	f.relay.closeBoth(err)
 }
 
 // release gives back the pipe or the buffer, and what is in it.

@@ -93,7 +93,7 @@ func New(t testing.TB, change ...func(*rig.Options)) *rig.Host {
 		err := h.StopDaemon()
 		raced(t, h.DaemonLog())
 		if t.Failed() {
-			t.Logf("the daemon said:\n%s\nHAProxy said:\n%s", end(h.DaemonLog()), end(h.HAProxyLog()))
+			t.Logf("the daemon said:\n%s\nHAProxy said:\n%s", lastLines(h.DaemonLog()), lastLines(h.HAProxyLog()))
 		}
 		if err := errors.Join(err, h.Close()); err != nil {
 			t.Error(err)
@@ -132,8 +132,8 @@ func raced(t testing.TB, log string) {
 	}
 }
 
-// end is the last lines of a file.
-func end(name string) string {
+// lastLines are the last lines of a file.
+func lastLines(name string) string {
 	const most = 60
 	text, err := os.ReadFile(name)
 	if err != nil {
