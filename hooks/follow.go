@@ -240,6 +240,9 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 	if err != nil && !errors.Is(err, context.Canceled) {
 		problems = append(problems, problem{text: err.Error()})
 	}
+	if err != nil && outcome.Apps == nil {
+		problems = append(problems, d.problems.ofApps()...)
+	}
 	if due := d.problems.note(problems, time.Now()); !due.IsZero() {
 		pause = min(pause, time.Until(due))
 	}
@@ -254,7 +257,7 @@ func (d *healer) doubt(ctx context.Context) {
 	d.listening = true
 	err := d.reduce(ctx, deploy.Known{Containers: d.known, Probe: true, Hold: first})
 	if err != nil && !errors.Is(err, context.Canceled) {
-		d.problems.note([]problem{{text: err.Error()}}, time.Now())
+		d.problems.note(append(d.problems.ofApps(), problem{text: err.Error()}), time.Now())
 	}
 }
 

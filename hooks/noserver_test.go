@@ -89,6 +89,29 @@ func TestCheckTellsWhyNoContainerServes(t *testing.T) {
 	})
 }
 
+// Settings that can't be read keep the daemon from knowing anything of the apps. Their problems are not solved by that.
+func TestProblemIsNotSolvedByUnreadableSettings(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
+		t.Parallel()
+		h := start(t, engine)
+		public := h.port()
+		h.push("mail", source("v1", lead(public, private)))
+		h.watched()
+		web := h.current("mail", "web.1")
+		h.kill(web)
+		await(t, "the problem is logged", func() bool { return strings.Contains(last(h.daemonLog(), "msg=problem"), "no container serves it") })
+		mend := h.spoil(h.settingsFile(""), "no setting\n")
+		h.must(h.SignalDaemon(syscall.SIGHUP))
+		await(t, "the daemon has tried to read them", func() bool { return strings.Contains(last(h.daemonLog(), "msg=problem"), "global.toml") })
+		if line := last(h.daemonLog(), "msg=solved"); line != "" {
+			t.Errorf("the log says: %s", line)
+		}
+		mend()
+		h.startAgain(web)
+		await(t, "it is solved", func() bool { return last(h.daemonLog(), "msg=solved by=daemon app=mail") != "" })
+	})
+}
+
 // last is the last line of a text that has the word, "" for none.
 func last(text, word string) string {
 	found := ""

@@ -88,6 +88,11 @@ func (l *problemLog) note(problems []problem, now time.Time) (due time.Time) {
 	return due
 }
 
+// ofApps are the logged problems of apps, which are there still as far as anybody knows who can't read anything of the apps.
+func (l *problemLog) ofApps() []problem {
+	return slices.DeleteFunc(slices.Clone(l.told), func(p problem) bool { return p.app == "" })
+}
+
 func (l *problemLog) isHeld(p port) bool { _, held := l.since[p]; return held }
 
 // dueAt is when a problem is to be logged: that of the port that has had no server for the longest time, the zero time for at once.
