@@ -36,6 +36,7 @@ func TestUnreadableFilesOfAnAppGiveItsPortsToNobody(t *testing.T) {
 				h.push("mail", source("v1", lead(public, private)))
 			}
 			h.must(renameio.WriteFile(test.file, []byte(test.text), 0o644))
+			h.wants(h.expose(1, "list", "mail").Stdout, fmt.Sprint(public), "serving", "web.1")
 
 			h.wants(h.refused("pre-build", "other", source("v2", fmt.Sprintf("127.0.0.1:%d:%d", public, private))),
 				"leads to the app mail", test.file)

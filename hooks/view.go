@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/listeners"
+	"dokku-expose/portsfile"
 )
 
 // exposed is one mapping of an app as commands show it.
@@ -73,14 +75,41 @@ func (h *Host) exposed(app string, v view) ([]exposed, error) {
 		ports = remembered.Images[remembered.Current]
 	)
 	entries, wrong := deploy.ParsePorts(ports.File, ports.Text)
+	asked := make(map[deploy.Listen]bool)
+	add := func(m deploy.Mapping, from string) {
+		for port := range m.Ports() {
+			asked[deploy.Listen{IP: m.Bind, Port: port}] = true
+		}
+		list = append(list, v.exposed(a, m, from))
+	}
 	for _, e := range entries {
-		list = append(list, v.exposed(a, e.Mapping, deploy.Claim{File: ports.File, Line: e.Line}.Where()))
+		add(e.Mapping, deploy.Claim{File: ports.File, Line: e.Line}.Where())
 	}
 	set, err := h.settings.Load(app)
 	for _, m := range set.Mappings {
-		list = append(list, v.exposed(a, m, deploy.Claim{}.Where()))
+		add(m, deploy.Claim{}.Where())
+	}
+	// Ports stay open of files that can't be read any more.
+	for _, m := range v.unasked(app, asked) {
+		add(m, "nothing that can be read")
 	}
 	return list, errors.Join(unread, wrong, err)
+}
+
+// unasked are the ports that are served for an app and that none of its mappings asks for.
+func (v view) unasked(app string, asked map[deploy.Listen]bool) (list []deploy.Mapping) {
+	for _, listen := range slices.SortedFunc(maps.Keys(v.serving), deploy.Listen.Compare) {
+		service := v.serving[listen]
+		if service.App != app || asked[listen] {
+			continue
+		}
+		m := deploy.Mapping{Bind: listen.IP, Public: portsfile.Range{First: listen.Port, Last: listen.Port}, Process: service.Process}
+		for _, addr := range slices.Concat(service.Servers, service.Down) {
+			m.Private = portsfile.Range{First: addr.Port(), Last: addr.Port()}
+		}
+		list = append(list, m)
+	}
+	return list
 }
 
 func (v view) exposed(a deploy.App, m deploy.Mapping, from string) exposed {
