@@ -202,9 +202,7 @@ func (h *Host) reconcile(ctx context.Context, lock *deploy.Lock) (deploy.Outcome
 		}
 		return deploy.Outcome{}, err
 	}
-	if err := h.vacate(ctx); err != nil {
-		return deploy.Outcome{}, err
-	}
+	r.Before = h.vacate
 	outcome, err := r.Reconcile(ctx, lock)
 	h.explain(ctx, outcome.Problems)
 	h.record(outcome)
