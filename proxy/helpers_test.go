@@ -40,13 +40,18 @@ func runDaemon(t testing.TB, o Options) *Client {
 	ctx, stop := context.WithCancel(context.Background())
 	ready := make(chan struct{})
 	ended := make(chan error, 1)
-	o.Version, o.Ready = "test", func() { close(ready) }
+	o.Version = "test"
 	o.Deadline = func() time.Duration { return patience }
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}
-	if o.Reconcile == nil {
-		o.Reconcile = func(context.Context, deploy.Engine) error { return nil }
+	reconcile := o.Reconcile
+	o.Reconcile = func(ctx context.Context, engine deploy.Engine) error {
+		close(ready)
+		if reconcile == nil {
+			return nil
+		}
+		return reconcile(ctx, engine)
 	}
 	go func() { ended <- Run(ctx, o) }()
 	t.Cleanup(func() {

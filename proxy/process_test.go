@@ -81,12 +81,10 @@ func beDaemon(text string, log *slog.Logger) error {
 		Control: c.Control, Version: "test", Log: log,
 		Linger: c.Linger, Drain: c.Drain, Orphaned: orphaned,
 		Deadline: func() time.Duration { return cmp.Or(c.Deadline, patience) },
-		Ready: func() {
+		Reconcile: func(ctx context.Context, engine deploy.Engine) error {
 			if c.Truth == "" {
 				fmt.Println(readyLine, os.Getpid())
 			}
-		},
-		Reconcile: func(ctx context.Context, engine deploy.Engine) error {
 			for c.Truth != "" {
 				content, err := os.ReadFile(c.Truth)
 				if err != nil {

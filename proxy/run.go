@@ -26,8 +26,6 @@ type Options struct {
 	Reconcile func(ctx context.Context, engine deploy.Engine) error
 	// Failed is called when a server has gone down, which only a table can bring back; it must not block. It may be nil.
 	Failed func()
-	// Ready is called when the daemon answers at its control socket. It may be nil.
-	Ready func()
 	// Orphaned is closed when the process that keeps the daemon running has gone, see [Master]. It may be nil.
 	Orphaned <-chan struct{}
 	// Linger is how long an orphaned daemon goes on for somebody to take over from it.
@@ -69,9 +67,6 @@ func Run(ctx context.Context, o Options) error {
 		defer close(serving)
 		d.serve()
 	}()
-	if o.Ready != nil {
-		o.Ready()
-	}
 
 	err = d.reconcile(ctx, o)
 	superseded := !d.server.retireOnce()

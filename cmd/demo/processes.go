@@ -63,8 +63,10 @@ func newProcesses(ctx context.Context, d *demo) (stage, error) {
 	go func() {
 		p.done <- proxy.Run(running, proxy.Options{
 			Control: control, Version: "demo", Log: slog.New(slog.DiscardHandler),
-			Reconcile: func(context.Context, deploy.Engine) error { return nil },
-			Ready:     func() { close(ready) },
+			Reconcile: func(context.Context, deploy.Engine) error {
+				close(ready)
+				return nil
+			},
 		})
 	}()
 	select {
