@@ -68,9 +68,18 @@ func whereAll(claims []Claim) string {
 
 // PublicPorts are the public addresses of claims, shortly: "22, 6000-6010, 127.0.0.1:80".
 func PublicPorts(claims []Claim) string {
-	byIP := make(map[netip.Addr][]portsfile.Range)
+	listens := make([]Listen, 0, len(claims))
 	for _, c := range claims {
-		byIP[c.Listen.IP] = append(byIP[c.Listen.IP], portsfile.Range{First: c.Listen.Port, Last: c.Listen.Port})
+		listens = append(listens, c.Listen)
+	}
+	return PublicAddresses(listens)
+}
+
+// PublicAddresses writes public addresses shortly: "22, 6000-6010, 127.0.0.1:80".
+func PublicAddresses(listens []Listen) string {
+	byIP := make(map[netip.Addr][]portsfile.Range)
+	for _, l := range listens {
+		byIP[l.IP] = append(byIP[l.IP], portsfile.Range{First: l.Port, Last: l.Port})
 	}
 	var texts []string
 	for _, ip := range slices.SortedFunc(maps.Keys(byIP), netip.Addr.Compare) {

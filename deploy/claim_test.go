@@ -234,3 +234,18 @@ func TestRefusalIsOneLineWithOneCommand(t *testing.T) {
 		})
 	}
 }
+
+func TestPortRanges(t *testing.T) {
+	for want, ports := range map[string][]uint16{
+		"":                   nil,
+		"25":                 {25},
+		"25, 587, 6000-6010": {25, 587, 6000, 6001, 6002, 6003, 6004, 6005, 6006, 6007, 6008, 6009, 6010},
+		"25-26, 28":          {25, 26, 28},
+		"65534-65535":        {65534, 65535},
+		"25-26":              {26, 25, 25},
+	} {
+		if got := PortRanges(ports, ", "); got != want {
+			t.Errorf("%v are %q, want %q", ports, got, want)
+		}
+	}
+}

@@ -72,8 +72,8 @@ func (h *Host) giveUp(ctx context.Context, lock *deploy.Lock, g give) (outcome d
 		closed = slices.DeleteFunc(open, func(l deploy.Listen) bool { return slices.Contains(left, l) })
 	}
 	if len(closed) > 0 {
-		h.out.Step("Closed public ports of %s: %s", g.app, addresses(closed))
-		h.log.Info("close", "app", g.app, "public", addresses(closed))
+		h.out.Step("Closed public ports of %s: %s", g.app, deploy.PublicAddresses(closed))
+		h.log.Info("close", "app", g.app, "public", deploy.PublicAddresses(closed))
 	}
 	// By what is written they would be opened again, and an engine that hangs has been waited for.
 	if unwritten == nil && unclosed == nil {
@@ -87,7 +87,7 @@ func (h *Host) giveUp(ctx context.Context, lock *deploy.Lock, g give) (outcome d
 	if unclosed != nil {
 		what := "whether public ports of " + g.app + " are open still is not known"
 		if len(left) > 0 {
-			what = "public ports of " + g.app + " are open still: " + addresses(left)
+			what = "public ports of " + g.app + " are open still: " + deploy.PublicAddresses(left)
 		}
 		errs = append(errs, unclosed, fmt.Errorf("%s; they are closed when that is mended, at once by: dokku expose:sync", what))
 	}
@@ -148,23 +148,4 @@ func (h *Host) eachEngine(ctx context.Context, do func(context.Context, engine) 
 		_ = do(ctx, other)
 	}
 	return err
-}
-
-// addresses writes public addresses in their order shortly: "25, 6000-6010, 127.0.0.1:5432".
-func addresses(list []deploy.Listen) string {
-	var (
-		ports []uint16
-		bound string
-	)
-	for _, l := range list {
-		if l.IP.IsValid() {
-			bound += ", " + l.String()
-		} else {
-			ports = append(ports, l.Port)
-		}
-	}
-	if len(ports) == 0 {
-		return bound[min(len(bound), len(", ")):]
-	}
-	return ranges(ports) + bound
 }

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"strings"
 	"syscall"
 
 	"dokku-expose/portsfile"
@@ -69,18 +68,4 @@ func notRegular(name string, mode fs.FileMode) error {
 		kind = "a file, where a folder is expected"
 	}
 	return fmt.Errorf("%s is %s; it must be a regular file of the repository", name, kind)
-}
-
-// ranges writes port numbers in ascending order shortly: "25, 587, 6000-6010".
-func ranges(ports []uint16) string {
-	var parts []string
-	for i := 0; i < len(ports); {
-		j := i
-		for j+1 < len(ports) && ports[j+1] == ports[j]+1 {
-			j++
-		}
-		parts = append(parts, portsfile.Range{First: ports[i], Last: ports[j]}.String())
-		i = j + 1
-	}
-	return strings.Join(parts, ", ")
 }

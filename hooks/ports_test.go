@@ -93,20 +93,6 @@ func TestReadSourceIsBounded(t *testing.T) {
 	}
 }
 
-func TestRanges(t *testing.T) {
-	for want, ports := range map[string][]uint16{
-		"":                   nil,
-		"25":                 {25},
-		"25, 587, 6000-6010": {25, 587, 6000, 6001, 6002, 6003, 6004, 6005, 6006, 6007, 6008, 6009, 6010},
-		"25-26, 28":          {25, 26, 28},
-		"65534-65535":        {65534, 65535},
-	} {
-		if got := ranges(ports); got != want {
-			t.Errorf("ranges(%v) = %q, want %q", ports, got, want)
-		}
-	}
-}
-
 // A conflict names an operator's mapping as expose:remove takes it back.
 func TestMappingIsNamedAsItIsRemoved(t *testing.T) {
 	for _, text := range []string{"25:5025", "6000-6010:7000-7010", "127.0.0.1:25:5025", "[::1]:6000-6010:7000-7010"} {

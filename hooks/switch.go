@@ -349,7 +349,7 @@ func summary(routes []deploy.Route) []string {
 	for _, to := range order {
 		from := names[to]
 		if len(ports[to]) > 0 {
-			from = append([]string{ranges(ports[to])}, from...)
+			from = append([]string{deploy.PortRanges(ports[to], ", ")}, from...)
 		}
 		lines = append(lines, strings.Join(from, ", ")+" -> "+to)
 	}
