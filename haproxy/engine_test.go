@@ -19,6 +19,7 @@ import (
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/haproxy"
 	"dokku-expose/haproxy/haproxytest"
+	"dokku-expose/internal/wait"
 )
 
 func TestEngine(t *testing.T) {
@@ -174,7 +175,7 @@ func TestOldWorkers(t *testing.T) {
 				t.Errorf("after a reload of worker %d: %+v", worker, s)
 			}
 			c.end(t, held)
-			eventually(t, "the old worker ends", func() bool { return len(status(t, h).OldWorkers) == 0 })
+			wait.Until(t, "the old worker ends", func() bool { return len(status(t, h).OldWorkers) == 0 })
 		})
 	}
 }
@@ -338,18 +339,5 @@ func send(t *testing.T, pid int, s syscall.Signal) {
 	t.Helper()
 	if err := syscall.Kill(pid, s); err != nil {
 		t.Fatal(err)
-	}
-}
-
-func eventually(t *testing.T, what string, ask func() bool) {
-	t.Helper()
-	deadline, tick := time.After(30*time.Second), time.NewTicker(20*time.Millisecond)
-	defer tick.Stop()
-	for !ask() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited in vain until %s", what)
-		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"dokku-expose/deploy/listeners"
 	"dokku-expose/haproxy"
 	"dokku-expose/haproxy/haproxytest"
+	"dokku-expose/internal/wait"
 )
 
 func TestNotRunning(t *testing.T) {
@@ -309,7 +310,7 @@ func TestReloadBySomebodyElse(t *testing.T) {
 	apply(t, h, route("mail", mail, v2))
 	before := status(t, h)
 	reload(t, before.Master)
-	eventually(t, "the new worker answers", func() bool {
+	wait.Until(t, "the new worker answers", func() bool {
 		s, err := h.Engine.Status(t.Context()) // which fails while the master starts anew
 		return err == nil && s.Worker != before.Worker
 	})

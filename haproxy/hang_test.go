@@ -16,6 +16,7 @@ import (
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/haproxy/haproxytest"
+	"dokku-expose/internal/wait"
 )
 
 // Whatever of HAProxy is stuck or gone, what it serves goes on, what can be done is done, and the rest is an error that says
@@ -147,7 +148,7 @@ func freeze(t *testing.T, pid int) (heal func()) {
 	t.Helper()
 	send(t, pid, syscall.SIGSTOP)
 	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
-	eventually(t, "the process stands still", func() bool {
+	wait.Until(t, "the process stands still", func() bool {
 		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
 		return err == nil && !slices.ContainsFunc(threads, func(path string) bool {
 			text, err := os.ReadFile(path)

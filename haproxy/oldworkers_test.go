@@ -12,6 +12,7 @@ import (
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/haproxy"
 	"dokku-expose/haproxy/haproxytest"
+	"dokku-expose/internal/wait"
 )
 
 // What an old worker has is counted for its routes: connections of all their servers, until each has ended.
@@ -32,7 +33,7 @@ func TestTrafficOfAnOldWorker(t *testing.T) {
 	apply(t, h, mail, news, down, route("chat", port(t)))
 	want := func(when, servers string, connections int) {
 		t.Helper()
-		eventually(t, when, func() bool {
+		wait.Until(t, when, func() bool {
 			got := traffic(t, h)
 			var all []string
 			for _, r := range got.Routes {

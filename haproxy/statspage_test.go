@@ -14,6 +14,7 @@ import (
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/haproxy"
 	"dokku-expose/haproxy/haproxytest"
+	"dokku-expose/internal/wait"
 )
 
 // Clients of the statistics page that never say what they want take no connection from the public ports, and keep others from
@@ -28,7 +29,7 @@ func TestSlowClientsDoNotHoldThePage(t *testing.T) {
 	for range 3 * page {
 		go sayLittle(t.Context(), addr.String())
 	}
-	eventually(t, "they have all that they may have", func() bool { return statsFrontend(t, h, "scur") >= page })
+	wait.Until(t, "they have all that they may have", func() bool { return statsFrontend(t, h, "scur") >= page })
 	for range total - page {
 		if _, greeting := connect(t, mail); greeting != "v1" {
 			t.Fatalf("%s answered", greeting)

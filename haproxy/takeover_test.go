@@ -19,6 +19,7 @@ import (
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/haproxy"
 	"dokku-expose/haproxy/haproxytest"
+	"dokku-expose/internal/wait"
 )
 
 // A connection that is held goes from worker to worker, and to more of them than there are addresses to hold at.
@@ -35,7 +36,7 @@ func TestHeldThroughManyReloads(t *testing.T) {
 		}
 		// Faster than a held connection tries again, which it does each second.
 		if i%8 == 7 {
-			eventually(t, "the newest worker holds the connection", func() bool { return backendSessions(t, h, mail) == 1 })
+			wait.Until(t, "the newest worker holds the connection", func() bool { return backendSessions(t, h, mail) == 1 })
 		}
 	}
 	mail.Servers = route("mail", mail.Listen, enginetest.NewServer(t, "v1")).Servers

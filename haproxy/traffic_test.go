@@ -17,6 +17,7 @@ import (
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/haproxy"
 	"dokku-expose/haproxy/haproxytest"
+	"dokku-expose/internal/wait"
 )
 
 func traffic(t *testing.T, h *haproxytest.HAProxy) haproxy.Traffic {
@@ -40,7 +41,7 @@ func TestTraffic(t *testing.T) {
 	want := func(when string, servers ...haproxy.ServerTraffic) haproxy.Traffic {
 		t.Helper()
 		var got haproxy.Traffic
-		eventually(t, when, func() bool {
+		wait.Until(t, when, func() bool {
 			got = traffic(t, h)
 			if len(got.Routes) == 0 || len(got.Routes[0].Servers) != len(servers) {
 				return false
@@ -121,11 +122,11 @@ func TestHeldTraffic(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	eventually(t, "a connection is held", func() bool { r := traffic(t, h).Routes[0]; return r.Held == 1 && r.Unserved == 0 })
+	wait.Until(t, "a connection is held", func() bool { r := traffic(t, h).Routes[0]; return r.Held == 1 && r.Unserved == 0 })
 	if rest, err := io.ReadAll(conn); len(rest) > 0 {
 		t.Errorf("got %q, %v", rest, err)
 	}
-	eventually(t, "it was not served", func() bool { r := traffic(t, h).Routes[0]; return r.Held == 0 && r.Unserved == 1 })
+	wait.Until(t, "it was not served", func() bool { r := traffic(t, h).Routes[0]; return r.Held == 0 && r.Unserved == 1 })
 	if r := traffic(t, h).Routes[0]; r.Failed != 0 {
 		t.Errorf("no server was asked: %+v", r)
 	}

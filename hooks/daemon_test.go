@@ -1,7 +1,6 @@
 package hooks_test
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -68,23 +67,6 @@ func (h *host) startAgain(ids ...string) {
 	for _, id := range ids {
 		h.must(h.Docker.ContainerStart(h.t.Context(), id, container.StartOptions{}))
 	}
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // Two containers that come back in the other order have swapped addresses: each app gets its own connections nevertheless.

@@ -8,6 +8,7 @@ import (
 
 	"dokku-expose/internal/rig"
 	"dokku-expose/internal/rig/rigtest"
+	"dokku-expose/internal/wait"
 )
 
 func TestDeploysLoseNoConnection(t *testing.T) { forEachEngine(t, testDeploys) }
@@ -215,7 +216,7 @@ func TestDrainWaitLetsConnectionsEnd(t *testing.T) { forEachEngine(t, testDrainW
 
 func testDrainWait(t *testing.T, engine func(*rig.Options)) {
 	t.Parallel()
-	var out lockedBuffer
+	var out wait.Buffer
 	h := start(t, engine, func(o *rig.Options) { o.Out = &out })
 	port := h.port()
 	h.push("mail", source("v1", lead(port, private)))

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"dokku-expose/internal/rig"
+	"dokku-expose/internal/wait"
 	"dokku-expose/stats"
 )
 
@@ -187,12 +188,12 @@ func TestStatsWatch(t *testing.T) {
 }
 
 // watch begins expose:stats in a process of its own, and returns what it prints.
-func (h *host) watch(args ...string) (*lockedBuffer, *exec.Cmd) {
+func (h *host) watch(args ...string) (*wait.Buffer, *exec.Cmd) {
 	h.t.Helper()
 	path := filepath.Join(h.Lib, "plugins", "enabled", rig.Plugin, "subcommands", "stats")
 	command := exec.CommandContext(h.t.Context(), path, append([]string{"expose:stats"}, args...)...)
 	command.Env = append(os.Environ(), "DOKKU_ROOT="+h.Root, "DOKKU_LIB_ROOT="+h.Lib, "DOKKU_EXPOSE_RUN_DIR="+h.Run)
-	out := new(lockedBuffer)
+	out := new(wait.Buffer)
 	command.Stdout, command.Stderr = out, out
 	h.must(command.Start())
 	return out, command

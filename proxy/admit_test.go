@@ -12,6 +12,7 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
+	"dokku-expose/internal/wait"
 )
 
 // Nothing is left of those that are turned away, nor of a proxy that never says whose connection it brings.
@@ -44,7 +45,7 @@ func TestTurnedAway(t *testing.T) {
 			if err := talk(r.Listen.Port, row.says); !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) {
 				t.Errorf("it ends with %v", err)
 			}
-			eventually(t, "nothing is left", func() bool { return s.connections() == 0 })
+			wait.Until(t, "nothing is left", func() bool { return s.connections() == 0 })
 			if total := s.Status().Routes[0].Total; total != uint64(row.before) {
 				t.Errorf("the container had %d connections, want %d", total, row.before)
 			}

@@ -6,6 +6,7 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
+	"dokku-expose/internal/wait"
 )
 
 // An app whose many servers do not answer has others checked none the later.
@@ -22,11 +23,11 @@ func TestChecksAreSharedFairly(t *testing.T) {
 		routes[i].HealthCheck = 10 * time.Millisecond
 	}
 	apply(t, s, routes...)
-	eventually(t, "all its slots are taken", func() bool { return len(s.checks) == min(cap(s.appChecks["hung"]), checksAtOnce) })
+	wait.Until(t, "all its slots are taken", func() bool { return len(s.checks) == min(cap(s.appChecks["hung"]), checksAtOnce) })
 
 	apply(t, s, append(routes, calm)...)
 	server.Refuse()
-	eventually(t, "the other app's server is known to be down", func() bool {
+	wait.Until(t, "the other app's server is known to be down", func() bool {
 		serving, err := s.Serving(t.Context())
 		return err == nil && len(serving[calm.Listen].Down) == 1
 	})

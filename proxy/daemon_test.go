@@ -18,6 +18,7 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
+	"dokku-expose/internal/wait"
 )
 
 // connected are the clients that a server has, as it says of itself.
@@ -64,7 +65,7 @@ func TestReplacementsUnderLoad(t *testing.T) {
 	for _, p := range all[:replacements] {
 		p.await()
 	}
-	eventually(t, "nobody is there any more but the last", func() bool {
+	wait.Until(t, "nobody is there any more but the last", func() bool {
 		status, err := c.Status(t.Context())
 		return err == nil && len(status.Predecessors) == 0
 	})
@@ -137,7 +138,7 @@ func TestOrphanEnds(t *testing.T) {
 	p := startProcess(t, config)
 	p.signal(syscall.SIGTERM)
 	p.await()
-	eventually(t, "nobody listens", func() bool {
+	wait.Until(t, "nobody listens", func() bool {
 		_, err := os.Stat(config.Control)
 		return errors.Is(err, fs.ErrNotExist) && syscall.Kill(p.worker, 0) != nil
 	})
@@ -205,7 +206,7 @@ func TestPredecessorFollows(t *testing.T) {
 	old := dialPort(t, port)
 	old.greeting()
 	waiting := dialPort(t, empty.Listen.Port)
-	eventually(t, "it waits", func() bool { return held(t, c, "empty") == 1 })
+	wait.Until(t, "it waits", func() bool { return held(t, c, "empty") == 1 })
 
 	// Two generations, so that a predecessor is handed on.
 	for range 2 {
@@ -237,7 +238,7 @@ func TestPredecessorFollows(t *testing.T) {
 		t.Errorf("the old connection ended with %v, want a reset", err)
 	}
 	waiting.conn.Close()
-	eventually(t, "the old ones have gone", func() bool { return connected(t, c) == 0 })
+	wait.Until(t, "the old ones have gone", func() bool { return connected(t, c) == 0 })
 }
 
 func held(t testing.TB, c *Client, app string) (n int) {
@@ -305,7 +306,7 @@ func TestOutOfFiles(t *testing.T) {
 	for range n {
 		crowd = append(crowd, dialPort(t, port))
 	}
-	eventually(t, "files have run out", func() bool {
+	wait.Until(t, "files have run out", func() bool {
 		links, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.worker))
 		return err == nil && len(links) >= files-1
 	})
@@ -322,7 +323,7 @@ func TestOutOfFiles(t *testing.T) {
 	for _, c := range crowd {
 		c.conn.Close()
 	}
-	eventually(t, "it serves again", func() bool {
+	wait.Until(t, "it serves again", func() bool {
 		line, err := dialPort(t, port).lines.ReadString('\n')
 		return err == nil && strings.HasPrefix(line, "v1 ")
 	})

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dokku-expose/deploy/enginetest"
+	"dokku-expose/internal/wait"
 )
 
 func TestEndDrainsAndThenCuts(t *testing.T) {
@@ -33,7 +34,7 @@ func TestEndDrainsAndThenCuts(t *testing.T) {
 			c.greeting()
 			p.signal(syscall.SIGTERM)
 			if row.drain == patience {
-				eventually(t, "nobody listens", func() bool {
+				wait.Until(t, "nobody listens", func() bool {
 					conn, err := net.Dial("tcp4", c.conn.RemoteAddr().String())
 					if err == nil {
 						conn.Close()
@@ -74,7 +75,7 @@ func TestPredecessorEndsAtItsDeadline(t *testing.T) {
 // A handover that is under way when the daemon is to end comes first: then it has been taken over from.
 func TestEndInTheMiddleOfAHandover(t *testing.T) {
 	control, port := controlPath(t), enginetest.FreePort(t)
-	var log syncBuffer
+	var log wait.Buffer
 	orphaned := make(chan struct{})
 	c := runDaemon(t, Options{
 		Control: control, Orphaned: orphaned, Linger: time.Second, Drain: time.Millisecond,
@@ -84,7 +85,7 @@ func TestEndInTheMiddleOfAHandover(t *testing.T) {
 	old := dialPort(t, port)
 	old.greeting()
 	close(orphaned)
-	eventually(t, "it lingers", func() bool { return strings.Contains(log.String(), "waits for another one") })
+	wait.Until(t, "it lingers", func() bool { return strings.Contains(log.String(), "waits for another one") })
 
 	conn, err := net.Dial("unix", control)
 	if err != nil {
@@ -97,7 +98,7 @@ func TestEndInTheMiddleOfAHandover(t *testing.T) {
 		t.Fatalf("got %+v, %v", answer, err)
 	}
 	defer closeAll(files)
-	eventually(t, "it would end", func() bool { return strings.Contains(log.String(), "nobody took over") })
+	wait.Until(t, "it would end", func() bool { return strings.Contains(log.String(), "nobody took over") })
 	if answer, _, err := exchange(w, request{Call: callHanded}); err != nil || answer.Error != "" {
 		t.Fatalf("got %+v, %v", answer, err)
 	}

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -157,24 +156,6 @@ func (c *client) awaitEnd() error {
 	return err
 }
 
-// syncBuffer is a log that is read while it is written.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 func startLoad(t testing.TB, port uint16, openers, holders int) *load.Load {
 	t.Helper()
 	l, err := load.Start(t.Context(), load.Config{
@@ -202,21 +183,6 @@ func await(t testing.TB, l *load.Load, n int) {
 	t.Helper()
 	if err := l.Await(t.Context(), n); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// eventually asks until it is true.
-func eventually(t testing.TB, what string, ask func() bool) {
-	t.Helper()
-	deadline := time.After(patience)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !ask() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited in vain until %s", what)
-		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/internal/netns"
+	"dokku-expose/internal/wait"
 )
 
 // When the local ports to one container have run out, those to another one are used. When all have, clients wait, and go through
@@ -21,7 +22,7 @@ func TestLocalPortsRunOut(t *testing.T) {
 	if !netns.Alone(t, ports) {
 		return
 	}
-	var log syncBuffer
+	var log wait.Buffer
 	s, err := NewServer(slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
@@ -71,7 +72,7 @@ func TestLocalPortsRunOut(t *testing.T) {
 	for range waiting {
 		second = append(second, dial())
 	}
-	eventually(t, "they wait", func() bool { return s.Status().Routes[0].Held == waiting })
+	wait.Until(t, "they wait", func() bool { return s.Status().Routes[0].Held == waiting })
 	for _, c := range first {
 		c.conn.Close()
 	}

@@ -12,6 +12,7 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
+	"dokku-expose/internal/wait"
 )
 
 // predecessors are the process ids of the daemons that the one in charge took over from, and their connections.
@@ -46,7 +47,7 @@ func TestPredecessorFindsTheNextDaemon(t *testing.T) {
 	c := NewClient(config.Control, commands)
 	old, waiting := dialPort(t, port), dialPort(t, empty.Listen.Port)
 	old.greeting()
-	eventually(t, "it waits", func() bool { return held(t, c, "empty") == 1 })
+	wait.Until(t, "it waits", func() bool { return held(t, c, "empty") == 1 })
 	startProcess(t, config).kill()
 	if err := waiting.awaitEnd(); err == nil {
 		t.Error("who waited still waits")
@@ -57,7 +58,7 @@ func TestPredecessorFindsTheNextDaemon(t *testing.T) {
 	old.echo()
 
 	third := startProcess(t, config)
-	eventually(t, "the first one is back", func() bool { return predecessorsOf(t, c)[first.worker] == 1 })
+	wait.Until(t, "the first one is back", func() bool { return predecessorsOf(t, c)[first.worker] == 1 })
 	old.echo()
 	cutting := routeTo("mail", port, v2)
 	cutting.CutOld = time.Nanosecond
@@ -80,7 +81,7 @@ func TestPredecessorFollowsWhatIsInForce(t *testing.T) {
 	startProcess(t, config)
 	c := NewClient(config.Control, commands)
 	waiting := dialPort(t, mail.Listen.Port)
-	eventually(t, "it waits", func() bool { return held(t, c, "mail") == 1 })
+	wait.Until(t, "it waits", func() bool { return held(t, c, "mail") == 1 })
 	second := startProcess(t, config)
 
 	overlapping := routeTo("chat", mail.Listen.Port)
@@ -130,7 +131,7 @@ func TestSlowPredecessorComesBack(t *testing.T) {
 	startProcess(t, config)
 	c := NewClient(config.Control, commands)
 	first.signal(syscall.SIGSTOP)
-	eventually(t, "it is stopped", func() bool {
+	wait.Until(t, "it is stopped", func() bool {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", first.worker))
 		return err == nil && strings.Contains(string(text), "State:\tT")
 	})
@@ -138,6 +139,6 @@ func TestSlowPredecessorComesBack(t *testing.T) {
 		t.Errorf("got %v of one that does not run", all)
 	}
 	first.signal(syscall.SIGCONT)
-	eventually(t, "it is back", func() bool { return predecessorsOf(t, c)[first.worker] == 1 })
+	wait.Until(t, "it is back", func() bool { return predecessorsOf(t, c)[first.worker] == 1 })
 	old.echo()
 }

@@ -10,6 +10,7 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
+	"dokku-expose/internal/wait"
 )
 
 func TestEngine(t *testing.T) {
@@ -58,7 +59,7 @@ func TestOldConnections(t *testing.T) {
 	current.greeting()
 
 	old[0].conn.Close()
-	eventually(t, "one has ended", func() bool { return draining() == 2 })
+	wait.Until(t, "one has ended", func() bool { return draining() == 2 })
 	old[1].echo()
 
 	// What becomes current again drains no longer, and is not cut.
@@ -70,7 +71,7 @@ func TestOldConnections(t *testing.T) {
 	}
 	old[1].echo()
 	old[2].echo()
-	eventually(t, "none drains", func() bool { return draining() == 0 })
+	wait.Until(t, "none drains", func() bool { return draining() == 0 })
 
 	// A route that goes leaves the connections alone on what was current until then, but not those whose time ran already.
 	cutting.Servers, cutting.CutOld = routeTo("mail", port, v2).Servers, 0
@@ -87,7 +88,7 @@ func TestOldConnections(t *testing.T) {
 	}
 	current.echo()
 	current.conn.Close()
-	eventually(t, "nothing is left", func() bool { apply(t, s); return len(s.Status().Routes) == 0 })
+	wait.Until(t, "nothing is left", func() bool { apply(t, s); return len(s.Status().Routes) == 0 })
 }
 
 // A flood on one port, which fills all that it may have, leaves others usable.
@@ -105,7 +106,7 @@ func TestFloodLeavesOthersUsable(t *testing.T) {
 		flood = append(flood, dialPort(t, flooded))
 	}
 	const share = most * greed / (greed + 1)
-	eventually(t, "the flood has its share", func() bool { return s.connections() == share })
+	wait.Until(t, "the flood has its share", func() bool { return s.connections() == share })
 	for range 20 {
 		c := dialPort(t, calm)
 		c.greeting()

@@ -9,6 +9,7 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
+	"dokku-expose/internal/wait"
 )
 
 // fullBacklog is a server that lets nobody in any more: connections to it neither succeed nor fail.
@@ -72,7 +73,7 @@ func TestPortChangesHandsWhileClientsWait(t *testing.T) {
 	for range clients {
 		waiting = append(waiting, dialPort(t, mail.Listen.Port))
 	}
-	eventually(t, "all of them are being connected", func() bool { return dialing(s, "mail") == clients })
+	wait.Until(t, "all of them are being connected", func() bool { return dialing(s, "mail") == clients })
 	apply(t, s, news)
 	for i, c := range waiting {
 		if _, err := fmt.Fprintf(c.conn, "PROXY TCP4 192.0.2.7 198.51.100.1 %d 25\r\n", 1000+i); err != nil {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"dokku-expose/deploy/enginetest"
+	"dokku-expose/internal/wait"
 )
 
 // What a route has counted does not get less when a server leaves it.
@@ -42,7 +43,7 @@ func TestCountersOutliveTheirServers(t *testing.T) {
 		}
 		out += uint64(len(rest))
 	}
-	eventually(t, "all bytes are counted", func() bool { return status().Out == out && status().In == in })
+	wait.Until(t, "all bytes are counted", func() bool { return status().Out == out && status().In == in })
 	want("before a switch", 3, 0, 1)
 	if n := s.Status().Switches; n != 1 {
 		t.Errorf("%d switches, want 1", n)
@@ -54,19 +55,19 @@ func TestCountersOutliveTheirServers(t *testing.T) {
 		t.Errorf("%d switches in %s, want 2", status.Switches, status.SwitchTime)
 	}
 	leave(clients[0])
-	eventually(t, "one has ended", func() bool { return status().Drained == 1 })
+	wait.Until(t, "one has ended", func() bool { return status().Drained == 1 })
 	want("when one has drained", 3, 1, 2)
 
 	// What becomes current again drains no longer.
 	apply(t, s, routeTo("mail", port, v1))
 	want("when the old server is back", 3, 1, 1)
 	leave(clients[1])
-	eventually(t, "another one has ended", func() bool { return status().Servers[0].Connections == 1 })
+	wait.Until(t, "another one has ended", func() bool { return status().Servers[0].Connections == 1 })
 	want("when one has ended on a current server", 3, 1, 1)
 
 	apply(t, s, routeTo("mail", port, v2))
 	leave(clients[2])
-	eventually(t, "the old server is gone", func() bool { return len(status().Servers) == 1 })
+	wait.Until(t, "the old server is gone", func() bool { return len(status().Servers) == 1 })
 	want("when it is gone", 3, 2, 1)
 
 	apply(t, s, routeTo("mail", port, v2))

@@ -14,6 +14,7 @@ import (
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/internal/netns"
+	"dokku-expose/internal/wait"
 )
 
 // noMoreWatches has the kernel answer to all threads of this process as when fs.epoll.max_user_watches is reached. The real limit is
@@ -42,7 +43,7 @@ func TestNoMoreWatches(t *testing.T) {
 	if !netns.Alone(t, 1000) {
 		return
 	}
-	var log syncBuffer
+	var log wait.Buffer
 	s, err := NewServer(slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
@@ -73,14 +74,14 @@ func TestNoMoreWatches(t *testing.T) {
 	if err := unix.Connect(client, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: int(quick.Listen.Port)}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is told of the client that could not be served", func() bool { return tells(&log, "chat") })
+	wait.Until(t, "it is told of the client that could not be served", func() bool { return tells(&log, "chat") })
 	s.lacks.mu.Lock()
 	s.lacks.told = time.Time{}
 	s.lacks.mu.Unlock()
 
 	r := s.route(slow)
 	r.update(slow)
-	eventually(t, "it is told of the check", func() bool { return tells(&log, "mail") })
+	wait.Until(t, "it is told of the check", func() bool { return tells(&log, "mail") })
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.current[0].up {
@@ -88,7 +89,7 @@ func TestNoMoreWatches(t *testing.T) {
 	}
 }
 
-func tells(log *syncBuffer, app string) bool {
+func tells(log *wait.Buffer, app string) bool {
 	for line := range strings.Lines(log.String()) {
 		if strings.Contains(line, "app="+app) && strings.Contains(line, "fs.epoll.max_user_watches") {
 			return true

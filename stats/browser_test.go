@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"dokku-expose/internal/browser"
+	"dokku-expose/internal/wait"
 )
 
 // address is the page's address, with a login.
@@ -29,7 +30,7 @@ func TestPageInABrowser(t *testing.T) {
 		return f, nil
 	}
 	start(t, o)
-	eventually(t, "the page listens", func() bool { return Answers(t.Context(), o.Listen) })
+	wait.Until(t, "the page listens", func() bool { return Answers(t.Context(), o.Listen) })
 
 	for name, login := range map[string][2]string{"none": {}, "wrong": {user, "guess"}} {
 		b := browser.New(t)

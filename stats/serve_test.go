@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"dokku-expose/deploy/enginetest"
+	"dokku-expose/internal/wait"
 )
 
 const (
@@ -85,7 +86,7 @@ func ask(t testing.TB, o Options, method, path string, change ...func(*http.Requ
 	t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
 	var response *http.Response
-	eventually(t, "the page answers", func() bool {
+	wait.Until(t, "the page answers", func() bool {
 		request, err := http.NewRequestWithContext(t.Context(), method, "http://"+o.Listen.String()+path, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -103,20 +104,6 @@ func ask(t testing.TB, o Options, method, path string, change ...func(*http.Requ
 		t.Fatal(err)
 	}
 	return response, string(body)
-}
-
-// eventually asks until it is true.
-func eventually(t testing.TB, what string, ask func() bool) {
-	t.Helper()
-	deadline, tick := time.After(patience), time.NewTicker(10*time.Millisecond)
-	defer tick.Stop()
-	for !ask() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
 }
 
 func TestOnlyTheLoginOpensThePage(t *testing.T) {
@@ -360,26 +347,11 @@ func TestOptionsThatOpenThePageToAll(t *testing.T) {
 }
 
 // logBuffer is a log that can be waited for.
-type logBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
+type logBuffer struct{ wait.Buffer }
 
 func (b *logBuffer) await(t testing.TB, part string) {
 	t.Helper()
-	eventually(t, "the log has "+part, func() bool { return strings.Contains(b.String(), part) })
+	wait.Until(t, "the log has "+part, func() bool { return strings.Contains(b.String(), part) })
 }
 
 // An attempt to listen that fails must not keep the socket open: the next attempt comes a moment later, for as long as the cause lasts.

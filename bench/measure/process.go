@@ -1,18 +1,18 @@
 package measure
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/prometheus/procfs"
+
+	"dokku-expose/internal/wait"
 )
 
 // stopPatience is how long a program may take to end before it is killed.
@@ -21,7 +21,7 @@ const stopPatience = 5 * time.Second
 // Process is a program in the background with all its processes, which share a process group. [Process.Stop] must be called.
 type Process struct {
 	cmd  *exec.Cmd
-	log  buffer
+	log  wait.Buffer
 	done chan struct{}
 }
 
@@ -131,22 +131,4 @@ func RaiseFileLimit(want uint64) (uint64, error) {
 	// Said aloud even where it is so already: what the runtime has raised by itself it takes back for programs that it starts.
 	limit.Cur = limit.Max
 	return limit.Cur, os.NewSyscallError("setrlimit", syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
-}
-
-// buffer is a bytes.Buffer that may be written and read at the same time.
-type buffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }

@@ -2,7 +2,6 @@ package enginetest
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -116,22 +115,6 @@ func refused(t testing.TB, addr netip.AddrPort) {
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Fatal(err)
-	}
-}
-
-// eventually asks until it is true.
-func eventually(t testing.TB, what string, ask func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !ask() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("waited in vain until %s", what)
-		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
+	"dokku-expose/internal/wait"
 )
 
 // failing is about containers that cease to accept. Docker and the daemon are not here to tell whose address is whose, as when
@@ -107,7 +108,7 @@ func (b *bench) down(listen deploy.Listen, servers ...*Server) {
 		want = append(want, s.Addr)
 	}
 	slices.SortFunc(want, netip.AddrPort.Compare)
-	eventually(b, "the engine says what is down", func() bool {
+	wait.Until(b, "the engine says what is down", func() bool {
 		serving, err := b.engine.Serving(b.Context())
 		if err != nil {
 			b.Fatal(err)

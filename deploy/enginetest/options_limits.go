@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
+	"dokku-expose/internal/wait"
 )
 
 // crowding is about the option max-connections.
@@ -102,7 +103,7 @@ var hurrying = []testCase{
 		dialFrom(b, loopback2, r.Listen).greeting()
 		dialFrom(b, loopback, other.Listen).greeting()
 		// Attempts don't count: whoever goes on trying gets through again.
-		eventually(b, "the time is over", func() bool {
+		wait.Until(b, "the time is over", func() bool {
 			c, err := tryDialFrom(b, loopback, r.Listen)
 			if err != nil {
 				return false

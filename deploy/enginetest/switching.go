@@ -10,6 +10,7 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/internal/load"
+	"dokku-expose/internal/wait"
 )
 
 const (
@@ -132,7 +133,7 @@ var switching = []testCase{
 		b.apply(route("mail", listen, proven(one)...))
 		l := b.load(listen)
 		b.apply(route("mail", listen, proven(one, two, three)...))
-		eventually(b, "all three answer", func() bool {
+		wait.Until(b, "all three answer", func() bool {
 			r := l.Report()
 			return r.Containers["one"] > 0 && r.Containers["two"] > 0 && r.Containers["three"] > 0
 		})
@@ -199,7 +200,7 @@ var switching = []testCase{
 			b.Errorf("it got %d connections", n)
 		}
 		b.switchTo(route("mail", listen, old.server(false), next.server(true)))
-		eventually(b, "the new container gets connections", func() bool { return l.Report().Containers["next"] > 0 })
+		wait.Until(b, "the new container gets connections", func() bool { return l.Report().Containers["next"] > 0 })
 		b.judge(l)
 	}},
 	{"a container that dies", func(b *bench) {

@@ -2,12 +2,10 @@
 package haproxytest
 
 import (
-	"bytes"
 	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -15,6 +13,7 @@ import (
 	"dokku-expose/deploy"
 	"dokku-expose/haproxy"
 	"dokku-expose/internal/need"
+	"dokku-expose/internal/wait"
 )
 
 // patience bounds what should take milliseconds.
@@ -26,7 +25,7 @@ type HAProxy struct {
 	Config haproxy.Config
 
 	t       testing.TB
-	log     buffer
+	log     wait.Buffer
 	command *exec.Cmd
 	ended   chan struct{}
 }
@@ -147,21 +146,3 @@ func (h *HAProxy) Ended() <-chan struct{} { return h.ended }
 
 // Log is what HAProxy has said since the test began.
 func (h *HAProxy) Log() string { return h.log.String() }
-
-// buffer is a bytes.Buffer that may be written and read at the same time.
-type buffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}

@@ -1,14 +1,12 @@
 package chaos_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,6 +18,7 @@ import (
 	"dokku-expose/internal/need"
 	"dokku-expose/internal/rig"
 	"dokku-expose/internal/rig/rigtest"
+	"dokku-expose/internal/wait"
 )
 
 const (
@@ -40,7 +39,7 @@ type scene struct {
 	engine string
 	apps   []*app
 	docker *dockerd // nil where it is not the scene's own
-	out    *logBuffer
+	out    *wait.Buffer
 }
 
 // app is one of a scene's, whose versions are named after it.
@@ -67,7 +66,7 @@ func (a *app) source(morePorts ...string) rig.Source {
 // newScene makes a scene that lasts as long as t.
 func newScene(t *testing.T, engine string, dockerd bool) *scene {
 	t.Helper()
-	s := &scene{t: t, engine: engine, out: new(logBuffer)}
+	s := &scene{t: t, engine: engine, out: new(wait.Buffer)}
 	if engine == "haproxy" {
 		need.HAProxy(t)
 	}
@@ -238,22 +237,4 @@ func lastLines(text string) string {
 
 func loopback(port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
-}
-
-// logBuffer is written and read by several goroutines.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

@@ -9,6 +9,7 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/internal/need"
+	"dokku-expose/internal/wait"
 )
 
 // MariaDB logs a connection that ends without a login, and locks out a host that has made a hundred of them. Checks make none.
@@ -20,7 +21,7 @@ func TestMariaDBHearsOfNoCheck(t *testing.T) {
 	run(t, mariadbd, "--no-defaults", "--user=root", "--skip-grant-tables", "--datadir="+dir, "--socket="+filepath.Join(dir, "sock"),
 		"--pid-file="+filepath.Join(dir, "pid"), "--log-error="+log, "--log-warnings=4", "--bind-address="+private.String(),
 		fmt.Sprintf("--port=%d", port), "--innodb-log-file-size=4M", "--innodb-buffer-pool-size=8M")
-	await(t, "MariaDB is ready", func() bool { return len(lines(t, log, "ready for connections")) > 0 })
+	wait.Until(t, "MariaDB is ready", func() bool { return len(lines(t, log, "ready for connections")) > 0 })
 
 	forEachEngine(t, func(t *testing.T, e deploy.Engine) {
 		// A host that stops an engine for 200 ms in the middle of a check has it noticed: not in each of a few rounds.
@@ -37,7 +38,7 @@ func TestMariaDBHearsOfNoCheck(t *testing.T) {
 				t.Fatalf("no greeting: %q, %v", packet, err)
 			}
 			_ = conn.Close()
-			await(t, "the client is logged", func() bool { return len(lines(t, log, "Aborted connection")) > before })
+			wait.Until(t, "the client is logged", func() bool { return len(lines(t, log, "Aborted connection")) > before })
 			if logged = lines(t, log, "Aborted connection")[before:]; len(logged) == 1 {
 				return
 			}

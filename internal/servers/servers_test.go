@@ -17,6 +17,7 @@ import (
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/haproxy/haproxytest"
+	"dokku-expose/internal/wait"
 	"dokku-expose/proxy"
 )
 
@@ -74,7 +75,7 @@ func checked(t *testing.T, e deploy.Engine, to uint16, options string) uint16 {
 	for range 3 {
 		apply(t, e, table.Routes...)
 		witness.Refuse()
-		await(t, "each of them has been checked", func() bool {
+		wait.Until(t, "each of them has been checked", func() bool {
 			serving, err := e.Serving(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -92,20 +93,6 @@ func apply(t *testing.T, e deploy.Engine, routes ...deploy.Route) {
 	t.Helper()
 	if _, err := e.Apply(t.Context(), deploy.Table{Routes: routes}); err != nil {
 		t.Fatal(err)
-	}
-}
-
-func await(t *testing.T, what string, ask func() bool) {
-	t.Helper()
-	deadline := time.After(patience)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !ask() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited in vain until %s", what)
-		}
 	}
 }
 
@@ -158,7 +145,7 @@ func run(t *testing.T, program string, args ...string) {
 func listens(t *testing.T, port uint16) {
 	t.Helper()
 	addr := netip.AddrPortFrom(private, port)
-	await(t, fmt.Sprintf("a server listens at %s", addr), func() bool {
+	wait.Until(t, fmt.Sprintf("a server listens at %s", addr), func() bool {
 		return len(deploy.Listening(t.Context(), []netip.AddrPort{addr})) == 0
 	})
 }
