@@ -41,8 +41,10 @@ type Loss struct {
 	Gone []netip.AddrPort
 	// Died are the ids of containers that have died since the snapshot's were told.
 	Died []string
-	// GivenUp tells which addresses an app gives up.
+	// GivenUp tells which addresses an app gives up. With Reset all others get the options that go for them now, which Docker has
+	// nothing to do with: who may connect, for one.
 	GivenUp func(app string, l Listen) bool
+	Reset   bool
 }
 
 // Reduce makes what is served less by a loss; nil where nothing is to change. It is for whatever is not as sure as Plan wants it: it
@@ -51,7 +53,8 @@ func Reduce(s Snapshot, loss Loss) *Table {
 	var table Table
 	switch {
 	case loss.GivenUp != nil:
-		if table = withoutGivenUp(s, loss.GivenUp); len(table.Routes) == len(s.Serving) {
+		table = withoutGivenUp(s, loss)
+		if !slices.ContainsFunc(table.Routes, func(r Route) bool { return r.Options != s.Serving[r.Listen].Options }) && len(table.Routes) == len(s.Serving) {
 			return nil
 		}
 	case loss.Died != nil:
@@ -118,12 +121,22 @@ func unserved(s Snapshot) Table {
 	return b.table(b.drafts(), (*draft).newRoute)
 }
 
-// withoutGivenUp is what is served now but for the addresses that are given up. All else stays as it is served, the options too.
-func withoutGivenUp(s Snapshot, givenUp func(app string, l Listen) bool) Table {
+// withoutGivenUp is what is served now but for the addresses that are given up. All else stays as it is served, the options too unless
+// they are to be reset.
+func withoutGivenUp(s Snapshot, loss Loss) Table {
+	options := make(map[Listen]Options)
+	if loss.Reset {
+		for _, d := range newBuilder(Snapshot{Apps: s.Apps, Serving: s.Serving}, nil).servedDrafts() {
+			options[d.claim.Listen] = d.options
+		}
+	}
 	var table Table
 	for listen, service := range s.Serving {
-		if givenUp(service.App, listen) {
+		if loss.GivenUp(service.App, listen) {
 			continue
+		}
+		if o, ok := options[listen]; ok {
+			service.Options = o
 		}
 		app := App{Name: service.App}
 		if i := slices.IndexFunc(s.Apps, func(a App) bool { return a.Name == service.App }); i >= 0 {

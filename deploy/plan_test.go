@@ -58,7 +58,7 @@ func TestWithoutGoneLeavesTheRest(t *testing.T) {
 		Name: "mail", Hold: time.Second, HealthCheck: 2 * time.Second, CutOld: 3 * time.Second, HalfClosed: 4 * time.Second,
 		Options: Options{Rate: 99},
 	}}
-	table := withoutGivenUp(Snapshot{Apps: apps, Serving: serving}, func(app string, l Listen) bool { return l.Port == 26 })
+	table := withoutGivenUp(Snapshot{Apps: apps, Serving: serving}, Loss{GivenUp: func(app string, l Listen) bool { return l.Port == 26 }})
 	want := Table{Routes: []Route{{
 		App: "mail", Process: "web", Listen: Listen{Port: 25}, Options: options,
 		Servers: []Server{{Addr: up}, {Addr: down}},
@@ -70,6 +70,33 @@ func TestWithoutGoneLeavesTheRest(t *testing.T) {
 	}}}
 	if fmt.Sprintf("%+v", table) != fmt.Sprintf("%+v", want) {
 		t.Errorf("it is\n%+v\nwant\n%+v", table, want)
+	}
+}
+
+// Who may connect, Docker has nothing to do with.
+func TestOptionsAreResetWithoutContainers(t *testing.T) {
+	s := new(scene)
+	s.serves(25, "mail", "127.9.0.1:15025")
+	s.serves(26, "news", "127.9.0.2:15025")
+	a := mail(place("web.1", "mail-1"))
+	a.Options = options(t, "allow=192.0.2.1")
+	broken := App{Name: "news", Err: errors.New("broken"), Options: a.Options}
+	snap := Snapshot{Apps: []App{a, broken}, Serving: s.serving}
+	loss := Loss{GivenUp: unasked(snap.Apps), Reset: true}
+	table := Reduce(snap, loss)
+	if table == nil || len(table.Routes) != 2 || table.Routes[0].Options.Allow != a.Options.Allow || table.Routes[1].Options != (Options{}) {
+		t.Fatalf("%+v", table)
+	}
+	for _, r := range table.Routes {
+		service := snap.Serving[r.Listen]
+		service.Options = r.Options
+		snap.Serving[r.Listen] = service
+		if len(r.Servers) != 1 || r.Servers[0].Addr != service.Servers[0] {
+			t.Errorf("%+v", r)
+		}
+	}
+	if table := Reduce(snap, loss); table != nil {
+		t.Errorf("once more: %+v", table)
 	}
 }
 

@@ -60,6 +60,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 	s, err := r.read(ctx)
 	if err != nil {
 		outcome, reduceErr := r.withoutDocker(ctx, s)
+		if reduceErr == nil && s.Serving != nil {
+			err = &ReducedError{err}
+		}
 		return outcome, errors.Join(err, reduceErr)
 	}
 	outcome := Outcome{Apps: s.Apps, Containers: s.Containers}
@@ -103,14 +106,21 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 	return outcome, nil
 }
 
-// withoutDocker closes what nobody asks for any more, and has an engine that serves nothing hold connections.
+// ReducedError is why Docker could not be asked, where all that does not need it has been done.
+type ReducedError struct{ Err error }
+
+func (e *ReducedError) Error() string { return e.Err.Error() }
+func (e *ReducedError) Unwrap() error { return e.Err }
+
+// withoutDocker closes what nobody asks for any more, gives all else the options that go for it, and has an engine that serves nothing
+// hold connections.
 func (r *Reconciler) withoutDocker(ctx context.Context, s Snapshot) (Outcome, error) {
 	if s.Apps == nil || s.Serving == nil {
 		return Outcome{}, nil
 	}
 	loss := Loss{}
 	if len(s.Serving) > 0 {
-		loss.GivenUp = unasked(s.Apps)
+		loss.GivenUp, loss.Reset = unasked(s.Apps), true
 	}
 	return r.reduce(ctx, s, loss)
 }

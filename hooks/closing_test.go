@@ -78,10 +78,18 @@ func TestClosingWithoutDocker(t *testing.T) {
 				h.wants(h.expose(0, "set", "news", "max-ports", "3").Stdout, "max-ports is set")
 				h.expose(1, "enable", "mail") // that opens something
 				h.closed(mail, added)
+				h.wants(h.expose(0, "set", "news", "allow", "192.0.2.1").Stderr, "Docker")
+				for _, port := range []uint16{news, kept} {
+					if _, err := h.dial(port); err == nil {
+						h.t.Errorf("public port %d lets a client in that it must not", port)
+					}
+				}
+				echo()
 
 				g.answer()
 				h.expose(0, "sync")
 				h.closed(mail, added)
+				h.expose(0, "set", "news", "allow")
 				h.servedBy(news, container)
 				echo()
 				h.wants(h.expose(1, "add", "news", lead(other, private), lead(added, private)).Stderr, "(setting reserved-ports)", "(setting max-ports)")

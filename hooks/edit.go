@@ -12,7 +12,9 @@ import (
 // edit writes a setting of an app, or of the host, and makes it real, and says where the app's ports lead then. A setting that
 // can't be made real for the app, or of the host's for any, is put back. What was wrong before is told of the app, but is no reason
 // for that: else one port that is taken would keep another one from being removed.
-func (h *Host) edit(ctx context.Context, lock *deploy.Lock, app string, write func() error) error {
+//
+// With ofRoutes it is one of how connections to open ports are treated, which is in force without Docker, too.
+func (h *Host) edit(ctx context.Context, lock *deploy.Lock, app string, ofRoutes bool, write func() error) error {
 	restore, err := h.settings.Backup(app)
 	if err != nil {
 		return err
@@ -26,6 +28,11 @@ func (h *Host) edit(ctx context.Context, lock *deploy.Lock, app string, write fu
 		return err
 	}
 	outcome, err := h.reconcile(ctx, lock)
+	if reduced := (*deploy.ReducedError)(nil); ofRoutes && errors.As(err, &reduced) {
+		h.out.Warn("%v", err)
+		h.out.Step("It is set, and goes for the public ports that are open; dokku expose:sync makes the rest of them what they should be once Docker answers")
+		return nil
+	}
 	if err == nil {
 		var known []*deploy.Problem
 		outcome, known = withoutProblems(outcome, former)

@@ -184,7 +184,7 @@ func (h *Host) editMappings(ctx context.Context, app string, edit func(context.C
 		if err != nil {
 			return err
 		}
-		return h.edit(ctx, lock, app, func() error { return h.settings.SetMappings(app, wanted) })
+		return h.edit(ctx, lock, app, false, func() error { return h.settings.SetMappings(app, wanted) })
 	})
 }
 
@@ -268,7 +268,7 @@ func (h *Host) setDisabled(ctx context.Context, name string, args []string, disa
 	}
 	write := func() error { return h.settings.SetDisabled(app, disabled) }
 	if !disabled {
-		return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error { return h.edit(ctx, lock, app, write) })
+		return h.underLock(ctx, func(ctx context.Context, lock *deploy.Lock) error { return h.edit(ctx, lock, app, false, write) })
 	}
 	return h.locked(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		outcome, closed, err := h.giveUp(ctx, lock, give{app: app, gone: all, write: write, again: "dokku expose:disable " + app})

@@ -58,7 +58,7 @@ It takes effect at once. expose:report shows the settings in force. The keys:
 					return err
 				}
 			}
-			if err := h.edit(ctx, lock, app, set); err != nil || app == settings.Global {
+			if err := h.edit(ctx, lock, app, settings.OfRoutes(args[0]), set); err != nil || app == settings.Global {
 				return err
 			}
 			values, err := h.settings.Effective(app)

@@ -36,6 +36,8 @@ type Key struct {
 
 	// admits tells that it only decides which public ports may be asked for: those in force stay as they are.
 	admits bool
+	// routes tells that it is an option of routes: how connections are treated.
+	routes bool
 	// put parses the text and puts the value into its place.
 	put func(v *Values, text string) error
 }
@@ -190,7 +192,7 @@ const allowedPorts = "allowed-ports"
 func option(name string) Key {
 	rows := deploy.Registry()
 	o := rows[slices.IndexFunc(rows, func(o deploy.Option) bool { return o.Key == name })]
-	return Key{Name: name, Default: o.Default, Doc: o.Setting, put: func(v *Values, text string) error {
+	return Key{Name: name, Default: o.Default, Doc: o.Setting, routes: true, put: func(v *Values, text string) error {
 		switch err := o.Set(&v.Policy.Options, text); {
 		case err == nil:
 			return nil
@@ -227,6 +229,12 @@ func findKey(name string) (Key, bool) {
 func Admits(name string) bool {
 	key, known := findKey(name)
 	return known && key.admits
+}
+
+// OfRoutes tells whether a setting is how connections to open ports are treated.
+func OfRoutes(name string) bool {
+	key, known := findKey(name)
+	return known && key.routes
 }
 
 // unknown says which settings there are in this scope, and which of them may have been meant. Others are names that the
