@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/netip"
 	"slices"
 
@@ -200,7 +199,7 @@ func (h *Host) lookAround(ctx context.Context, engine engine, r *deploy.Request)
 		switch err := engine.Refuses(c.Listen); {
 		case err != nil:
 			r.Impossible[c.Listen] = err
-		case !ownAddress(ctx, c.Listen.IP):
+		case listeners.TryBind(deploy.Listen{IP: c.Listen.IP}) != nil:
 			r.Impossible[c.Listen] = fmt.Errorf("this host has no address %s; use one that it has (ip address), or none", c.Listen.IP)
 		// The engine's own socket would look like somebody else's.
 		case r.OnHost(c) == nil && !slices.ContainsFunc(served, c.Listen.Overlaps) && errors.Is(listeners.TryBind(c.Listen), listeners.ErrInUse):
@@ -224,17 +223,4 @@ func (h *Host) warnUnreserved(claims []deploy.Claim) {
 	case which != "":
 		h.out.Warn("The kernel gives the ports %s to outgoing connections too (net.ipv4.ip_local_port_range): after a boot one of these may have a public port before it is opened. Reserve them: %s", which, remedy)
 	}
-}
-
-// ownAddress tells whether this host can bind an address, whatever the port.
-func ownAddress(ctx context.Context, ip netip.Addr) bool {
-	if !ip.IsValid() {
-		return true
-	}
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", netip.AddrPortFrom(ip, 0).String())
-	if err != nil {
-		return false
-	}
-	return listener.Close() == nil
 }

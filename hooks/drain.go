@@ -2,17 +2,14 @@ package hooks
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"net/netip"
 	"slices"
 	"time"
 
-	"github.com/prometheus/procfs"
-
 	"dokku-expose/deploy"
+	"dokku-expose/deploy/listeners"
 	"dokku-expose/hooks/settings"
 )
 
@@ -50,7 +47,7 @@ func (h *Host) leave(ctx context.Context, app string, old []deploy.Place) error 
 	}
 	deadline := time.Now().Add(values.DrainWait)
 	for told := false; ; told = true {
-		n, err := connectionsTo(upstreams)
+		n, err := listeners.Connections(upstreams)
 		switch {
 		case err != nil:
 			return err
@@ -115,33 +112,4 @@ func (h *Host) upstreams(ctx context.Context, app string, places []deploy.Place)
 		}
 	}
 	return addrs, nil
-}
-
-// tcpEstablished is TCP_ESTABLISHED of the kernel's include/net/tcp_states.h.
-const tcpEstablished = 1
-
-// connectionsTo counts this host's established connections to the addresses.
-func connectionsTo(addrs map[netip.AddrPort]bool) (int, error) {
-	// Not /proc/net, which is that of the process's first thread.
-	thread, err := procfs.NewFS("/proc/thread-self")
-	if err != nil {
-		return 0, err
-	}
-	sockets, err := thread.NetTCP()
-	if err != nil {
-		return 0, err
-	}
-	sockets6, err := thread.NetTCP6()
-	// A kernel without IPv6 has no such file.
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, err
-	}
-	n := 0
-	for _, s := range append(sockets, sockets6...) {
-		ip, ok := netip.AddrFromSlice(s.RemAddr)
-		if ok && s.St == tcpEstablished && addrs[netip.AddrPortFrom(ip.Unmap(), uint16(s.RemPort))] {
-			n++
-		}
-	}
-	return n, nil
 }

@@ -61,10 +61,11 @@ type socket struct {
 
 // Values of the kernel's include/net/tcp_states.h.
 const (
-	stateTimeWait = 6
-	stateClose    = 7
-	stateListen   = 10
-	stateLast     = 12
+	stateEstablished = 1
+	stateTimeWait    = 6
+	stateClose       = 7
+	stateListen      = 10
+	stateLast        = 12
 )
 
 // sockets returns the sockets in some states, as a mask.

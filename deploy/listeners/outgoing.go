@@ -126,6 +126,17 @@ func localPorts() (r portRange, err error) {
 	return r, nil
 }
 
+// Connections counts this host's established connections to the addresses.
+func Connections(to map[netip.AddrPort]bool) (n int, err error) {
+	established, err := sockets(1 << stateEstablished)
+	for _, s := range established {
+		if to[s.remote] {
+			n++
+		}
+	}
+	return n, err
+}
+
 // Use tells how many of this host's local ports the connections to a server have.
 type Use struct {
 	// All is how many there are.

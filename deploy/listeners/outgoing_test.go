@@ -181,3 +181,37 @@ func TestLocalPorts(t *testing.T) {
 		}
 	})
 }
+
+// A connection counts at its remote address until it has ended.
+func TestConnections(t *testing.T) {
+	isolated(t, func() {
+		server, err := v4Loopback.bind(0, false)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer server.Close()
+		to := server.Addr().(*net.TCPAddr).AddrPort()
+		addrs := map[netip.AddrPort]bool{to: true}
+		want := func(when string, want int) {
+			if n, err := Connections(addrs); n != want || err != nil {
+				t.Errorf("%s: %d, %v, want %d", when, n, err, want)
+			}
+		}
+		want("before", 0)
+		var conns []net.Conn
+		for range 2 {
+			conn := dial(t, server.Addr(), 0)
+			if conn == nil {
+				return
+			}
+			defer conn.Close()
+			conns = append(conns, conn)
+		}
+		want("two connections", 2)
+		if err := conns[0].Close(); err != nil {
+			t.Error(err)
+		}
+		want("one of them has ended", 1)
+	})
+}
