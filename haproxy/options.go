@@ -157,10 +157,11 @@ var (
 	allowLine = regexp.MustCompile(`(?m)^    acl (from[46]) src -u (\d+) (.*)$`)
 )
 
-// filedRoute is what a configuration's comments say of a route.
+// filedRoute is what a configuration says of a route: its comments, and its servers in service, "SLOT ADDRESS".
 type filedRoute struct {
 	process string
 	options deploy.Options
+	servers []string
 }
 
 // filedRoutes are those of each proxy of a configuration. Where options can't be read back, for two options may have more networks in
@@ -180,6 +181,8 @@ func filedRoutes(text []byte) map[string]filedRoute {
 			if r.options, err = deploy.ParseOptions(said[1]); err != nil {
 				r.options = unknownOptions
 			}
+		} else if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "server" {
+			r.servers = append(r.servers, fields[1]+" "+fields[2])
 		} else {
 			continue
 		}

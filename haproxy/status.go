@@ -111,7 +111,7 @@ func stale(text []byte, live *snapshot) string {
 	if structureOf(text) != live.structure {
 		return "it was started with another configuration"
 	}
-	filed := filedServers(text)
+	filed := filedRoutes(text)
 	for name, running := range live.proxies {
 		var now []string
 		for _, s := range running {
@@ -119,7 +119,7 @@ func stale(text []byte, live *snapshot) string {
 				now = append(now, s.name+" "+s.addr.String())
 			}
 		}
-		if !slices.Equal(now, filed[name]) {
+		if !slices.Equal(now, filed[name].servers) {
 			app, listen, _ := parseName(name)
 			return fmt.Sprintf("public port %s of %s has other servers", listen, app)
 		}
@@ -135,20 +135,4 @@ func (e *Engine) staleNetworks(ctx context.Context, text []byte) (string, error)
 		return "other clients may connect", nil
 	}
 	return "", err
-}
-
-// filedServers are the servers in service of each proxy of a configuration, "SLOT ADDRESS".
-func filedServers(text []byte) map[string][]string {
-	servers := make(map[string][]string)
-	var name string
-	for line := range strings.Lines(string(text)) {
-		fields := strings.Fields(line)
-		switch {
-		case len(fields) == 2 && fields[0] == "listen":
-			name = fields[1]
-		case len(fields) == 3 && fields[0] == "server":
-			servers[name] = append(servers[name], fields[1]+" "+fields[2])
-		}
-	}
-	return servers
 }
