@@ -22,6 +22,13 @@ type finding struct {
 	Public string `json:"public"`
 	// Message says what is wrong and what to do.
 	Message string `json:"message"`
+	// Remark tells that nothing is wrong.
+	Remark bool `json:"remark,omitempty"`
+}
+
+// allRemarks tells whether nothing is wrong.
+func allRemarks(findings []finding) bool {
+	return !slices.ContainsFunc(findings, func(f finding) bool { return !f.Remark })
 }
 
 func (f finding) String() string {
@@ -36,7 +43,7 @@ var checkCommand = command{
 	args: "[<app>] [--format stdout|json]",
 	text: "Tells what is wrong with public ports and what to do",
 	more: `
-It changes nothing. The exit code is 1 when anything is wrong.
+It changes nothing. The exit code is 1 when anything is wrong, and not for a remark: a thing that the other engine does otherwise.
 
   dokku expose:check
   dokku expose:check mail`,
@@ -57,18 +64,22 @@ It changes nothing. The exit code is 1 when anything is wrong.
 			err = writeJSON(h.stdout, findings)
 		} else {
 			for _, f := range findings {
-				h.out.Warn("%s", f)
+				if f.Remark {
+					h.out.Step("%s", f)
+				} else {
+					h.out.Warn("%s", f)
+				}
 			}
 			concerned := slices.DeleteFunc(apps, func(app string) bool { return !h.concerns(app) })
 			switch {
-			case len(findings) > 0:
+			case !allRemarks(findings):
 			case len(concerned) == 0:
 				h.out.Step("Nothing is wrong, and no public ports are asked for")
 			default:
 				h.out.Step("Nothing is wrong with the public ports of %s", strings.Join(concerned, ", "))
 			}
 		}
-		if err == nil && len(findings) > 0 {
+		if err == nil && !allRemarks(findings) {
 			err = &dokku.ExitError{Code: 1}
 		}
 		return err
@@ -129,6 +140,13 @@ func (h *Host) check(ctx context.Context) []finding {
 	h.explain(ctx, problems)
 	for _, p := range problems {
 		note(p.App, p.Ports(), p.Err)
+	}
+	told := make(map[string]bool)
+	for _, r := range table.Routes {
+		if remark := engine.Remark(r); remark != "" && !told[r.App+remark] {
+			told[r.App+remark] = true
+			findings = append(findings, finding{App: r.App, Public: r.Listen.String(), Message: remark, Remark: true})
+		}
 	}
 	if err == nil && running {
 		serving, err := engine.Serving(ctx)

@@ -104,3 +104,27 @@ func restarted(h *host, meanwhile func()) {
 	h.must(err)
 	h.must(h.StartHAProxy())
 }
+
+// What HAProxy does otherwise than the built-in engine is no mistake of the app's, and is told all the same.
+func TestCheckRemarksOnProxyHeaders(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
+		t.Parallel()
+		h := start(t, engine)
+		public, other := h.port(), h.port()
+		h.push("mail", source("v1", lead(public, private), lead(other, private)))
+		const remark = "HAProxy closes a proxy whose PROXY header"
+		if said := h.expose(0, "check").Stdout; strings.Contains(said, remark) {
+			t.Errorf("nobody reads a header, and it says:\n%s", said)
+		}
+		h.expose(0, "set", "mail", "accept-proxy", "10.0.0.0/8")
+		said, want := h.expose(0, "check").Stdout, 0
+		if h.HAProxyGroup() != 0 {
+			want = 1
+			h.wants(h.expose(0, "check", "--format", "json").Stdout, remark, `"remark": true`)
+		}
+		if n := strings.Count(said, remark); n != want {
+			t.Errorf("it says so %d times, want %d:\n%s", n, want, said)
+		}
+		h.wants(said, "Nothing is wrong with the public ports of mail")
+	})
+}

@@ -25,6 +25,8 @@ type engine interface {
 	deploy.Engine
 	// Refuses says why the engine can't listen on an address of this host, whoever else does or does not.
 	Refuses(deploy.Listen) error
+	// Remark says what the engine does otherwise than the other one with connections to a route, "" for nothing.
+	Remark(deploy.Route) string
 	// Health says what is wrong with the engine itself, and whether it runs. The error is that it can't be asked.
 	Health(ctx context.Context) (running bool, wrong []error, err error)
 	// Processes are the ids of the processes that may listen for it.
@@ -37,6 +39,14 @@ type engine interface {
 
 // haproxyEngine is HAProxy.
 type haproxyEngine struct{ *haproxy.Engine }
+
+func (e haproxyEngine) Remark(r deploy.Route) string {
+	if len(r.Options.AcceptProxy.Prefixes()) == 0 {
+		return ""
+	}
+	return "HAProxy closes a proxy whose PROXY header comes in more than one TCP segment, is UNKNOWN with addresses, or is of another family than TCP over IPv4 or IPv6; " +
+		"where a proxy sends such a header, use the engine that reads all of them: dokku expose:set --global engine builtin"
+}
 
 // errHAProxyStopped says that there is no HAProxy, and what to do.
 var errHAProxyStopped = errors.New("HAProxy of dokku-expose does not run, so no port is served; start it: systemctl start dokku-expose-haproxy (runit: sv start dokku-expose-haproxy), and see why it ended: journalctl -u dokku-expose-haproxy")
@@ -106,6 +116,8 @@ func few(most, asked int) bool {
 
 // errDaemonStopped says that there is no daemon, and what to do.
 var errDaemonStopped = errors.New("the daemon of dokku-expose does not run, so no port is served; start it: systemctl start dokku-expose (runit: sv start dokku-expose), and see why it ended: journalctl -u dokku-expose")
+
+func (e builtinEngine) Remark(deploy.Route) string { return "" }
 
 func (e builtinEngine) Health(ctx context.Context) (running bool, wrong []error, err error) {
 	status, err := e.client.Status(ctx)
