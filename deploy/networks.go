@@ -66,13 +66,17 @@ func NetworksOf(prefixes ...netip.Prefix) Networks {
 	})
 	var items []string
 	for _, p := range slices.Compact(prefixes) {
-		if p.IsSingleIP() {
-			items = append(items, p.Addr().String())
-		} else {
-			items = append(items, p.String())
-		}
+		items = append(items, networkName(p))
 	}
 	return Networks{strings.Join(items, ",")}
+}
+
+// networkName writes a network of one address without its length.
+func networkName(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
 }
 
 func parseNetwork(text string) (netip.Prefix, error) {

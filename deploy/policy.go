@@ -155,11 +155,7 @@ func joined(ranges []portsfile.Range, separator string) string {
 func (p Policy) bindWith(claims []Claim) string {
 	var names []string
 	for _, prefix := range p.Bind {
-		if prefix.IsSingleIP() {
-			names = append(names, prefix.Addr().String())
-		} else {
-			names = append(names, prefix.String())
-		}
+		names = append(names, networkName(prefix))
 	}
 	asked := addressesOf(claims)
 	if slices.Contains(asked, bindName(netip.Addr{})) {
