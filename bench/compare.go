@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dokku-expose/bench/measure"
+	"dokku-expose/internal/freeport"
 )
 
 // options say what is to be measured.
@@ -91,7 +92,7 @@ func (c *comparison) start(ctx context.Context) (all []running, stop func(), err
 			r.stop()
 		}
 	}
-	port, err := freePort()
+	port, err := freeport.Take()
 	if err != nil {
 		return nil, stop, err
 	}

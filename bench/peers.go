@@ -3,14 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"time"
 
 	"dokku-expose/bench/measure"
+	"dokku-expose/internal/freeport"
 )
 
 // peer is a proxy to be measured.
@@ -69,7 +68,7 @@ func (p peer) serve(ctx context.Context, dir string, origin netip.AddrPort) (run
 	if err != nil {
 		return running{}, err
 	}
-	port, err := freePort()
+	port, err := freeport.Take()
 	if err != nil {
 		return running{}, err
 	}
@@ -136,19 +135,3 @@ func tryEcho(ctx context.Context, addr netip.AddrPort) error {
 }
 
 var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-
-// Ports are taken from below the ephemeral ones of Linux (32768-60999), which clients get.
-const firstPort, lastPort = 10000, 20000
-
-// freePort returns a port on which nobody listens.
-func freePort() (uint16, error) {
-	var err error
-	for range 100 {
-		port := firstPort + rand.IntN(lastPort-firstPort)
-		var ln net.Listener
-		if ln, err = net.Listen("tcp", fmt.Sprintf(":%d", port)); err == nil {
-			return uint16(port), ln.Close()
-		}
-	}
-	return 0, fmt.Errorf("no free port from %d to %d: %w", firstPort, lastPort, err)
-}

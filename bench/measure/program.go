@@ -1,6 +1,7 @@
 package measure
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -42,4 +44,14 @@ func Find(program, pkg string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("%s %w (Debian: apt-get install %s)", program, ErrMissing, pkg)
+}
+
+// IP runs commands of iproute2.
+func IP(batch string) error {
+	command := exec.Command("ip", "-batch", "-")
+	command.Stdin = strings.NewReader(batch)
+	if out, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("ip -batch (Debian: apt-get install iproute2): %w: %s", err, bytes.TrimSpace(out))
+	}
+	return nil
 }

@@ -168,7 +168,7 @@ func configureHost(sysctls string) error {
 			return err
 		}
 	}
-	return ip(`link set lo up
+	return measure.IP(`link set lo up
 link add docker0 type bridge
 address add 172.17.0.1/16 dev docker0
 link set docker0 up
@@ -203,7 +203,7 @@ func start(ctx context.Context, name, bridge string, args ...string) (child, err
 	} else {
 		batch += fmt.Sprintf("address add %s/16 dev %s\n", public.Addr(), name)
 	}
-	if err := ip(batch + "link set " + name + " up\n"); err != nil {
+	if err := measure.IP(batch + "link set " + name + " up\n"); err != nil {
 		return child{}, err
 	}
 	c := child{in, bufio.NewReader(out)}
@@ -221,17 +221,7 @@ func join(stdin *bufio.Reader, address, gateway string) error {
 	if _, err := stdin.ReadString('\n'); err != nil {
 		return err
 	}
-	return ip(fmt.Sprintf("link set lo up\naddress add %s dev eth0\nlink set eth0 up\nroute add default via %s\n", address, gateway))
-}
-
-// ip runs commands of iproute2.
-func ip(batch string) error {
-	command := exec.Command("ip", "-batch", "-")
-	command.Stdin = strings.NewReader(batch)
-	if out, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("ip -batch (Debian: apt-get install iproute2): %w: %s", err, bytes.TrimSpace(out))
-	}
-	return nil
+	return measure.IP(fmt.Sprintf("link set lo up\naddress add %s dev eth0\nlink set eth0 up\nroute add default via %s\n", address, gateway))
 }
 
 // timeWaits counts the host's sockets in TIME_WAIT.

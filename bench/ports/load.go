@@ -148,7 +148,7 @@ func runClients(ctx context.Context, args []string, stdin io.Reader, stdout io.W
 	var from []netip.Addr
 	first := netip.MustParsePrefix(args[0]).Addr()
 	for next := first.Next(); len(from) < clientAddresses; next = next.Next() {
-		if err := ip(fmt.Sprintf("address add %s/16 dev eth0\n", next)); err != nil {
+		if err := measure.IP(fmt.Sprintf("address add %s/16 dev eth0\n", next)); err != nil {
 			return err
 		}
 		from = append(from, next)

@@ -1,13 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
-	"os/exec"
 	"strings"
+
+	"dokku-expose/bench/measure"
 )
 
 // privatePorts are what every app listens on.
@@ -26,7 +26,7 @@ type bridge struct {
 
 // setUp makes the bridge. Its whole subnet is this machine's own, so that one program can answer at the addresses of all containers.
 func (b *bridge) setUp() error {
-	return ip(`link set lo up
+	return measure.IP(`link set lo up
 link add docker0 type bridge
 address add 172.17.0.1/16 dev docker0
 link set docker0 up
@@ -44,17 +44,7 @@ func (b *bridge) grow(containers int) error {
 			fmt.Fprintf(&batch, "link set veth%d master docker0\n", end)
 		}
 	}
-	return ip(batch.String())
-}
-
-// ip runs commands of iproute2.
-func ip(batch string) error {
-	command := exec.Command("ip", "-batch", "-")
-	command.Stdin = strings.NewReader(batch)
-	if out, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("ip -batch (Debian: apt-get install iproute2): %w: %s", err, bytes.TrimSpace(out))
-	}
-	return nil
+	return measure.IP(batch.String())
 }
 
 // serveApps answers at the private ports of all containers: it says which one it is, in a line, and sends back what it gets.
