@@ -35,7 +35,7 @@ func (e *Engine) Apply(ctx context.Context, t deploy.Table) (deploy.Applied, err
 		return deploy.Applied{}, err
 	}
 	var applied deploy.Applied
-	refused, err := e.each(ctx, t.Routes, live, func(routes []deploy.Route) (err error) {
+	refused, err := e.each(t.Routes, live, func(routes []deploy.Route) (err error) {
 		applied, err = e.attempt(ctx, routes, live)
 		return err
 	})
@@ -161,7 +161,7 @@ func (e *Engine) Prepare(ctx context.Context, t deploy.Table) error {
 	if err != nil {
 		return err
 	}
-	refused, err := e.each(ctx, t.Routes, live, func(routes []deploy.Route) error {
+	refused, err := e.each(t.Routes, live, func(routes []deploy.Route) error {
 		w, err := e.want(routes, live, true)
 		if err != nil {
 			return err
@@ -201,7 +201,7 @@ func (e *Engine) Disarm(ctx context.Context) error {
 
 // each runs try with those routes that HAProxy can listen for. When it fails for some of them all the same, it is run once
 // more without these: a port may be taken after it was looked at, and no other route must wait for that to be put right.
-func (e *Engine) each(ctx context.Context, routes []deploy.Route, live *snapshot, try func([]deploy.Route) error) (refused, err error) {
+func (e *Engine) each(routes []deploy.Route, live *snapshot, try func([]deploy.Route) error) (refused, err error) {
 	routes, errs, err := e.bindable(routes, live)
 	if err != nil {
 		return nil, err

@@ -102,7 +102,7 @@ func (h *Host) proxies(policy deploy.Policy) (occupied []deploy.Occupied) {
 		if !policy.Excepts(m.Host) {
 			occupied = append(occupied, deploy.Occupied{
 				Conflicts: func(l deploy.Listen) bool { return l.Port == m.Host },
-				Reason:    func(c deploy.Claim) error { return proxyConflict(c, m) },
+				Reason:    func(deploy.Claim) error { return proxyConflict(m) },
 			})
 		}
 	}
@@ -148,7 +148,7 @@ func (h *Host) admitProxyOf(ctx context.Context, app string) error {
 }
 
 // proxyConflict says that a proxy of Dokku's wants a port, and how to have it want another one.
-func proxyConflict(c deploy.Claim, p dokku.ProxyPort) error {
+func proxyConflict(p dokku.ProxyPort) error {
 	return fmt.Errorf("a proxy of Dokku listens on port %d for the app %s (%s), or will; %s", p.Host, p.App, mappedBy(p), otherPort(p.App))
 }
 

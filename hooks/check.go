@@ -212,7 +212,7 @@ func checkProxies(a *deploy.App, proxies []dokku.ProxyPort, note func(app, publi
 	for _, c := range a.Claims() {
 		for _, p := range proxies {
 			if p.Host == c.Listen.Port {
-				note(a.Name, c.Listen.String(), proxyConflict(c, p))
+				note(a.Name, c.Listen.String(), proxyConflict(p))
 			}
 		}
 	}
