@@ -204,6 +204,11 @@ func notAccepting(c deploy.Container, timeout time.Duration, waiting map[uint16]
 		if !ok {
 			continue
 		}
+		if remedy, lack := deploy.HostLack(err); lack {
+			errs = append(errs, fmt.Errorf("%s: this host can't connect to the private port %d (%s, public port %s) of container %.12s, for a lack of its own: %w; %s",
+				c.App, claim.Private, claim.Where(), claim.Listen, c.ID, err, remedy))
+			continue
+		}
 		errs = append(errs, fmt.Errorf("%s: nothing accepts connections on the private port %d (%s, public port %s) of container %.12s after %s: %w",
 			c.App, claim.Private, claim.Where(), claim.Listen, c.ID, timeout, err))
 		if isNoAnswer(err) {

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -47,5 +48,22 @@ func TestGateTellsARefusalFromNoAnswer(t *testing.T) {
 				t.Errorf("it says\n%s\nwant %q in it, and not %q", text, row.says, row.not)
 			}
 		})
+	}
+}
+
+// A lack of this host's is not the container's to mend.
+func TestGateTellsALackOfTheHost(t *testing.T) {
+	c := deploy.Container{ID: "0123456789abcdef", App: "mail", Running: true}
+	claims := []deploy.Claim{{App: "mail", Listen: deploy.Listen{Port: 25}, Private: 5025, Process: "web", File: "PORTS", Line: 1}}
+	for lack, remedy := range map[error]string{syscall.EMFILE: "LimitNOFILE", syscall.EADDRNOTAVAIL: "ip_local_port_range"} {
+		text := notAccepting(c, time.Second, map[uint16]error{5025: &net.OpError{Op: "dial", Err: lack}}, claims).Error()
+		for _, want := range []string{"PORTS line 1", "for a lack of its own", remedy} {
+			if !strings.Contains(text, want) {
+				t.Errorf("no %q in:\n%s", want, text)
+			}
+		}
+		if strings.Contains(text, "the app has to listen") {
+			t.Errorf("the app is blamed:\n%s", text)
+		}
 	}
 }
