@@ -5,35 +5,24 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 
 	"dokku-expose/internal/rig"
 )
 
-var connectionsSoFar = regexp.MustCompile(`(?m)^CumConns: (\d+)$`)
-
-// looked waits until the daemon has looked at HAProxy from now on: each of its questions is a connection.
+// looked waits until the daemon has looked at HAProxy from now on: it tells of an app's old container with a connection, in the first
+// look that finds one.
 func (h *host) looked() {
 	h.t.Helper()
-	asked := func() int {
-		m := connectionsSoFar.FindStringSubmatch(h.haproxySays("show info"))
-		if m == nil {
-			h.t.Fatal("HAProxy does not count its connections")
-		}
-		n, err := strconv.Atoi(m[1])
-		h.must(err)
-		return n
-	}
-	// More than two looks have between them.
-	const questions = 12
-	first, own := asked(), 0
-	await(h.t, "the daemon looks at HAProxy", func() bool {
-		own++
-		return asked()-first-own >= questions
-	})
+	port := h.port()
+	src := source("v1", lead(port, private))
+	src.Env["LINGER"] = "10m"
+	h.push("late", src)
+	_, err := h.dial(port)
+	h.must(err)
+	h.push("late", source("v2", lead(port, private)))
+	await(h.t, "the daemon looks at HAProxy", func() bool { return strings.Contains(h.expose(0, "logs", "late").Stdout, "msg=drain") })
 }
 
 // HAProxy's death, the connections that ended with it, and its return are in the log; a reload is not taken for any of that.
