@@ -22,13 +22,15 @@ type finding struct {
 	Public string `json:"public"`
 	// Message says what is wrong and what to do.
 	Message string `json:"message"`
-	// Remark tells that nothing is wrong.
-	Remark bool `json:"remark,omitempty"`
+	// Level is "remark" where nothing is wrong.
+	Level string `json:"level,omitempty"`
 }
+
+const remark = "remark"
 
 // allRemarks tells whether nothing is wrong.
 func allRemarks(findings []finding) bool {
-	return !slices.ContainsFunc(findings, func(f finding) bool { return !f.Remark })
+	return !slices.ContainsFunc(findings, func(f finding) bool { return f.Level != remark })
 }
 
 func (f finding) String() string {
@@ -43,7 +45,8 @@ var checkCommand = command{
 	args: "[<app>] [--format stdout|json]",
 	text: "Tells what is wrong with public ports and what to do",
 	more: `
-It changes nothing. The exit code is 1 when anything is wrong, and not for a remark: a thing that the other engine does otherwise.
+It changes nothing. The exit code is 1 when anything is wrong, and not for a remark: what the other engine does
+otherwise, or a mistake of this release of HAProxy that costs no connection.
 
   dokku expose:check
   dokku expose:check mail`,
@@ -64,7 +67,7 @@ It changes nothing. The exit code is 1 when anything is wrong, and not for a rem
 			err = writeJSON(h.stdout, findings)
 		} else {
 			for _, f := range findings {
-				if f.Remark {
+				if f.Level == remark {
 					h.out.Step("%s", f)
 				} else {
 					h.out.Warn("%s", f)
@@ -141,19 +144,15 @@ func (h *Host) check(ctx context.Context) []finding {
 	for _, p := range problems {
 		note(p.App, p.Ports(), p.Err)
 	}
-	told := make(map[string]bool)
-	for _, r := range table.Routes {
-		if remark := engine.Remark(r); remark != "" && !told[r.App+remark] {
-			told[r.App+remark] = true
-			findings = append(findings, finding{App: r.App, Public: r.Listen.String(), Message: remark, Remark: true})
-		}
-	}
 	if err == nil && running {
 		serving, err := engine.Serving(ctx)
 		note("", "", err)
 		h.checkServed(ctx, apps, table, serving, note)
 		checkAccepting(ctx, table, serving, note)
 		checkListeners(ctx, engine, serving, note)
+		for _, r := range engine.Remarks(ctx, table) {
+			findings = append(findings, finding{App: r.App, Public: r.Ports(), Message: r.Err.Error(), Level: remark})
+		}
 	}
 	return findings
 }
@@ -176,7 +175,8 @@ func checkAccepting(ctx context.Context, table deploy.Table, serving map[deploy.
 	var addrs []netip.AddrPort
 	for _, service := range serving {
 		if service.Options.Check != deploy.NoCheck {
-			addrs = append(addrs, service.Servers...)
+			// One may have gone down since the table was made of what was served.
+			addrs = slices.Concat(addrs, service.Servers, service.Down)
 		}
 	}
 	failed := deploy.Listening(ctx, addrs)

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -25,8 +26,8 @@ type engine interface {
 	deploy.Engine
 	// Refuses says why the engine can't listen on an address of this host, whoever else does or does not.
 	Refuses(deploy.Listen) error
-	// Remark says what the engine does otherwise than the other one with connections to a route, "" for nothing.
-	Remark(deploy.Route) string
+	// Remarks are what is worth knowing of the engine, and of routes that it treats otherwise than the other one.
+	Remarks(context.Context, deploy.Table) []*deploy.Problem
 	// Health says what is wrong with the engine itself, and whether it runs. The error is that it can't be asked.
 	Health(ctx context.Context) (running bool, wrong []error, err error)
 	// Processes are the ids of the processes that may listen for it.
@@ -40,12 +41,25 @@ type engine interface {
 // haproxyEngine is HAProxy.
 type haproxyEngine struct{ *haproxy.Engine }
 
-func (e haproxyEngine) Remark(r deploy.Route) string {
-	if len(r.Options.AcceptProxy.Prefixes()) == 0 {
-		return ""
+// crashesAtExit are the versions of HAProxy whose old workers can crash at their end (haproxy#2114).
+var crashesAtExit = regexp.MustCompile(`^2\.6\.1[0-3]\b`)
+
+func (e haproxyEngine) Remarks(ctx context.Context, table deploy.Table) (remarks []*deploy.Problem) {
+	// That HAProxy can't be asked its health says.
+	if status, err := e.Status(ctx); err == nil && crashesAtExit.MatchString(status.Version) {
+		remarks = append(remarks, &deploy.Problem{Err: fmt.Errorf("an old worker of HAProxy %s can crash when its last connection has ended (code 139 in its log), which costs no connection; 2.6.14 mends it", status.Version)})
 	}
-	return "HAProxy closes a proxy whose PROXY header comes in more than one TCP segment, is UNKNOWN with addresses, or is of another family than TCP over IPv4 or IPv6; " +
-		"where a proxy sends such a header, use the engine that reads all of them: dokku expose:set --global engine builtin"
+	told := make(map[string]bool)
+	for _, r := range table.Routes {
+		if told[r.App] || len(r.Options.AcceptProxy.Prefixes()) == 0 {
+			continue
+		}
+		told[r.App] = true
+		remarks = append(remarks, &deploy.Problem{App: r.App, Listen: r.Listen, Err: errors.New(
+			"HAProxy closes a proxy whose PROXY header comes in more than one TCP segment, is UNKNOWN with addresses, or is of another family than TCP over IPv4 or IPv6; " +
+				"where a proxy sends such a header, use the engine that reads all of them: dokku expose:set --global engine builtin")})
+	}
+	return remarks
 }
 
 // errHAProxyStopped says that there is no HAProxy, and what to do.
@@ -117,7 +131,7 @@ func few(most, asked int) bool {
 // errDaemonStopped says that there is no daemon, and what to do.
 var errDaemonStopped = errors.New("the daemon of dokku-expose does not run, so no port is served; start it: systemctl start dokku-expose (runit: sv start dokku-expose), and see why it ended: journalctl -u dokku-expose")
 
-func (e builtinEngine) Remark(deploy.Route) string { return "" }
+func (e builtinEngine) Remarks(context.Context, deploy.Table) []*deploy.Problem { return nil }
 
 func (e builtinEngine) Health(ctx context.Context) (running bool, wrong []error, err error) {
 	status, err := e.client.Status(ctx)

@@ -45,6 +45,7 @@ var halfClosing = []testCase{
 		over := make(chan struct{})
 		// One talks after its client has ended, the other one hears after it has ended itself.
 		talk := talker(b, "talk", func(conn *net.TCPConn) {
+			_, _ = io.WriteString(conn, "talk\n")
 			_, _ = io.Copy(io.Discard, conn)
 			tick := time.NewTicker(100 * time.Millisecond)
 			defer tick.Stop()
@@ -72,6 +73,8 @@ var halfClosing = []testCase{
 		talking, hearing, clock := halfClosed(b.port(), talk), halfClosed(b.port(), hear), newClock(b)
 		b.apply(talking, hearing, clock.route)
 		listener, talker := dial(b, local(talking.Listen)), dial(b, local(hearing.Listen))
+		// HAProxy drops a client that has ended, and sent nothing, before its server was reached.
+		listener.greeting()
 		if err := listener.conn.CloseWrite(); err != nil {
 			b.Fatal(err)
 		}
@@ -102,6 +105,7 @@ var halfClosing = []testCase{
 	{"a client that takes its time gets all of it", func(b *bench) {
 		const size = 32 << 20
 		full := talker(b, "full", func(conn *net.TCPConn) {
+			_, _ = io.WriteString(conn, "full\n")
 			if _, err := io.Copy(io.Discard, conn); err != nil {
 				b.Error(err)
 			}
@@ -112,6 +116,7 @@ var halfClosing = []testCase{
 		r, clock := halfClosed(b.port(), full), newClock(b)
 		b.apply(r, clock.route)
 		c := dial(b, local(r.Listen))
+		c.greeting()
 		if err := c.conn.CloseWrite(); err != nil {
 			b.Fatal(err)
 		}
