@@ -148,7 +148,7 @@ func (h *Host) check(ctx context.Context) []finding {
 		serving, err := engine.Serving(ctx)
 		note("", "", err)
 		h.checkServed(ctx, apps, table, serving, note)
-		checkAccepting(ctx, table, serving, note)
+		checkAccepting(ctx, table, note)
 		checkListeners(ctx, engine, serving, note)
 		for _, r := range engine.Remarks(ctx, table) {
 			findings = append(findings, finding{App: r.App, Public: r.Ports(), Message: r.Err.Error(), Level: remark})
@@ -171,12 +171,15 @@ func (h *Host) checkDaemon(ctx context.Context) error {
 }
 
 // checkAccepting asks the containers that are served; of the others the plan tells.
-func checkAccepting(ctx context.Context, table deploy.Table, serving map[deploy.Listen]deploy.Service, note func(app, public string, err error)) {
+func checkAccepting(ctx context.Context, table deploy.Table, note func(app, public string, err error)) {
+	// Not those that the engine serves by now: one may have gone down since the table was made of what was served.
 	var addrs []netip.AddrPort
-	for _, service := range serving {
-		if service.Options.Check != deploy.NoCheck {
-			// One may have gone down since the table was made of what was served.
-			addrs = slices.Concat(addrs, service.Servers, service.Down)
+	for _, r := range table.Routes {
+		if r.Options.Check == deploy.NoCheck {
+			continue
+		}
+		for _, s := range r.Servers {
+			addrs = append(addrs, s.Addr)
 		}
 	}
 	failed := deploy.Listening(ctx, addrs)
