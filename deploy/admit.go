@@ -17,7 +17,7 @@ type Request struct {
 	// Apps are all apps of the host, and Serving is what the engine says that it serves.
 	Apps    []App
 	Serving map[Listen]Service
-	// Unreadable is what apps may ask for whose files can't be read, by app.
+	// Unreadable is what other apps may ask for whose files can't be read, by app.
 	Unreadable map[string]MayClaim
 	// Occupied are addresses that others than apps have.
 	Occupied []Occupied
@@ -29,6 +29,8 @@ type Request struct {
 type MayClaim struct {
 	Ports []portsfile.Range
 	Known bool
+	// Err says what can't be read.
+	Err error
 }
 
 // Occupied is an address that a proxy of Dokku's, a container or another process of the host has.
@@ -58,8 +60,9 @@ func Admit(r Request) error {
 	for _, refusal := range r.Policy.Check(r.App, r.Claims) {
 		found.add(refusal, refusal.Claims...)
 	}
+	unreadable := r.unreadable()
 	for _, c := range r.Claims {
-		if err := r.unreadable(c); err != nil {
+		if err := unreadable(c); err != nil {
 			found.note(c, err)
 		}
 		if reason := r.OnHost(c); reason != nil {
@@ -83,52 +86,43 @@ func (r Request) OnHost(c Claim) error {
 	return nil
 }
 
-// unreadable says that an address may be one of an app whose own files can't be read: it is served for that app, or these files may ask
-// for it. Nobody knows what is the app's, but it must not become another app's for that.
-func (r Request) unreadable(c Claim) error {
-	served := make(map[string]bool)
-	for listen, service := range r.Serving {
-		reason := r.brokenApp(service.App)
-		if reason == nil {
-			continue
+// unreadable returns a function that says that an address may be one of an app whose own files can't be read: it is served for that app,
+// or these files may ask for it. Nobody knows what is the app's, but it must not become another app's for that.
+func (r Request) unreadable() func(Claim) error {
+	names := slices.Sorted(maps.Keys(r.Unreadable))
+	served, isServed := make(map[Listen]string), make(map[string]bool)
+	own := make(map[Listen]bool)
+	if len(names) > 0 {
+		for listen, service := range r.Serving {
+			if _, unreadable := r.Unreadable[service.App]; unreadable {
+				served[listen], isServed[service.App] = service.App, true
+			}
 		}
-		served[service.App] = true
-		if c.Listen.Overlaps(listen) {
-			return fmt.Errorf("public port %s (%s) leads to the app %s; use another port, or mend that app, which can't be asked whether it gives it up: %w",
-				c.Listen, c.Where(), service.App, reason)
+		for _, a := range r.Apps {
+			if a.Name == r.App {
+				// The addresses in force are the app's own.
+				for _, c := range slices.Concat(a.Operator, a.Images[a.Current]) {
+					own[c.Listen] = true
+				}
+			}
 		}
 	}
-	if r.inForce(c.Listen) {
+	return func(c Claim) error {
+		for listen, app := range served {
+			if c.Listen.Overlaps(listen) {
+				return fmt.Errorf("public port %s (%s) leads to the app %s; use another port, or mend that app, which can't be asked whether it gives it up: %w",
+					c.Listen, c.Where(), app, r.Unreadable[app].Err)
+			}
+		}
+		for _, app := range names {
+			may := r.Unreadable[app]
+			if !own[c.Listen] && (contains(may.Ports, c.Listen.Port) || !may.Known && !isServed[app]) {
+				return fmt.Errorf("public port %s (%s) may be one of the app %s, which can't be told; use another port, or mend that app: %w",
+					c.Listen, c.Where(), app, may.Err)
+			}
+		}
 		return nil
 	}
-	for _, name := range slices.Sorted(maps.Keys(r.Unreadable)) {
-		may := r.Unreadable[name]
-		named := contains(may.Ports, c.Listen.Port)
-		if named || !may.Known && !served[name] {
-			return fmt.Errorf("public port %s (%s) may be one of the app %s, which can't be told; use another port, or mend that app: %w",
-				c.Listen, c.Where(), name, r.brokenApp(name))
-		}
-	}
-	return nil
-}
-
-// brokenApp is what can't be read of another app's files, nil where all can.
-func (r Request) brokenApp(name string) error {
-	i := slices.IndexFunc(r.Apps, func(a App) bool { return a.Name == name })
-	if i < 0 || name == r.App {
-		return nil
-	}
-	return r.Apps[i].Err
-}
-
-// inForce tells whether the app has an address already: that is nobody else's.
-func (r Request) inForce(l Listen) bool {
-	i := slices.IndexFunc(r.Apps, func(a App) bool { return a.Name == r.App })
-	if i < 0 {
-		return false
-	}
-	a := r.Apps[i]
-	return slices.ContainsFunc(slices.Concat(a.Operator, a.Images[a.Current]), func(c Claim) bool { return c.Listen == l })
 }
 
 // objections are what speaks against claims.

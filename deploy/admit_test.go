@@ -16,7 +16,8 @@ func TestAdmit(t *testing.T) {
 		return claims
 	}
 	news := App{Name: "news", Operator: []Claim{{App: "news", Listen: Listen{Port: 119}}}}
-	broken := App{Name: "news", Err: errors.New("news.toml:1: broken")}
+	reason := errors.New("news.toml:1: broken")
+	broken := App{Name: "news", Err: reason}
 	busy := func(port uint16, listens bool) []Occupied {
 		return []Occupied{{
 			Conflicts: func(l Listen) bool { return l.Port == port }, Listens: listens,
@@ -38,17 +39,17 @@ func TestAdmit(t *testing.T) {
 		{"a socket at an address that is served is the engine's", Request{Claims: ask(25), Serving: map[Listen]Service{{Port: 25}: {App: "mail"}}, Occupied: busy(25, true)}, nil},
 		{"a proxy that wants an address that is served", Request{Claims: ask(25), Serving: map[Listen]Service{{Port: 25}: {App: "mail"}}, Occupied: busy(25, false)}, []string{"somebody has it"}},
 		{"what is served for an app that can't be read", Request{
-			Claims: ask(119), Apps: []App{broken}, Serving: map[Listen]Service{{Port: 119}: {App: "news"}}, Unreadable: map[string]MayClaim{"news": {Known: true}},
+			Claims: ask(119), Apps: []App{broken}, Serving: map[Listen]Service{{Port: 119}: {App: "news"}}, Unreadable: map[string]MayClaim{"news": {Known: true, Err: reason}},
 		}, []string{"leads to the app news; use another port, or mend that app, which can't be asked whether it gives it up: news.toml:1: broken"}},
 		{"what its files mention", Request{
-			Claims: ask(25, 120), Apps: []App{broken}, Unreadable: map[string]MayClaim{"news": {Known: true, Ports: []portsfile.Range{{First: 119, Last: 121}}}},
+			Claims: ask(25, 120), Apps: []App{broken}, Unreadable: map[string]MayClaim{"news": {Known: true, Err: reason, Ports: []portsfile.Range{{First: 119, Last: 121}}}},
 		}, []string{"public port 120 (PORTS line 1) may be one of the app news"}},
-		{"nothing is known of its files, and nothing is served for it", Request{Claims: ask(25), Apps: []App{broken}, Unreadable: map[string]MayClaim{"news": {}}}, []string{"may be one of the app news"}},
+		{"nothing is known of its files, and nothing is served for it", Request{Claims: ask(25), Apps: []App{broken}, Unreadable: map[string]MayClaim{"news": {Err: reason}}}, []string{"may be one of the app news"}},
 		{"nothing is known of its files, but what is served for it", Request{
-			Claims: ask(25), Apps: []App{broken}, Serving: map[Listen]Service{{Port: 119}: {App: "news"}}, Unreadable: map[string]MayClaim{"news": {}},
+			Claims: ask(25), Apps: []App{broken}, Serving: map[Listen]Service{{Port: 119}: {App: "news"}}, Unreadable: map[string]MayClaim{"news": {Err: reason}},
 		}, nil},
 		{"what the app has is its own all the same", Request{
-			Claims: ask(25), Apps: []App{broken, {Name: "mail", Current: imageA, Images: map[string][]Claim{imageA: ask(25)}}}, Unreadable: map[string]MayClaim{"news": {}},
+			Claims: ask(25), Apps: []App{broken, {Name: "mail", Current: imageA, Images: map[string][]Claim{imageA: ask(25)}}}, Unreadable: map[string]MayClaim{"news": {Err: reason}},
 		}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

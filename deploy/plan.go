@@ -7,14 +7,11 @@ import (
 
 // Planned is what an engine is to be given.
 type Planned struct {
-	// First goes before anybody is asked, nil where nothing has to: what is served now, without the servers that no container stands
-	// behind. Their addresses may be another app's in a moment, and one that is gone may not answer a probe for long.
-	First *Table
 	// Table is what is to be served.
 	Table Table
 	// Problems keep the table from being what was asked for.
 	Problems []*Problem
-	// Ask are the addresses without evidence that the table depends on: until these are asked the plan is a guess.
+	// Ask are the addresses without evidence that the table depends on: until these are asked there is no table.
 	Ask []Target
 }
 
@@ -22,17 +19,24 @@ type Planned struct {
 // is still the app's. Plan reads nothing and asks nobody: its snapshot is fresh.
 func Plan(s Snapshot, ev Evidence) Planned {
 	b := newBuilder(s, ev)
-	var p Planned
-	if b.servesUnconfirmed() {
-		first := confirmed(s)
-		p.First = &first
-	}
 	drafts := b.drafts()
-	p.Ask = b.prove(drafts)
-	p.Table = b.table(drafts, b.route)
-	b.outages(p.Table)
-	p.Problems = b.problems
-	return p
+	if ask := b.prove(drafts); len(ask) > 0 {
+		return Planned{Ask: ask}
+	}
+	table := b.table(drafts, b.route)
+	b.outages(table)
+	return Planned{Table: table, Problems: b.problems}
+}
+
+// First is what goes before a plan is made and anybody is asked, nil where nothing has to: the table that is served now, without the
+// servers that no container stands behind. Their addresses may be another app's in a moment, and one that is gone may not answer a probe
+// for long.
+func First(s Snapshot) *Table {
+	if !newBuilder(s, nil).servesUnconfirmed() {
+		return nil
+	}
+	table := confirmed(s)
+	return &table
 }
 
 // Loss is what is known to be gone, without anybody having been asked for more.

@@ -47,18 +47,22 @@ func AcceptAll(ctx context.Context, targets []Target) map[netip.AddrPort]error {
 }
 
 // probed is the plan of a snapshot once the addresses that it depends on have been asked.
-func probed(ctx context.Context, s Snapshot, plan Planned) (Planned, error) {
-	for ev := make(Evidence); len(plan.Ask) > 0; plan = Plan(s, ev) {
+func probed(ctx context.Context, s Snapshot) (Planned, error) {
+	ev := make(Evidence)
+	for {
+		plan := Plan(s, ev)
+		if len(plan.Ask) == 0 {
+			return plan, nil
+		}
 		failed := AcceptAll(ctx, plan.Ask)
 		if err := ctx.Err(); err != nil {
-			// What could not be asked in time must not look like what said no.
+			// An address that could not be asked in time must not look like one that said no.
 			return Planned{}, err
 		}
 		for _, t := range plan.Ask {
 			ev[t.Addr] = failed[t.Addr]
 		}
 	}
-	return plan, nil
 }
 
 // gone are the served addresses that accept no connections any more. One that the engine has found down is not asked: what accepts

@@ -135,7 +135,7 @@ func TestSecondAddressServes(t *testing.T) {
 // plan is a plan for which real servers are asked.
 func plan(t *testing.T, s Snapshot) (Table, []*Problem) {
 	t.Helper()
-	planned, err := probed(t.Context(), s, Plan(s, nil))
+	planned, err := probed(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
 	}

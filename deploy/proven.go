@@ -9,7 +9,7 @@ import (
 // A server that the engine serves already is left to the engine's own checks: asking it again could only take away what works. Where a
 // server does not accept, those that the engine serves in its stead are asked as well.
 func (b *builder) prove(drafts []*draft) (ask []Target) {
-	ask = b.unasked(drafts, func(d *draft) (targets []Target) {
+	ask = b.withoutEvidence(drafts, func(d *draft) (targets []Target) {
 		for _, s := range d.servers {
 			if !b.served(d, s) {
 				targets = append(targets, d.targets[s.Container]...)
@@ -28,7 +28,7 @@ func (b *builder) prove(drafts []*draft) (ask []Target) {
 			}
 		}
 	}
-	return b.unasked(drafts, func(d *draft) (targets []Target) {
+	return b.withoutEvidence(drafts, func(d *draft) (targets []Target) {
 		if slices.ContainsFunc(d.servers, func(s Server) bool { return !b.proven(d, s) }) {
 			d.kept = slices.DeleteFunc(b.stillOwn(d.app, b.serving[d.claim.Listen]), func(k Server) bool {
 				return slices.ContainsFunc(d.servers, func(s Server) bool { return s.Addr == k.Addr })
@@ -41,8 +41,8 @@ func (b *builder) prove(drafts []*draft) (ask []Target) {
 	})
 }
 
-// unasked are the targets that list names and of which there is no evidence, each once, but those of routes that are not to be asked.
-func (b *builder) unasked(drafts []*draft, list func(*draft) []Target) (ask []Target) {
+// withoutEvidence are the targets that list names and of which there is none, each once, but those of routes that are not to be asked.
+func (b *builder) withoutEvidence(drafts []*draft, list func(*draft) []Target) (ask []Target) {
 	told := make(map[netip.AddrPort]bool)
 	for _, d := range drafts {
 		if d.unchecked() {
@@ -53,7 +53,7 @@ func (b *builder) unasked(drafts []*draft, list func(*draft) []Target) (ask []Ta
 				continue
 			}
 			told[t.Addr] = true
-			// Who wants no checks wants no connection made for one: Docker's proxy has to do.
+			// An app without checks wants no connection made for one: Docker's proxy has to do.
 			t.Published = t.Published && d.app.HealthCheck > 0
 			ask = append(ask, t)
 		}

@@ -66,15 +66,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 		return outcome, errors.Join(err, reduceErr)
 	}
 	outcome := Outcome{Apps: s.Apps, Containers: s.Containers}
-	plan := Plan(s, nil)
-	if plan.First != nil {
+	if first := First(s); first != nil {
 		// Its errors come again below, where they are reported. A route that is merely not wanted any more is closed below, in the same
 		// step in which others open: each such step may be a reload.
-		if outcome.Applied, err = r.Engine.Apply(ctx, *plan.First); err == nil {
-			outcome.Table = *plan.First
+		if outcome.Applied, err = r.Engine.Apply(ctx, *first); err == nil {
+			outcome.Table = *first
 		}
 	}
-	if plan, err = probed(ctx, s, plan); err != nil {
+	plan, err := probed(ctx, s)
+	if err != nil {
 		return outcome, err
 	}
 	if r.Before != nil {
@@ -193,7 +193,7 @@ func (r *Reconciler) Preview(ctx context.Context) (Table, []*Problem, error) {
 	if err != nil {
 		return Table{}, nil, err
 	}
-	plan, err := probed(ctx, s, Plan(s, nil))
+	plan, err := probed(ctx, s)
 	return plan.Table, plan.Problems, err
 }
 

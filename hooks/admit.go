@@ -37,7 +37,7 @@ func (h *Host) admit(ctx context.Context, app string, claims []deploy.Claim) err
 	r := deploy.Request{App: app, Claims: claims, Policy: values.Policy, Apps: apps, Serving: serving, Unreadable: make(map[string]deploy.MayClaim)}
 	for _, a := range apps {
 		if a.Err != nil && a.Name != app {
-			r.Unreadable[a.Name] = h.mayClaim(a.Name)
+			r.Unreadable[a.Name] = h.mayClaim(a)
 		}
 	}
 	r.Occupied = h.proxies(values.Policy)
@@ -48,12 +48,12 @@ func (h *Host) admit(ctx context.Context, app string, claims []deploy.Claim) err
 }
 
 // mayClaim is what an app may ask for by those of its files that can't be read.
-func (h *Host) mayClaim(app string) deploy.MayClaim {
-	set, setKnown := h.settings.MayMap(app)
-	remembered, rememberedKnown := h.state.MayClaim(app)
+func (h *Host) mayClaim(a deploy.App) deploy.MayClaim {
+	set, setKnown := h.settings.MayMap(a.Name)
+	remembered, rememberedKnown := h.state.MayClaim(a.Name)
 	ports := append(set, remembered...)
 	// A PORTS that this version of the plugin can't parse.
-	state, _ := h.state.Load(app)
+	state, _ := h.state.Load(a.Name)
 	texts := []string{state.Images[state.Current].Text}
 	if state.Deploy != nil && state.Deploy.Pending != nil {
 		texts = append(texts, state.Deploy.Pending.Text)
@@ -63,7 +63,7 @@ func (h *Host) mayClaim(app string) deploy.MayClaim {
 			ports = append(ports, portsfile.Mentioned(text)...)
 		}
 	}
-	return deploy.MayClaim{Ports: ports, Known: setKnown && rememberedKnown}
+	return deploy.MayClaim{Ports: ports, Known: setKnown && rememberedKnown, Err: a.Err}
 }
 
 // admitPage tells which apps' ports the statistics page would take where it is to listen: at its next start an engine would open
