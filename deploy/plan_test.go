@@ -45,7 +45,7 @@ func TestUnasked(t *testing.T) {
 	}
 }
 
-// What stays is as it was served, whatever the settings say by now.
+// Routes that stay are as they were served, even if the settings say something else by now.
 func TestWithoutGoneLeavesTheRest(t *testing.T) {
 	up, down := netip.MustParseAddrPort("172.17.0.2:5025"), netip.MustParseAddrPort("172.17.0.3:5025")
 	options := Options{Rate: 7}
@@ -73,7 +73,7 @@ func TestWithoutGoneLeavesTheRest(t *testing.T) {
 	}
 }
 
-// Who may connect, Docker has nothing to do with.
+// The clients that may connect have nothing to do with Docker.
 func TestOptionsAreResetWithoutContainers(t *testing.T) {
 	s := new(scene)
 	s.serves(25, "mail", "127.9.0.1:15025")
@@ -100,7 +100,7 @@ func TestOptionsAreResetWithoutContainers(t *testing.T) {
 	}
 }
 
-// What is known less well than by a fresh answer may only take away.
+// A snapshot that is not fresh may only take away.
 func TestReduce(t *testing.T) {
 	const one, two, three = "127.9.0.1:15025", "127.9.0.2:15025", "127.9.0.3:15025"
 	at := func(addrs ...string) (list []netip.AddrPort) {

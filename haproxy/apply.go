@@ -135,14 +135,12 @@ func (e *Engine) cutOld(ctx context.Context, live *snapshot, limits map[string]t
 		if err != nil {
 			return err
 		}
-		table, err := parseStat(answer)
-		if err != nil {
+		if err := live.countSessions(answer); err != nil {
 			return err
 		}
-		for _, row := range table.rows {
-			_, server := table.name(row)
-			if n := table.number(row, "scur"); n > 0 && slices.ContainsFunc(due, func(s slot) bool { return s.name == server }) {
-				counts[name] += int(n)
+		for _, s := range live.proxies[name] {
+			if n := s.sessions; n > 0 && slices.ContainsFunc(due, func(d slot) bool { return d.name == s.name }) {
+				counts[name] += n
 			}
 		}
 	}

@@ -15,7 +15,7 @@ import (
 	"dokku-expose/internal/wait"
 )
 
-// What an old worker has is counted for its routes: connections of all their servers, until each has ended.
+// Connections of an old worker count for its routes: those of all their servers, until each has ended.
 func TestTrafficOfAnOldWorker(t *testing.T) {
 	h := haproxytest.Start(t)
 	v1, v2 := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2")

@@ -180,16 +180,24 @@ func (s *snapshot) withSessions(ctx context.Context, command func(context.Contex
 		if err != nil {
 			return err
 		}
-		table, err := parseStat(answer)
-		if err != nil {
+		if err := s.countSessions(answer); err != nil {
 			return err
 		}
-		for _, row := range table.rows {
-			proxy, server := table.name(row)
-			slots := s.proxies[proxy]
-			if i := slices.IndexFunc(slots, func(s slot) bool { return s.name == server }); i >= 0 {
-				slots[i].sessions = int(table.number(row, "scur"))
-			}
+	}
+	return nil
+}
+
+// countSessions takes an answer to `show stat` about servers.
+func (s *snapshot) countSessions(answer string) error {
+	table, err := parseStat(answer)
+	if err != nil {
+		return err
+	}
+	for _, row := range table.rows {
+		proxy, server := table.name(row)
+		slots := s.proxies[proxy]
+		if i := slices.IndexFunc(slots, func(s slot) bool { return s.name == server }); i >= 0 {
+			slots[i].sessions = int(table.number(row, "scur"))
 		}
 	}
 	return nil

@@ -105,7 +105,7 @@ func restarted(h *host, meanwhile func()) {
 	h.must(h.StartHAProxy())
 }
 
-// What HAProxy does otherwise than the built-in engine is no mistake of the app's, and is told all the same.
+// A difference between HAProxy and the built-in engine is no mistake of the app's: check remarks on it, and succeeds.
 func TestCheckRemarksOnProxyHeaders(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
 		t.Parallel()

@@ -109,9 +109,7 @@ func testOldConnectionsAreCut(t *testing.T, engine func(*rig.Options)) {
 	h.must(err)
 	h.must(c.echo())
 	// The old container would keep its connections for much longer.
-	src := source("v2", lead(port, private))
-	src.Env["LINGER"] = "10m"
-	h.push("mail", src)
+	h.push("mail", lingering("v2", lead(port, private)))
 	c2, err := h.dial(port)
 	h.must(err)
 	h.push("mail", source("v3", lead(port, private)))
@@ -297,9 +295,7 @@ func testConnectionsThatEnd(t *testing.T, engine func(*rig.Options)) {
 	t.Parallel()
 	h := start(t, engine)
 	port := h.port()
-	src := source("v1", lead(port, private))
-	src.Env["LINGER"] = "10m"
-	h.push("mail", src)
+	h.push("mail", lingering("v1", lead(port, private)))
 	h.watched()
 	old := h.current("mail", "web.1")
 	for range 3 {

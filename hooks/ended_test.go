@@ -19,9 +19,7 @@ func testCutIsLogged(t *testing.T, engine func(*rig.Options)) {
 	t.Parallel()
 	h := start(t, engine)
 	port := h.port()
-	src := source("v1", lead(port, private))
-	src.Env["LINGER"] = "10m"
-	h.push("mail", src)
+	h.push("mail", lingering("v1", lead(port, private)))
 	h.watched()
 	var conns []*conn
 	dial := func() {

@@ -145,6 +145,13 @@ func source(version string, lines ...string) rig.Source {
 	return src
 }
 
+// lingering is a source whose app goes on with its connections for longer than any test takes.
+func lingering(version string, lines ...string) rig.Source {
+	src := source(version, lines...)
+	src.Env["LINGER"] = "10m"
+	return src
+}
+
 // said collects what the plugin prints in one command.
 func said(into *strings.Builder) rig.Option {
 	var mu sync.Mutex

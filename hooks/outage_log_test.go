@@ -16,9 +16,7 @@ import (
 func (h *host) looked() {
 	h.t.Helper()
 	port := h.port()
-	src := source("v1", lead(port, private))
-	src.Env["LINGER"] = "10m"
-	h.push("late", src)
+	h.push("late", lingering("v1", lead(port, private)))
 	_, err := h.dial(port)
 	h.must(err)
 	h.push("late", source("v2", lead(port, private)))

@@ -126,9 +126,7 @@ func TestBrokenSettingsEndNoConnection(t *testing.T) {
 	t.Parallel()
 	h := start(t)
 	port := h.port()
-	src := source("v1", lead(port, private))
-	src.Env["LINGER"] = "10m"
-	h.push("mail", src)
+	h.push("mail", lingering("v1", lead(port, private)))
 	old, err := h.dial(port)
 	h.must(err)
 	h.push("mail", source("v2", lead(port, private)))

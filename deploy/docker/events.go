@@ -10,8 +10,8 @@ import (
 )
 
 // Watch calls changed for each event after which a container of an app may run, may not, or may have another address: it
-// was started, died, was paused or taken out of a network. Builds, cron tasks and other containers of the host are none of it. It first calls subscribed, when no event can be missed any more, and
-// returns that one's error.
+// was started, died, was paused or taken out of a network. Events of builds, cron tasks and other containers of the host don't count.
+// Watch first calls subscribed, when no event can be missed any more, and returns that one's error.
 // What has changed is for the caller to look up; events tell too little, and some get lost. Only that a container has died can't
 // be told soon enough, for its address is free from now on: died is its id then, else "".
 //
