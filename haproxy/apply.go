@@ -51,7 +51,7 @@ func (e *Engine) endOld(ctx context.Context, t deploy.Table) ([]deploy.Cut, erro
 	if len(limits) == 0 {
 		live, err := e.identify(ctx)
 		if err != nil || live.uptime > longestTry(t) {
-			return nil, err // Whoever tried to reach a server at the last reload has given up.
+			return nil, err // Connections that tried to reach a server at the last reload have given up.
 		}
 		return nil, e.closeOld(ctx, wantedBy(t), live, limits, nil)
 	}

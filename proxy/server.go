@@ -261,7 +261,8 @@ func (s *Server) retire() {
 	}
 }
 
-// retireOnce retires the server, and returns false when that is done already. Nobody can take over from then on: a handover that is under way comes first.
+// retireOnce retires the server, and returns false when that is done already. Nobody can take over from then on: a handover that is
+// under way comes first.
 func (s *Server) retireOnce() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

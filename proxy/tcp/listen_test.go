@@ -179,7 +179,7 @@ func TestListenerHandedOver(t *testing.T) {
 	}
 }
 
-// How many threads may run Go code is the program's to say.
+// The number of threads that may run Go code is the program's to set.
 func TestLoopsLeaveGOMAXPROCSAlone(t *testing.T) {
 	listen(t)
 	if n := runtime.GOMAXPROCS(0); n != cores {
