@@ -238,7 +238,7 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 		pause = min(pause, d.again)
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
-		problems = append(problems, problem{text: err.Error()})
+		problems = append(problems, hostProblems(err)...)
 	}
 	if err != nil && outcome.Apps == nil {
 		problems = append(problems, d.problems.ofApps()...)
@@ -257,7 +257,7 @@ func (d *healer) doubt(ctx context.Context) {
 	d.listening = true
 	err := d.reduce(ctx, deploy.Known{Containers: d.known, Probe: true, Hold: first})
 	if err != nil && !errors.Is(err, context.Canceled) {
-		d.problems.note(append(d.problems.ofApps(), problem{text: err.Error()}), time.Now())
+		d.problems.note(append(d.problems.ofApps(), hostProblems(err)...), time.Now())
 	}
 }
 

@@ -39,6 +39,18 @@ func problemOf(p *deploy.Problem) problem {
 	return told
 }
 
+// hostProblems are the problems of which an error of the whole host tells: one that lasts is not solved because another came beside it.
+func hostProblems(err error) (list []problem) {
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // one level at a time is the point
+	if !ok || errors.Join(joined.Unwrap()...).Error() != err.Error() {
+		return []problem{{text: err.Error()}}
+	}
+	for _, one := range joined.Unwrap() {
+		list = append(list, hostProblems(one)...)
+	}
+	return list
+}
+
 // problemLog logs what is wrong when it begins and when it ends.
 type problemLog struct {
 	log *slog.Logger

@@ -1,8 +1,10 @@
 package hooks
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -75,5 +77,17 @@ func TestProblemLog(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestHostProblems(t *testing.T) {
+	lasting, other := errors.New("global.toml: line 1"), errors.New("HAProxy is gone")
+	around := fmt.Errorf("it was %w, then %w", lasting, other)
+	var texts []string
+	for _, p := range hostProblems(errors.Join(errors.Join(lasting, around), other)) {
+		texts = append(texts, p.text)
+	}
+	if want := []string{lasting.Error(), around.Error(), other.Error()}; !slices.Equal(texts, want) {
+		t.Errorf("got %q, want %q", texts, want)
 	}
 }
