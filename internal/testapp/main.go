@@ -34,6 +34,7 @@ func main() {
 type config struct {
 	ports   []uint16
 	bind    string
+	network string
 	version string
 	id      string
 	say     string
@@ -71,6 +72,7 @@ func configure(args []string, env func(string) (string, bool), stderr io.Writer)
 		return err
 	})
 	flags.StringVar(&cfg.bind, "bind", "", "`address` to listen on; empty for all of them")
+	flags.StringVar(&cfg.network, "network", "tcp", "`tcp` or tcp6; tcp6 leaves IPv4 out where every address is listened on")
 	flags.StringVar(&cfg.version, "version", "v0", "the version named in the greeting")
 	flags.StringVar(&cfg.id, "id", "", "the id named in the greeting; empty for the host name, which Docker sets to the container's id")
 	flags.StringVar(&cfg.say, "say", "", "what to write to the standard error at the start")

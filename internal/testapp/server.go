@@ -60,7 +60,7 @@ type server struct {
 func (s *server) listen() error {
 	for _, port := range s.cfg.ports {
 		addr := net.JoinHostPort(s.cfg.bind, strconv.Itoa(int(port)))
-		ln, err := net.Listen("tcp", addr)
+		ln, err := net.Listen(s.cfg.network, addr)
 		if err != nil {
 			s.close()
 			return fmt.Errorf("listening on port %d: %w", port, err)
