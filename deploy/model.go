@@ -56,17 +56,17 @@ func (l Listen) Compare(o Listen) int {
 // Server is one container behind a route.
 type Server struct {
 	// Container is the container's full id.
-	Container string
+	Container string `json:",omitzero"`
 	// Dyno is Dokku's name for its place in the app: "web.1".
-	Dyno string
+	Dyno string `json:",omitzero"`
 	// Addr is where the host reaches the container's private port.
-	Addr netip.AddrPort
+	Addr netip.AddrPort `json:",omitzero"`
 	// Published tells that Addr is a port of this host that Docker publishes, see [Target].
 	Published bool `json:",omitzero"`
 	// Proven tells that Addr accepted a connection in this reconcile, after Docker said whose it is. A server that the engine sends
 	// connections to already need not be proven to go on. One that it does not gets none before a table proves it, unless checks
 	// are off: the engine's own checks take servers out of service, and bring none back.
-	Proven bool
+	Proven bool `json:",omitzero"`
 }
 
 // Route is one public address and the containers that serve it now.

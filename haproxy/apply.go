@@ -5,10 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"net/netip"
-	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"time"
@@ -167,7 +166,11 @@ func (e *Engine) Prepare(ctx context.Context, t deploy.Table) error {
 		if err := e.validate(ctx, w); err != nil {
 			return err
 		}
-		return e.write(w.text)
+		now, err := e.readFiles()
+		if err != nil {
+			return err
+		}
+		return e.write(w.files, now)
 	})
 	return errors.Join(refused, err)
 }
@@ -183,18 +186,22 @@ func (e *Engine) Disarm(ctx context.Context) error {
 	if _, err := e.identify(ctx); !errors.Is(err, deploy.ErrNotRunning) {
 		return err
 	}
-	text, err := os.ReadFile(e.cfg.ConfigFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+	now, err := e.readFiles()
 	if err != nil {
-		return fmt.Errorf("HAProxy's configuration: %w", err)
+		return err
 	}
-	disarmed := serverLine.ReplaceAll(text, []byte("${1} "+nowhere.String()+" disabled"))
-	if bytes.Equal(text, disarmed) {
+	next := files{text: serverLine.ReplaceAll(now.text, []byte("${1} "+nowhere.String()+" disabled"))}
+	if bytes.Equal(now.text, next.text) {
 		return nil
 	}
-	return e.write(disarmed)
+	for _, s := range now.own() {
+		s.SHA256, s.Routes = hash(next.text), slices.Clone(s.Routes)
+		for i, r := range s.Routes {
+			s.Routes[i].Servers = make([]deploy.Server, len(r.Servers))
+		}
+		next.saved = []saved{s}
+	}
+	return e.write(next, now)
 }
 
 // each runs try with those routes that HAProxy can listen for. When it fails for some of them all the same, it is run once
@@ -217,9 +224,8 @@ func (e *Engine) each(routes []deploy.Route, live *snapshot, try func([]deploy.R
 
 // wanted is a configuration to be.
 type wanted struct {
-	proxies   []proxy
-	text      []byte
-	structure string
+	proxies []proxy
+	files
 }
 
 // want makes the configuration of routes. With keep it is as near to what runs as can be (see plan), without it is what a
@@ -237,7 +243,7 @@ func (e *Engine) want(routes []deploy.Route, live *snapshot, keep bool) (wanted,
 		g = g.next()
 	}
 	w := wanted{proxies: plan(routes, live, keep)}
-	w.text, w.structure, err = e.render(w.proxies, stats, g)
+	w.files, err = e.render(w.proxies, stats, g)
 	return w, err
 }
 
@@ -265,7 +271,7 @@ func (e *Engine) attempt(ctx context.Context, routes []deploy.Route, live *snaps
 		return deploy.Applied{}, err
 	}
 	kept := w.proxies
-	if w.structure != live.structure {
+	if w.saved[0].Structure != live.structure {
 		if w, err = e.want(routes, live, false); err != nil {
 			return deploy.Applied{}, err
 		}
@@ -275,18 +281,18 @@ func (e *Engine) attempt(ctx context.Context, routes []deploy.Route, live *snaps
 		applied.Reload = reason(w.proxies, live)
 	}
 
-	last, err := os.ReadFile(e.cfg.ConfigFile)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return deploy.Applied{}, fmt.Errorf("HAProxy's configuration: %w", err)
+	last, err := e.readFiles()
+	if err != nil {
+		return deploy.Applied{}, err
 	}
 	// The file comes first: a reload by anybody, at any moment, must not bring back a server that is gone.
-	if !bytes.Equal(last, w.text) {
-		if err := e.write(w.text); err != nil {
+	if !reflect.DeepEqual(last.own(), w.saved) {
+		if err := e.write(w.files, last); err != nil {
 			return deploy.Applied{}, errors.Join(err, e.withdraw(ctx, kept, live))
 		}
 	}
 	if applied.Reload == "" {
-		err = e.converge(ctx, w.proxies, numbered(w.proxies), live, live)
+		err = e.converge(ctx, w.proxies, numbered(w.saved[0].Routes), live, live)
 	} else {
 		err = e.exchange(ctx, w, kept, live)
 	}
@@ -311,7 +317,7 @@ func (e *Engine) exchange(ctx context.Context, w wanted, kept []proxy, live *sna
 	if err != nil {
 		return err
 	}
-	return e.converge(ctx, w.proxies, numbered(w.proxies), now, live)
+	return e.converge(ctx, w.proxies, numbered(w.saved[0].Routes), now, live)
 }
 
 // withdraw takes servers that are not wanted any more out of service where nothing else is to change. It is for a file that
@@ -334,25 +340,27 @@ func (e *Engine) withdraw(ctx context.Context, kept []proxy, live *snapshot) err
 }
 
 // undo puts back the last configuration and the servers of live.
-func (e *Engine) undo(ctx context.Context, last []byte, live *snapshot) error {
+func (e *Engine) undo(ctx context.Context, last files, live *snapshot) (err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
-	if err := e.undoAll(ctx, last, live); err != nil {
-		return fmt.Errorf("putting back what was in force: %w", err)
-	}
-	return nil
-}
-
-func (e *Engine) undoAll(ctx context.Context, last []byte, live *snapshot) error {
-	if len(last) > 0 {
-		if err := e.write(last); err != nil {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("putting back what was in force: %w", err)
+		}
+	}()
+	if len(last.text) > 0 {
+		failed, err := e.readFiles()
+		if err != nil {
+			return err
+		}
+		if err := e.write(last, failed); err != nil {
 			return err
 		}
 	}
 	var now *snapshot
 	listens, cancel := context.WithTimeout(ctx, listenTimeout)
 	defer cancel()
-	err := await(listens, "HAProxy listens again", func() (done bool, err error) {
+	err = await(listens, "HAProxy listens again", func() (done bool, err error) {
 		// A worker whose successor could not bind has closed its listeners for it, and opens them a moment later.
 		if closed, err := anyFrontend(listens, e.command, "STOP", "PAUSED"); closed || err != nil {
 			return false, err
@@ -364,11 +372,10 @@ func (e *Engine) undoAll(ctx context.Context, last []byte, live *snapshot) error
 		return err
 	}
 	if now.structure == live.structure {
-		var acls []acl
-		if structureOf(last) == live.structure {
-			acls = filedACLs(last)
-		}
-		return e.converge(ctx, asRunning(live), acls, now, live)
+		return e.converge(ctx, asRunning(live), numbered(last.running(live)), now, live)
 	}
-	return e.reload(ctx, wanted{text: last, structure: structureOf(last)}, now)
+	if len(last.saved) == 0 {
+		last.saved = []saved{{Structure: live.structure}}
+	}
+	return e.reload(ctx, wanted{files: last}, now)
 }

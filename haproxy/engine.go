@@ -3,7 +3,6 @@ package haproxy
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"net/netip"
 	"os"
 	"time"
@@ -17,7 +16,7 @@ type Config struct {
 	// Binary is the path of the haproxy program, 2.4 or newer.
 	Binary string
 	// ConfigFile is the path of the configuration that the engine renders and HAProxy reads. Its folder must exist; the
-	// file is readable for its owner and the group that it gets there, for it holds StatsPassword.
+	// file is readable for its owner and the group that it gets there, for it holds StatsPassword. A JSON file is kept beside it.
 	ConfigFile string
 	// MasterSocket and StatsSocket are the paths of HAProxy's unix sockets, at most 107 bytes each.
 	MasterSocket, StatsSocket string
@@ -37,7 +36,7 @@ type Config struct {
 	Listeners func() ([]listeners.Listener, error)
 }
 
-// Engine implements [deploy.Engine]. It keeps no state: what is in force is read from the running HAProxy each time. Calls
+// Engine implements [deploy.Engine]. It keeps nothing in memory: what is in force is read from the running HAProxy and its files each time. Calls
 // that change something must not run at the same time, in this process or another.
 type Engine struct {
 	cfg Config
@@ -72,14 +71,21 @@ func (e *Engine) Serving(ctx context.Context) (map[deploy.Listen]deploy.Service,
 	if err != nil {
 		return nil, err
 	}
-	filed, err := e.filed(live)
+	files, err := e.readFiles()
 	if err != nil {
 		return nil, err
 	}
+	routes := make(map[string]deploy.Route)
+	for _, r := range files.running(live) {
+		routes[r.App] = r
+	}
 	for name, running := range live.proxies {
 		app, listen, _ := parseName(name)
-		said := filed(name)
-		service := deploy.Service{App: app, Process: said.process, Options: said.options}
+		route, known := routes[name]
+		if !known { // Nobody may take it to be open.
+			route.Options.Allow = deploy.NetworksOf()
+		}
+		service := deploy.Service{App: app, Process: route.Process, Options: route.Options}
 		for _, s := range running {
 			switch {
 			case s.serving():
@@ -91,21 +97,4 @@ func (e *Engine) Serving(ctx context.Context) (map[deploy.Listen]deploy.Service,
 		serving[listen] = service
 	}
 	return serving, nil
-}
-
-// filed tells what the running HAProxy was started with that it can't be asked. It is read from its configuration file; where that
-// is another one by now, nobody is said to be let in.
-func (e *Engine) filed(live *snapshot) (func(name string) filedRoute, error) {
-	text, err := e.file()
-	if errors.Is(err, fs.ErrNotExist) {
-		text, err = nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if structureOf(text) != live.structure {
-		return func(string) filedRoute { return filedRoute{options: unknownOptions} }, nil
-	}
-	routes := filedRoutes(text)
-	return func(name string) filedRoute { return routes[name] }, nil
 }

@@ -17,9 +17,9 @@ func (e *Engine) Remember(ctx context.Context) (undo func(context.Context) error
 	if err != nil {
 		return nil, err
 	}
-	text, err := e.file()
+	last, err := e.readFiles()
 	if err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context) error { return e.undo(ctx, text, live) }, nil
+	return func(ctx context.Context) error { return e.undo(ctx, last, live) }, nil
 }

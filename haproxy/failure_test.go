@@ -137,16 +137,21 @@ func TestUndo(t *testing.T) {
 		name string
 		// more are routes beside mail's, which take a reload there and back.
 		more []deploy.Route
+		// edited is what somebody else has added to the file before.
+		edited string
+		stale  string
 	}{
-		{"a switch", nil},
-		{"a reload", []deploy.Route{route("news", port(t), v2)}},
+		{"a switch", nil, "", ""},
+		{"a reload", []deploy.Route{route("news", port(t), v2)}, "", ""},
+		{"a reload of a file that somebody else has changed", []deploy.Route{route("news", port(t), v2)}, "# edited\n", "somebody else"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := haproxytest.Start(t)
 			mail := port(t)
 			before := withOptions(t, route("mail", mail, v1), "allow=127.0.0.0/8,2001:db8::/32")
 			apply(t, h, before)
-			text := file(t, h)
+			text := file(t, h) + c.edited
+			overwrite(t, h.Config.ConfigFile, text)
 			undo, err := h.Engine.Remember(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -159,7 +164,7 @@ func TestUndo(t *testing.T) {
 			for range 10 {
 				answers(t, mail, "v1")
 			}
-			wantFresh(t, h)
+			wantStale(t, h, c.stale)
 			if file(t, h) != text {
 				t.Error("the file is not what it was")
 			}
@@ -237,14 +242,23 @@ func TestConverges(t *testing.T) {
 		{
 			name: "a file from before",
 			change: func(t *testing.T, h *haproxytest.HAProxy, mail deploy.Listen) {
-				text := strings.ReplaceAll(file(t, h), v1.Addr.String(), v2.Addr.String())
-				if err := os.WriteFile(h.Config.ConfigFile, []byte(text), 0o600); err != nil {
+				h.Stop()
+				if err := h.Engine.Prepare(t.Context(), table(route("mail", mail, v2))); err != nil {
 					t.Fatal(err)
 				}
+				h.Start()
+				answers(t, mail, "v2")
+			},
+		},
+		{
+			name: "a file that somebody else has changed",
+			change: func(t *testing.T, h *haproxytest.HAProxy, mail deploy.Listen) {
+				edit(t, h, v1.Addr.String(), v2.Addr.String())
 				h.Stop()
 				h.Start()
 				answers(t, mail, "v2")
 			},
+			stale: "somebody else",
 		},
 		{
 			name: "a file without the route",
@@ -264,6 +278,7 @@ func TestConverges(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
+			stale: "somebody else",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -349,21 +364,10 @@ func wantRouteError(t *testing.T, err error, app string, listen deploy.Listen, t
 	}
 }
 
-func file(t *testing.T, h *haproxytest.HAProxy) string {
-	t.Helper()
-	text, err := os.ReadFile(h.Config.ConfigFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
 // wantFresh wants HAProxy to run what its file says.
 func wantFresh(t *testing.T, h *haproxytest.HAProxy) {
 	t.Helper()
-	if s := status(t, h); s.Stale != "" {
-		t.Errorf("stale: %s", s.Stale)
-	}
+	wantStale(t, h, "")
 }
 
 func status(t *testing.T, h *haproxytest.HAProxy) haproxy.Status {

@@ -6,9 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -84,8 +82,6 @@ func lines(name string, number int, networks []string) []acl {
 
 // optionsView are a route's options in HAProxy's words.
 type optionsView struct {
-	// Said are the options as a PORTS file has them; they are read back from there.
-	Said           string
 	MaxConnections int
 	IdleTimeout    int64 // milliseconds
 	Balance        deploy.Balance
@@ -110,30 +106,18 @@ type headerView struct {
 // twice.
 const headerTimeout = 5 * time.Second
 
-func viewOptions(p proxy) optionsView {
+func viewOptions(i int, p proxy) optionsView {
 	o := p.route.Options
 	four, six := families(o.AcceptProxy)
 	v := optionsView{
-		Said: o.String(), MaxConnections: o.MaxConnections, IdleTimeout: milliseconds(o.IdleTimeout), Balance: o.Balance, Rate: o.Rate,
-		ACLs:     slices.Concat(p.allow, lines("proxies4", 0, four), lines("proxies6", 0, six)),
+		MaxConnections: o.MaxConnections, IdleTimeout: milliseconds(o.IdleTimeout), Balance: o.Balance, Rate: o.Rate,
+		ACLs:     slices.Concat(allowACLs(i, o.Allow), lines("proxies4", 0, four), lines("proxies6", 0, six)),
 		Proxies4: len(four) > 0, Proxies6: len(six) > 0, Stage: "connection",
 	}
 	if v.Proxies4 || v.Proxies6 {
 		v.Stage = "session"
 		timeout := milliseconds(headerTimeout)
 		v.Header = &headerView{Timeout: timeout, Wait: min(milliseconds(p.route.Hold)+timeout, math.MaxInt32)}
-	}
-	return v
-}
-
-// withoutNetworks leaves out what can be changed without a reload.
-func (v optionsView) withoutNetworks() optionsView {
-	v.Said = ""
-	v.ACLs = slices.Clone(v.ACLs)
-	for i := range v.ACLs {
-		if v.ACLs[i].Number > 0 {
-			v.ACLs[i].Networks = nil
-		}
 	}
 	return v
 }
@@ -149,69 +133,11 @@ func header(r deploy.Route) string {
 	return ""
 }
 
-// processLine begins the comment that says the process type.
-const processLine = "    # Process type: "
-
-var (
-	saidLine  = regexp.MustCompile(`^    # Options: (.*)$`)
-	allowLine = regexp.MustCompile(`(?m)^    acl (from[46]) src -u (\d+) (.*)$`)
-)
-
-// filedRoute is what a configuration says of a route: its comments, and its servers in service, "SLOT ADDRESS".
-type filedRoute struct {
-	process string
-	options deploy.Options
-	servers []string
-}
-
-// filedRoutes are those of each proxy of a configuration. Where options can't be read back, for two options may have more networks in
-// common than one may name, nobody is said to be let in: that must not keep all other proxies from being known.
-func filedRoutes(text []byte) map[string]filedRoute {
-	routes := make(map[string]filedRoute)
-	var name string
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSuffix(line, "\n")
-		r := routes[name]
-		if section, ok := strings.CutPrefix(line, "listen "); ok {
-			name, r = section, filedRoute{}
-		} else if process, ok := strings.CutPrefix(line, processLine); ok {
-			r.process = process
-		} else if said := saidLine.FindStringSubmatch(line); said != nil {
-			var err error
-			if r.options, err = deploy.ParseOptions(said[1]); err != nil {
-				r.options = unknownOptions
-			}
-		} else if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "server" {
-			r.servers = append(r.servers, fields[1]+" "+fields[2])
-		} else {
-			continue
-		}
-		routes[name] = r
-	}
-	return routes
-}
-
-// unknownOptions let nobody in.
-var unknownOptions = deploy.Options{Allow: deploy.NetworksOf()}
-
-// filedACLs are the numbered ones of a configuration.
-func filedACLs(text []byte) []acl {
+// numbered are the ACLs of routes, in the order of their proxies, that the running HAProxy can be told to change.
+func numbered(routes []deploy.Route) []acl {
 	var acls []acl
-	for _, m := range allowLine.FindAllSubmatch(text, -1) {
-		number, err := strconv.Atoi(string(m[2]))
-		if err != nil {
-			continue // more digits than a number has: not ours
-		}
-		acls = append(acls, acl{Name: string(m[1]), Number: number, Networks: strings.Fields(string(m[3]))})
-	}
-	return acls
-}
-
-// numbered are the ACLs of the proxies that the running HAProxy can be told to change.
-func numbered(proxies []proxy) []acl {
-	var acls []acl
-	for _, p := range proxies {
-		acls = append(acls, p.allow...)
+	for i, r := range routes {
+		acls = append(acls, allowACLs(i, r.Options.Allow)...)
 	}
 	return acls
 }

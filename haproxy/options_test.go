@@ -114,15 +114,12 @@ func TestOptionsSurviveARestart(t *testing.T) {
 		t.Errorf("serving %v, %v, want %s", serving, err, shut.Options)
 	}
 	// A change that got as far as the file, when the program that made it was killed.
-	text, err := os.ReadFile(h.Config.ConfigFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(h.Config.ConfigFile, []byte(strings.ReplaceAll(string(text), "10.0.0.0/8", "127.0.0.0/8")), 0o640); err != nil {
+	open := withOptions(t, r, "allow=127.0.0.0/8 rate=5/10s")
+	if err := h.Engine.Prepare(t.Context(), table(open)); err != nil {
 		t.Fatal(err)
 	}
 	closed(t, mail)
-	if applied := apply(t, h, withOptions(t, r, "allow=127.0.0.0/8 rate=5/10s")); applied.Reload != "" {
+	if applied := apply(t, h, open); applied.Reload != "" {
 		t.Errorf("reload: %s", applied.Reload)
 	}
 	answers(t, mail, "v1")
@@ -135,6 +132,7 @@ func TestOptionsThatNobodyKnows(t *testing.T) {
 	apply(t, h, withOptions(t, route("mail", mail, enginetest.NewServer(t, "v1")), "allow=127.0.0.1"))
 	want := deploy.Options{Allow: deploy.NetworksOf()}
 	for _, change := range []func() error{
+		func() error { edit(t, h, " 127.0.0.1", " 0.0.0.0/0"); return nil },
 		func() error { return os.WriteFile(h.Config.ConfigFile, []byte("# nothing\n"), 0o640) },
 		func() error { return os.Remove(h.Config.ConfigFile) },
 	} {
@@ -205,8 +203,8 @@ func TestMoreNetworksThanOneOptionMayName(t *testing.T) {
 	if got := serving[mail.Listen]; got.App != "mail" || len(got.Servers) != 1 {
 		t.Errorf("mail is served as %+v", got)
 	}
-	if allow := serving[many.Listen].Options.Allow; allow.IsZero() {
-		t.Error("everybody is said to be let in")
+	if got := serving[many.Listen].Options; got != many.Options {
+		t.Errorf("many is served with %s, want %s", got, many.Options)
 	}
 	many.Options.Allow = deploy.NetworksOf(append(networks, netip.MustParsePrefix("127.0.0.0/8"))...)
 	apply(t, h, many, mail)

@@ -32,9 +32,6 @@ func plan(routes []deploy.Route, live *snapshot, keep bool) []proxy {
 		proxies = append(proxies, proxy{name: proxyName(r.App, r.Listen), route: r})
 	}
 	slices.SortFunc(proxies, func(a, b proxy) int { return cmp.Compare(a.name, b.name) })
-	for i := range proxies {
-		proxies[i].allow = allowACLs(i, proxies[i].route.Options.Allow)
-	}
 	for _, group := range grouped(proxies) {
 		var n int
 		lots := make([]lot, len(group))

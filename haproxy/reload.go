@@ -8,14 +8,12 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
 	"dokku-expose/deploy"
@@ -105,31 +103,6 @@ func (e *Engine) validate(ctx context.Context, w wanted) error {
 		return fmt.Errorf("%s -c: %w", e.cfg.Binary, errors.Join(err, ctx.Err()))
 	}
 	return nil
-}
-
-// write puts text in the file's place. The file holds a password: it is for its owner and the folder's group only, which is
-// HAProxy's. A file gets that group by being made in the folder, not by being moved there from /tmp.
-func (e *Engine) write(text []byte) error {
-	folder := renameio.WithTempDir(filepath.Dir(e.cfg.ConfigFile))
-	if err := renameio.WriteFile(e.cfg.ConfigFile, text, 0o640, renameio.IgnoreUmask(), folder); err != nil {
-		// The temporary file has another name each time, which would make the same error look like a new one.
-		if path := (*fs.PathError)(nil); errors.As(err, &path) {
-			err = fmt.Errorf("%s: %w", path.Op, path.Err)
-		}
-		return fmt.Errorf("HAProxy's configuration %s can't be written: %w", e.cfg.ConfigFile, err)
-	}
-	return nil
-}
-
-var descriptionLine = regexp.MustCompile(`(?m)^    description '([^']*)'$`)
-
-// structureOf is the structure that a configuration says it has.
-func structureOf(text []byte) string {
-	if m := descriptionLine.FindSubmatch(text); m != nil {
-		structure, _ := parseDescription(string(m[1]))
-		return structure
-	}
-	return ""
 }
 
 // processes is what the master says of itself and its workers.
@@ -233,7 +206,7 @@ func (e *Engine) reload(ctx context.Context, w wanted, live *snapshot) error {
 	}
 	err = await(ctx, "HAProxy's new worker answers", func() (bool, error) {
 		now, err := e.identify(ctx)
-		if err == nil && now.structure == w.structure && !now.stopping && !slices.Contains(before.workers, now.pid) {
+		if err == nil && now.structure == w.saved[0].Structure && !now.stopping && !slices.Contains(before.workers, now.pid) {
 			return true, nil
 		}
 		after, masterErr := e.processes(ctx)

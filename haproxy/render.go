@@ -41,8 +41,6 @@ type proxy struct {
 	route deploy.Route
 	// slots are the servers by slot: s1 is slots[0]. A nil one is free.
 	slots []*deploy.Server
-	// allow says who may connect.
-	allow []acl
 }
 
 // slotName is the name of the server line of slots[i].
@@ -53,34 +51,38 @@ var configuration = template.Must(template.New("haproxy.cfg").
 	Option("missingkey=error").
 	Parse(templates.HAProxy))
 
-// render makes the configuration of proxies. structure identifies all of it but the servers' addresses and the networks that
+// render makes the configuration of proxies. Its structure identifies all of it but the servers' addresses and the networks that
 // may connect, which are what can be changed without a reload.
-func (e *Engine) render(proxies []proxy, stats bool, g generation) (text []byte, structure string, err error) {
+func (e *Engine) render(proxies []proxy, stats bool, g generation) (files, error) {
 	if err := e.checkWords(); err != nil {
-		return nil, "", err
+		return files{}, err
 	}
 	v := e.view(proxies, stats, g)
 	sum, err := v.sum()
 	if err != nil {
-		return nil, "", err
+		return files{}, err
 	}
-	structure = g.mark(sum)
-	v.Description = description(structure, v.statsAddress())
+	structure, routes := g.mark(sum), savedRoutes(proxies)
+	v.Description, v.Mark = description(structure, v.statsAddress()), markOf(numbered(routes))
 	var b bytes.Buffer
 	if err := configuration.Execute(&b, v); err != nil {
-		return nil, "", fmt.Errorf("HAProxy's configuration: %w", err)
+		return files{}, fmt.Errorf("HAProxy's configuration: %w", err)
 	}
-	return b.Bytes(), structure, nil
+	return files{b.Bytes(), []saved{{hash(b.Bytes()), structure, routes}}}, nil
 }
 
 // sum is the same for configurations that differ in nothing but what can be changed without a reload.
 func (v view) sum() (string, error) {
-	v.Mark = acl{}
 	v.Proxies = slices.Clone(v.Proxies)
 	for i := range v.Proxies {
 		p := &v.Proxies[i]
 		p.Slots = make([]slotView, len(p.Slots))
-		p.Options = p.Options.withoutNetworks()
+		p.Options.ACLs = slices.Clone(p.Options.ACLs)
+		for i := range p.Options.ACLs {
+			if a := &p.Options.ACLs[i]; a.Number > 0 {
+				a.Networks = nil
+			}
+		}
 	}
 	sum := sha256.New()
 	if _, err := io.WriteString(sum, templates.HAProxy); err != nil {
@@ -157,7 +159,6 @@ type proxyView struct {
 	Name string
 	// About is what the statistics page says of it.
 	About   string
-	Process string
 	Bind    string
 	Options optionsView
 	Retries int64
@@ -188,7 +189,7 @@ func (v view) statsAddress() string {
 func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
 	v := view{
 		StatsSocket: e.cfg.StatsSocket, HardStopAfter: milliseconds(e.cfg.WorkerDeadline), MaxConn: e.cfg.TotalConnections,
-		Connect: milliseconds(connectTimeout), Takeover: e.takeover(g), Mark: markOf(numbered(proxies)),
+		Connect: milliseconds(connectTimeout), Takeover: e.takeover(g),
 	}
 	if stats {
 		v.Stats = &statsView{
@@ -200,9 +201,9 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
 		}
 	}
 	ipv6 := listeners.HasIPv6()
-	for _, p := range proxies {
+	for i, p := range proxies {
 		pv := proxyView{
-			Name: p.name, About: e.about(p.route), Process: oneLine(p.route.Process), Bind: bind(p.route.Listen, ipv6), Options: viewOptions(p), Retries: retries(p),
+			Name: p.name, About: e.about(p.route), Bind: bind(p.route.Listen, ipv6), Options: viewOptions(i, p), Retries: retries(p),
 			HalfClosed: milliseconds(halfClosed(p.route)),
 			PlainCheck: p.checked() && header(p.route) != "", Server: strings.TrimSpace(check(p.route) + " " + header(p.route)),
 		}

@@ -41,7 +41,8 @@ func TestServerThatIsGoneLeavesWithoutTheFile(t *testing.T) {
 func TestDisarmedStartHoldsConnections(t *testing.T) {
 	h := haproxytest.Start(t)
 	v1, mail := enginetest.NewServer(t, "v1"), port(t)
-	apply(t, h, route("mail", mail, v1))
+	r := withOptions(t, route("mail", mail, v1), "allow=127.0.0.1 rate=500/10s")
+	apply(t, h, r)
 	for range 2 { // while it runs there is nothing to be done
 		if err := h.Engine.Disarm(t.Context()); err != nil {
 			t.Fatal(err)
@@ -49,15 +50,19 @@ func TestDisarmedStartHoldsConnections(t *testing.T) {
 		wantFresh(t, h)
 	}
 	h.Stop()
-	if err := h.Engine.Disarm(t.Context()); err != nil {
-		t.Fatal(err)
+	for range 2 {
+		if err := h.Engine.Disarm(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	h.Start()
+	wantFresh(t, h)
+	wantOptions(t, h, r)
 	serving, err := h.Engine.Serving(t.Context())
 	if service, listens := serving[mail]; err != nil || !listens || len(service.Servers) > 0 {
 		t.Errorf("serving %v, %v; want the port without a server", serving, err)
 	}
-	if applied := apply(t, h, route("mail", mail, v1)); applied.Reload != "" {
+	if applied := apply(t, h, r); applied.Reload != "" {
 		t.Errorf("reload: %s", applied.Reload)
 	}
 	answers(t, mail, "v1")

@@ -52,13 +52,11 @@ func (e *Engine) Status(ctx context.Context) (Status, error) {
 			return Status{}, fmt.Errorf("address of the statistics page: %w", err)
 		}
 	}
-	text, err := e.file()
+	files, err := e.readFiles()
 	if err != nil {
 		return Status{}, err
 	}
-	if s.Stale = stale(text, live); s.Stale == "" {
-		s.Stale, err = e.staleNetworks(ctx, text)
-	}
+	s.Stale, err = e.stale(ctx, files, live)
 	return s, err
 }
 
@@ -89,49 +87,34 @@ func (e *Engine) Installed(ctx context.Context) (string, error) {
 
 // ShowConfig returns the configuration file, the password of the statistics page masked.
 func (e *Engine) ShowConfig(context.Context) ([]byte, error) {
-	text, err := e.file()
+	text, err := os.ReadFile(e.cfg.ConfigFile)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("HAProxy's configuration: %w", err)
 	}
 	return password.ReplaceAll(text, []byte("${1}********")), nil
 }
 
 var password = regexp.MustCompile(`(?m)(insecure-password ).*$`)
 
-func (e *Engine) file() ([]byte, error) {
-	text, err := os.ReadFile(e.cfg.ConfigFile)
-	if err != nil {
-		return nil, fmt.Errorf("HAProxy's configuration: %w", err)
+// stale says how what runs differs from the files.
+func (e *Engine) stale(ctx context.Context, f files, live *snapshot) (string, error) {
+	switch {
+	case len(f.saved) == 0:
+		return "somebody else has changed the file", nil
+	case f.saved[0].Structure != live.structure:
+		return "it was started with another configuration", nil
 	}
-	return text, nil
-}
-
-// stale says how what runs differs from the file.
-func stale(text []byte, live *snapshot) string {
-	if structureOf(text) != live.structure {
-		return "it was started with another configuration"
-	}
-	filed := filedRoutes(text)
-	for name, running := range live.proxies {
-		var now []string
-		for _, s := range running {
-			if s.ready {
-				now = append(now, s.name+" "+s.addr.String())
-			}
-		}
-		if !slices.Equal(now, filed[name].servers) {
-			app, listen, _ := parseName(name)
-			return fmt.Sprintf("public port %s of %s has other servers", listen, app)
+	routes := f.saved[0].Routes
+	for _, r := range routes {
+		if !slices.EqualFunc(live.proxies[r.App], r.Servers, func(now slot, filed deploy.Server) bool {
+			return now.ready == filed.Addr.IsValid() && (!now.ready || now.addr == filed.Addr)
+		}) {
+			app, listen, _ := parseName(r.App)
+			return fmt.Sprintf("public port %s of %s has other servers", listen, app), nil
 		}
 	}
-	return ""
-}
-
-// staleNetworks says how the networks that may connect differ from the file's, of which the running HAProxy has the structure.
-func (e *Engine) staleNetworks(ctx context.Context, text []byte) (string, error) {
-	acls := filedACLs(text)
-	networks, err := e.networks(ctx, acls)
-	if err == nil && len(networkCommands(acls, networks)) > 0 {
+	networks, err := e.networks(ctx, numbered(routes))
+	if err == nil && len(networkCommands(numbered(routes), networks)) > 0 {
 		return "other clients may connect", nil
 	}
 	return "", err

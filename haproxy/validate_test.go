@@ -16,7 +16,7 @@ func TestValidateWorksInAnyFolder(t *testing.T) {
 	if err := os.Remove(folder); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.validate(t.Context(), wanted{text: []byte("listen test\n    mode tcp\n    bind 127.0.0.1:1\n    timeout client 1s\n")}); err != nil {
+	if err := e.validate(t.Context(), wanted{files: files{text: []byte("listen test\n    mode tcp\n    bind 127.0.0.1:1\n    timeout client 1s\n")}}); err != nil {
 		t.Error(err)
 	}
 }

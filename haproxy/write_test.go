@@ -25,18 +25,20 @@ func TestWriteKeepsTheFoldersGroup(t *testing.T) {
 
 	e := New(Config{ConfigFile: filepath.Join(folder, "haproxy.cfg")})
 	for _, text := range []string{"first\n", "second\n"} {
-		if err := e.write([]byte(text)); err != nil {
+		if err := e.write(files{text: []byte(text)}, files{}); err != nil {
 			t.Fatal(err)
 		}
-		info, err := os.Stat(e.cfg.ConfigFile)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := info.Sys().(*syscall.Stat_t).Gid; got != group {
-			t.Errorf("after writing %q the file's group is %d, want the folder's, %d", text, got, group)
-		}
-		if got := info.Mode().Perm(); got != 0o640 {
-			t.Errorf("after writing %q the file's mode is %o, want 640", text, got)
+		for _, name := range []string{"haproxy.cfg", "haproxy.json"} {
+			info, err := os.Stat(filepath.Join(folder, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := info.Sys().(*syscall.Stat_t).Gid; got != group {
+				t.Errorf("after writing %q the group of %s is %d, want the folder's, %d", text, name, got, group)
+			}
+			if got := info.Mode().Perm(); got != 0o640 {
+				t.Errorf("after writing %q the mode of %s is %o, want 640", text, name, got)
+			}
 		}
 	}
 }

@@ -97,8 +97,10 @@ func take(ctx context.Context, o options, e engine, docker *fakeDocker, size int
 		return nil, err
 	}
 	// HAProxy is to start as it does for the first time, with what is true then.
-	if err := os.RemoveAll(filepath.Join(s.Lib, "data", rig.Plugin, "haproxy", "haproxy.cfg")); err != nil {
-		return nil, err
+	for _, name := range []string{"haproxy.cfg", "haproxy.json"} {
+		if err := os.RemoveAll(filepath.Join(s.Lib, "data", rig.Plugin, "haproxy", name)); err != nil {
+			return nil, err
+		}
 	}
 
 	for range size {

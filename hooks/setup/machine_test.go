@@ -23,6 +23,7 @@ const (
 	unit          = "dokku-expose-haproxy"
 	daemon        = "dokku-expose"
 	configFile    = "/var/lib/dokku/data/expose/haproxy/haproxy.cfg"
+	savedFile     = "/var/lib/dokku/data/expose/haproxy/haproxy.json"
 	program       = "/usr/local/lib/dokku-expose/dokku-expose"
 )
 

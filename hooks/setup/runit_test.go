@@ -69,8 +69,10 @@ func TestRunit(t *testing.T) {
 		if said := m.trigger("install"); !strings.Contains(said, "data/expose/haproxy") {
 			t.Errorf("install says:\n%s", said)
 		}
-		if got := m.must("stat --format '%U:%G %a' " + configFile); got != "dokku:dokku-expose 640" {
-			t.Errorf("%s is %s", configFile, got)
+		for _, path := range []string{configFile, savedFile} {
+			if got := m.must("stat --format '%U:%G %a' " + path); got != "dokku:dokku-expose 640" {
+				t.Errorf("%s is %s", path, got)
+			}
 		}
 		if got := m.must("stat --format '%U:%G %a' $(dirname " + configFile + ")"); got != "dokku:dokku-expose 2750" {
 			t.Errorf("its folder is %s", got)

@@ -57,6 +57,7 @@ func TestSystemd(t *testing.T) {
 			{"/var/lib/dokku/data/expose", "dokku:dokku 755"},
 			{"/var/lib/dokku/data/expose/haproxy", "dokku:dokku-expose 2750"},
 			{configFile, "dokku:dokku-expose 640"},
+			{savedFile, "dokku:dokku-expose 640"},
 			{"/run/dokku-expose", "dokku-expose:dokku-expose 750"},
 			{"/run/dokku-expose/stats.sock", "dokku-expose:dokku-expose 660"},
 			{"/run/dokku-expose/master.sock", "dokku-expose:dokku-expose 660"},

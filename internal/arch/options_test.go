@@ -61,7 +61,7 @@ func routes(t *testing.T, line string, set func(settings.Store) error) deploy.Ta
 	}}}, nil).Table
 }
 
-// configuration is what HAProxy is told of a table's only route. Comments say what the options are, and count for nothing.
+// configuration is what HAProxy is told of a table's only route, without comments.
 func configuration(t *testing.T, h *haproxytest.HAProxy, table deploy.Table) string {
 	t.Helper()
 	if err := h.Engine.Prepare(t.Context(), table); err != nil {

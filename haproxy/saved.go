@@ -1,0 +1,121 @@
+package haproxy
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/google/renameio/v2"
+
+	"dokku-expose/deploy"
+)
+
+// HAProxy reports servers, but no options or process types. A JSON file beside the configuration keeps them. It is written first, with
+// an entry for the new configuration and one for the configuration that is replaced, each with the hash of the text. So the configuration
+// in place has its entry even after a crash between the two writes, and a configuration edited by somebody else has none.
+
+// saved is an entry of the JSON file: one configuration as data.
+type saved struct {
+	// SHA256 is the hash of the configuration's text, Structure identifies the configuration apart from changes that need no reload.
+	SHA256, Structure string
+	// Routes are in the order of the proxies. App is the proxy's name here, which is valid UTF-8 for every app. Servers are by slot,
+	// the zero value in free slots, and without Proven, which holds for one reconcile only.
+	Routes []deploy.Route
+}
+
+// files are the configuration file and the entries of the JSON file.
+type files struct {
+	text  []byte  // the configuration, empty when there is no file
+	saved []saved // the entry of text, then others; empty when text has no entry
+}
+
+// own returns the entry of text, or nothing when it has none.
+func (f files) own() []saved { return f.saved[:min(1, len(f.saved))] }
+
+// running returns the routes of what runs, nil when they are unknown. After a crash before a reload, these are in the older entry.
+func (f files) running(live *snapshot) []deploy.Route {
+	for _, s := range f.saved {
+		if s.Structure == live.structure {
+			return s.Routes
+		}
+	}
+	return nil
+}
+
+// savedRoutes returns the routes of proxies as the JSON file has them.
+func savedRoutes(proxies []proxy) []deploy.Route {
+	var routes []deploy.Route
+	for _, p := range proxies {
+		r := p.route
+		r.App, r.Servers = p.name, make([]deploy.Server, len(p.slots))
+		for i, server := range p.slots {
+			if server != nil {
+				r.Servers[i] = *server
+				r.Servers[i].Proven = false
+			}
+		}
+		routes = append(routes, r)
+	}
+	return routes
+}
+
+func hash(text []byte) string { return fmt.Sprintf("%x", sha256.Sum256(text)) }
+
+// savedFile is the path of the JSON file.
+func (e *Engine) savedFile() string {
+	return strings.TrimSuffix(e.cfg.ConfigFile, filepath.Ext(e.cfg.ConfigFile)) + ".json"
+}
+
+// readFiles reads both files. A missing file is no error, and neither is JSON that can't be decoded: the next Apply replaces it. That
+// includes JSON with unknown fields, since an option of a newer version must not get lost silently.
+func (e *Engine) readFiles() (files, error) {
+	var texts [2][]byte
+	for i, path := range []string{e.cfg.ConfigFile, e.savedFile()} {
+		var err error
+		if texts[i], err = os.ReadFile(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return files{}, fmt.Errorf("HAProxy's configuration: %w", err)
+		}
+	}
+	f := files{text: texts[0]}
+	var entries []saved
+	decoder := json.NewDecoder(bytes.NewReader(texts[1]))
+	decoder.DisallowUnknownFields()
+	if decoder.Decode(&entries) != nil {
+		return f, nil
+	}
+	sum := hash(f.text)
+	if i := slices.IndexFunc(entries, func(s saved) bool { return s.SHA256 == sum }); i >= 0 {
+		f.saved = slices.Concat(entries[i:i+1], entries[:i], entries[i+1:])
+	}
+	return f, nil
+}
+
+// write replaces the files now with next. Both are for their owner and the folder's group only, which is HAProxy's: the
+// configuration holds a password. A file gets that group by being made in the folder, not by being moved there from /tmp.
+func (e *Engine) write(next, now files) error {
+	entries, err := json.Marshal(slices.CompactFunc(slices.Concat(next.own(), now.own()), func(a, b saved) bool { return a.SHA256 == b.SHA256 }))
+	if err != nil {
+		return fmt.Errorf("HAProxy's configuration: %w", err)
+	}
+	folder := renameio.WithTempDir(filepath.Dir(e.cfg.ConfigFile))
+	for _, file := range []struct {
+		path string
+		text []byte
+	}{{e.savedFile(), entries}, {e.cfg.ConfigFile, next.text}} {
+		if err := renameio.WriteFile(file.path, file.text, 0o640, renameio.IgnoreUmask(), folder); err != nil {
+			// The temporary file has another name each time, which would make the same error look like a new one.
+			if path := (*fs.PathError)(nil); errors.As(err, &path) {
+				err = fmt.Errorf("%s: %w", path.Op, path.Err)
+			}
+			return fmt.Errorf("HAProxy's configuration %s can't be written: %w", file.path, err)
+		}
+	}
+	return nil
+}
