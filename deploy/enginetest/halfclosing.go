@@ -159,7 +159,10 @@ type clock struct {
 }
 
 func newClock(b *bench) clock {
-	deaf := talker(b, "clock", func(net *net.TCPConn) { <-b.Context().Done() })
+	deaf := talker(b, "clock", func(conn *net.TCPConn) {
+		_, _ = io.WriteString(conn, "clock\n")
+		<-b.Context().Done()
+	})
 	r := halfClosed(b.port(), deaf)
 	r.App = "clock"
 	return clock{b, r}
@@ -170,6 +173,8 @@ func (c clock) during(times int, do func()) {
 	c.b.Helper()
 	for range times {
 		idle, ended := dial(c.b, local(c.route.Listen)), make(chan error)
+		// HAProxy drops a client that has ended, and sent nothing, before its server was reached.
+		idle.greeting()
 		if err := idle.conn.CloseWrite(); err != nil {
 			c.b.Fatal(err)
 		}
