@@ -16,7 +16,7 @@ type Request struct {
 	Policy Policy
 	// Apps are all apps of the host, and Serving is what the engine says that it serves.
 	Apps    []App
-	Serving map[Listen]Service
+	Serving map[Listen]RouteState
 	// Unreadable is what other apps may ask for whose files can't be read, by app.
 	Unreadable map[string]MayClaim
 	// Occupied are addresses that others than apps have.

@@ -92,7 +92,7 @@ func (b *builder) servesUnconfirmed() bool {
 		if a := apps[service.App]; a != nil {
 			own = b.stillOwn(a, service)
 		}
-		if len(own) < len(service.all()) {
+		if len(own) < len(service.All()) {
 			return true
 		}
 	}
@@ -110,7 +110,7 @@ func (b *builder) table(drafts []*draft, route func(*draft) Route) Table {
 
 type builder struct {
 	apps     []App
-	serving  map[Listen]Service
+	serving  map[Listen]RouteState
 	evidence Evidence
 	byID     map[string]*Container
 	byApp    map[string][]*Container
@@ -304,12 +304,12 @@ func (b *builder) asServed(a *App) []*draft {
 }
 
 // stillOwn are the servers of a service whose addresses belong to running containers of the app.
-func (b *builder) stillOwn(a *App, service Service) []Server {
+func (b *builder) stillOwn(a *App, service RouteState) []Server {
 	if !a.goesBy(service.App) {
 		return nil
 	}
 	var servers []Server
-	for _, addr := range service.all() {
+	for _, addr := range service.All() {
 		for _, c := range b.containersOf(a) {
 			if b.serves(a, c) && c.Owns(addr) && b.contested(a, c, addr) == nil {
 				servers = append(servers, serverAt(c.ID, c.Dyno, c.target(addr)))
@@ -326,7 +326,7 @@ func (b *builder) servedAt(a *App, listen Listen, c *Container) (netip.AddrPort,
 	if !a.goesBy(service.App) {
 		return netip.AddrPort{}, false
 	}
-	addrs := service.all()
+	addrs := service.All()
 	i := slices.IndexFunc(addrs, c.Owns)
 	if i < 0 {
 		return netip.AddrPort{}, false

@@ -14,7 +14,7 @@ import (
 type scene struct {
 	containers []Container
 	listening  []netip.AddrPort
-	serving    map[Listen]Service
+	serving    map[Listen]RouteState
 }
 
 const (
@@ -66,14 +66,25 @@ func (s *scene) onHostNetwork(id, dyno string) {
 }
 
 func (s *scene) serves(listen uint16, app string, addrs ...string) {
-	service := Service{App: app}
+	service := RouteState{App: app, Listen: Listen{Port: listen}, Listening: true}
 	for _, a := range addrs {
-		service.Servers = append(service.Servers, netip.MustParseAddrPort(a))
+		service.Servers = append(service.Servers, up(netip.MustParseAddrPort(a))...)
 	}
 	if s.serving == nil {
-		s.serving = make(map[Listen]Service)
+		s.serving = make(map[Listen]RouteState)
 	}
 	s.serving[Listen{Port: listen}] = service
+}
+
+// up are servers that an engine gives connections to, down others that a route of its leads to.
+func up(addrs ...netip.AddrPort) []ServerState   { return states(true, addrs) }
+func down(addrs ...netip.AddrPort) []ServerState { return states(false, addrs) }
+
+func states(up bool, addrs []netip.AddrPort) (list []ServerState) {
+	for _, addr := range addrs {
+		list = append(list, ServerState{Addr: addr, Up: up})
+	}
+	return list
 }
 
 func (s *scene) stop(id string) {
@@ -313,8 +324,8 @@ func TestPlan(t *testing.T) {
 			arrange: func(s *scene) []App {
 				s.container("mail-1", imageA, "web.1", 1, 15025)
 				s.container("mail-2", imageA, "web.2", 2)
-				s.serving = map[Listen]Service{{Port: 25}: {App: "mail", Down: []netip.AddrPort{
-					netip.MustParseAddrPort("127.9.0.1:15025"), netip.MustParseAddrPort("127.9.0.2:15025")}}}
+				s.serving = map[Listen]RouteState{{Port: 25}: {App: "mail", Servers: down(
+					netip.MustParseAddrPort("127.9.0.1:15025"), netip.MustParseAddrPort("127.9.0.2:15025"))}}
 				return []App{mail(place("web.1", "mail-1"), place("web.2", "mail-2"))}
 			},
 			want:     []string{"25 mail: web.1=mail-1@15025"},

@@ -55,7 +55,7 @@ func (b *builder) contested(a *App, c *Container, addr netip.AddrPort) error {
 	same := func(at netip.AddrPort) bool { return at.Port() == addr.Port() && at.Addr().IsLoopback() }
 	var served []string
 	for _, service := range b.serving {
-		if slices.ContainsFunc(service.all(), same) && slices.Contains(sharers, service.App) && !slices.Contains(served, service.App) {
+		if slices.ContainsFunc(service.All(), same) && slices.Contains(sharers, service.App) && !slices.Contains(served, service.App) {
 			served = append(served, service.App)
 		}
 	}

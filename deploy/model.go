@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -26,6 +27,23 @@ func (l Listen) String() string {
 		return strconv.Itoa(int(l.Port))
 	}
 	return netip.AddrPortFrom(l.IP, l.Port).String()
+}
+
+// MarshalText implements [encoding.TextMarshaler]: see [Listen.String].
+func (l Listen) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (l *Listen) UnmarshalText(text []byte) error {
+	bind, port, found := "", string(text), false
+	if i := strings.LastIndexByte(port, ':'); i >= 0 {
+		bind, port, found = port[:i], port[i+1:], true
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err == nil && found {
+		l.IP, err = netip.ParseAddr(strings.Trim(bind, "[]"))
+	}
+	l.Port = uint16(n)
+	return err
 }
 
 // Overlaps tells whether the two can't be bound side by side: the same port, and addresses of which one covers the other.
@@ -113,7 +131,7 @@ func (t Table) sort() {
 }
 
 // lacks tells whether something is served that the table does not have.
-func (t Table) lacks(serving map[Listen]Service) bool {
+func (t Table) lacks(serving map[Listen]RouteState) bool {
 	if len(serving) > len(t.Routes) {
 		return true
 	}
@@ -126,7 +144,7 @@ func (t Table) lacks(serving map[Listen]Service) bool {
 		if !ok || r.App != service.App {
 			return true
 		}
-		for _, addr := range service.all() {
+		for _, addr := range service.All() {
 			if !slices.ContainsFunc(r.Servers, func(s Server) bool { return s.Addr == addr }) {
 				return true
 			}

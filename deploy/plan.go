@@ -112,7 +112,7 @@ func asServed(s Snapshot) Table {
 	b := newBuilder(Snapshot{Apps: s.Apps, Serving: s.Serving}, nil)
 	return b.table(b.servedDrafts(), func(d *draft) Route {
 		r := d.newRoute()
-		for _, addr := range s.Serving[r.Listen].all() {
+		for _, addr := range s.Serving[r.Listen].All() {
 			r.Servers = append(r.Servers, Server{Addr: addr, Proven: s.Serving[r.Listen].carried(r.App, addr)})
 		}
 		return r
@@ -147,7 +147,7 @@ func withoutGivenUp(s Snapshot, loss Loss) Table {
 			app = s.Apps[i]
 		}
 		r := app.route(service.Process, listen, service.Options)
-		for _, addr := range service.all() {
+		for _, addr := range service.All() {
 			r.Servers = append(r.Servers, Server{Addr: addr})
 		}
 		table.Routes = append(table.Routes, r)

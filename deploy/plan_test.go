@@ -47,12 +47,12 @@ func TestUnasked(t *testing.T) {
 
 // Routes that stay are as they were served, even if the settings say something else by now.
 func TestWithoutGoneLeavesTheRest(t *testing.T) {
-	up, down := netip.MustParseAddrPort("172.17.0.2:5025"), netip.MustParseAddrPort("172.17.0.3:5025")
+	good, bad := netip.MustParseAddrPort("172.17.0.2:5025"), netip.MustParseAddrPort("172.17.0.3:5025")
 	options := Options{Rate: 7}
-	serving := map[Listen]Service{
-		{Port: 25}: {App: "mail", Process: "web", Servers: []netip.AddrPort{up}, Down: []netip.AddrPort{down}, Options: options},
-		{Port: 26}: {App: "mail", Process: "web", Servers: []netip.AddrPort{up}},
-		{Port: 27}: {App: "mail", Process: "web", Servers: []netip.AddrPort{up}, Options: Options{Check: NoCheck}},
+	serving := map[Listen]RouteState{
+		{Port: 25}: {App: "mail", Process: "web", Servers: slices.Concat(up(good), down(bad)), Options: options},
+		{Port: 26}: {App: "mail", Process: "web", Servers: up(good)},
+		{Port: 27}: {App: "mail", Process: "web", Servers: up(good), Options: Options{Check: NoCheck}},
 	}
 	apps := []App{{
 		Name: "mail", Hold: time.Second, HealthCheck: 2 * time.Second, CutOld: 3 * time.Second, HalfClosed: 4 * time.Second,
@@ -61,11 +61,11 @@ func TestWithoutGoneLeavesTheRest(t *testing.T) {
 	table := withoutGivenUp(Snapshot{Apps: apps, Serving: serving}, Loss{GivenUp: func(app string, l Listen) bool { return l.Port == 26 }})
 	want := Table{Routes: []Route{{
 		App: "mail", Process: "web", Listen: Listen{Port: 25}, Options: options,
-		Servers: []Server{{Addr: up}, {Addr: down}},
+		Servers: []Server{{Addr: good}, {Addr: bad}},
 		Hold:    time.Second, HealthCheck: 2 * time.Second, CutOld: 3 * time.Second, HalfClosed: 4 * time.Second,
 	}, {
 		App: "mail", Process: "web", Listen: Listen{Port: 27}, Options: Options{Check: NoCheck},
-		Servers: []Server{{Addr: up}},
+		Servers: []Server{{Addr: good}},
 		Hold:    time.Second, CutOld: 3 * time.Second, HalfClosed: 4 * time.Second,
 	}}}
 	if fmt.Sprintf("%+v", table) != fmt.Sprintf("%+v", want) {
@@ -91,7 +91,7 @@ func TestOptionsAreResetWithoutContainers(t *testing.T) {
 		service := snap.Serving[r.Listen]
 		service.Options = r.Options
 		snap.Serving[r.Listen] = service
-		if len(r.Servers) != 1 || r.Servers[0].Addr != service.Servers[0] {
+		if len(r.Servers) != 1 || r.Servers[0].Addr != service.Servers[0].Addr {
 			t.Errorf("%+v", r)
 		}
 	}

@@ -75,11 +75,11 @@ func gone(ctx context.Context, s Snapshot) []netip.AddrPort {
 	var addrs, gone, unchecked []netip.AddrPort
 	for _, service := range s.Serving {
 		if service.Options.Check == NoCheck {
-			unchecked = append(unchecked, service.all()...)
+			unchecked = append(unchecked, service.All()...)
 			continue
 		}
-		addrs = append(addrs, service.Servers...)
-		gone = append(gone, service.Down...)
+		addrs = append(addrs, service.Addresses(true)...)
+		gone = append(gone, service.Addresses(false)...)
 	}
 	own := func(addr netip.AddrPort) bool {
 		return slices.ContainsFunc(s.Containers, func(c Container) bool { return c.Running && slices.Contains(c.Direct, addr.Addr()) })

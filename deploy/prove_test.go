@@ -243,14 +243,14 @@ func TestLackOfTheHostTakesNoServerAway(t *testing.T) {
 	}}
 	for _, row := range []struct {
 		name    string
-		service Service
+		service RouteState
 		servers int
 		problem error
 	}{
-		{"down", Service{App: "mail", Down: []netip.AddrPort{app.addr}}, 1, ErrHostLack},
-		{"new", Service{App: "mail"}, 0, ErrNotAccepting},
+		{"down", RouteState{App: "mail", Servers: down(app.addr)}, 1, ErrHostLack},
+		{"new", RouteState{App: "mail"}, 0, ErrNotAccepting},
 	} {
-		table, problems := plan(t, Snapshot{Apps: apps, Containers: containers, Trust: Fresh, Serving: map[Listen]Service{listen: row.service}})
+		table, problems := plan(t, Snapshot{Apps: apps, Containers: containers, Trust: Fresh, Serving: map[Listen]RouteState{listen: row.service}})
 		if len(table.Routes) != 1 || len(table.Routes[0].Servers) != row.servers {
 			t.Errorf("%s: the table is %+v, want %d servers", row.name, table, row.servers)
 		}

@@ -63,13 +63,13 @@ func (b *builder) withoutEvidence(drafts []*draft, list func(*draft) []Target) (
 
 func (b *builder) served(d *draft, s Server) bool {
 	service := b.serving[d.claim.Listen]
-	return d.app.goesBy(service.App) && slices.Contains(service.Servers, s.Addr)
+	return d.app.goesBy(service.App) && service.serves(s.Addr)
 }
 
 // leads tells whether the engine leads the route to the server, if only as soon as that accepts.
 func (b *builder) leads(d *draft, s Server) bool {
 	service := b.serving[d.claim.Listen]
-	return service.App == d.app.Name && slices.Contains(service.all(), s.Addr)
+	return service.App == d.app.Name && slices.Contains(service.All(), s.Addr)
 }
 
 // proven tells whether a server may get connections. For one that is not to be asked Docker's word has to do.

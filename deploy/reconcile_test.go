@@ -49,18 +49,18 @@ func TestTableLacks(t *testing.T) {
 	table := Table{Routes: []Route{{App: "mail", Listen: mail, Servers: []Server{{Addr: one}, {Addr: two}}}, {App: "news", Listen: news}}}
 	for _, test := range []struct {
 		name    string
-		serving map[Listen]Service
+		serving map[Listen]RouteState
 		want    bool
 	}{
 		{"nothing is served", nil, false},
-		{"the same", map[Listen]Service{mail: {App: "mail", Servers: []netip.AddrPort{two, one}}, news: {App: "news"}}, false},
-		{"less", map[Listen]Service{mail: {App: "mail", Servers: []netip.AddrPort{one}}}, false},
-		{"a server more", map[Listen]Service{news: {App: "news", Servers: []netip.AddrPort{one}}}, true},
-		{"a server more that is down", map[Listen]Service{news: {App: "news", Down: []netip.AddrPort{one}}}, true},
-		{"one that is down", map[Listen]Service{mail: {App: "mail", Down: []netip.AddrPort{one}}}, false},
-		{"a port more", map[Listen]Service{{Port: 80}: {App: "mail"}}, true},
-		{"another app's", map[Listen]Service{mail: {App: "news"}}, true},
-		{"more ports", map[Listen]Service{mail: {App: "mail"}, news: {App: "news"}, {Port: 80}: {App: "mail"}}, true},
+		{"the same", map[Listen]RouteState{mail: {App: "mail", Servers: up(two, one)}, news: {App: "news"}}, false},
+		{"less", map[Listen]RouteState{mail: {App: "mail", Servers: up(one)}}, false},
+		{"a server more", map[Listen]RouteState{news: {App: "news", Servers: up(one)}}, true},
+		{"a server more that is down", map[Listen]RouteState{news: {App: "news", Servers: down(one)}}, true},
+		{"one that is down", map[Listen]RouteState{mail: {App: "mail", Servers: down(one)}}, false},
+		{"a port more", map[Listen]RouteState{{Port: 80}: {App: "mail"}}, true},
+		{"another app's", map[Listen]RouteState{mail: {App: "news"}}, true},
+		{"more ports", map[Listen]RouteState{mail: {App: "mail"}, news: {App: "news"}, {Port: 80}: {App: "mail"}}, true},
 	} {
 		if got := table.lacks(test.serving); got != test.want {
 			t.Errorf("%s: %v, want %v", test.name, got, test.want)
@@ -86,7 +86,7 @@ func TestServesUnconfirmed(t *testing.T) {
 		{"another app's container", func(s *scene) { s.serves(25, "news", one) }, true},
 		{"one of an app that is gone", func(s *scene) { s.serves(25, "gone", one) }, true},
 		{"one that is down", func(s *scene) {
-			s.serving = map[Listen]Service{{Port: 25}: {App: "mail", Down: []netip.AddrPort{netip.MustParseAddrPort(two)}}}
+			s.serving = map[Listen]RouteState{{Port: 25}: {App: "mail", Servers: down(netip.MustParseAddrPort(two))}}
 		}, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {

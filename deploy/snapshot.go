@@ -28,7 +28,7 @@ type Snapshot struct {
 	Containers []Container
 	Trust      Trust
 	// Serving is what the engine says that it serves, nil where it can't be asked.
-	Serving map[Listen]Service
+	Serving map[Listen]RouteState
 }
 
 // Evidence is what probes have found out: for each address that was asked nil, or why it does not accept.
@@ -68,10 +68,10 @@ func (r *Reconciler) read(ctx context.Context) (s Snapshot, err error) {
 }
 
 // serving asks the engine; it is nil with an error.
-func (r *Reconciler) serving(ctx context.Context) (map[Listen]Service, error) {
-	serving, err := r.Engine.Serving(ctx)
+func (r *Reconciler) serving(ctx context.Context) (map[Listen]RouteState, error) {
+	o, err := r.Engine.Observe(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("engine %s: %w", r.Engine.Name(), err)
 	}
-	return serving, nil
+	return o.Serving(), nil
 }

@@ -76,8 +76,8 @@ func (e *Engine) endOverdue(ctx context.Context, wanted map[string]map[netip.Add
 	return cut, err
 }
 
-// CutOld ends the connections of apps that have been on servers out of service for longer than the app's limit. It changes nothing
-// else, and asks for nothing but what the running HAProxy does. An Apply does the same for routes with a limit, at that moment.
+// CutOld implements [deploy.Engine]. It asks for nothing but what the running HAProxy does. An Apply does the same for routes with a limit,
+// at that moment.
 func (e *Engine) CutOld(ctx context.Context, limits map[string]time.Duration) ([]deploy.Cut, error) {
 	live, err := e.read(ctx)
 	if errors.Is(err, deploy.ErrNotRunning) {

@@ -21,7 +21,7 @@ func (e *Engine) bindable(routes []deploy.Route, live *snapshot) (good []deploy.
 	for _, r := range routes {
 		if _, ok := live.proxies[proxyName(r.App, r.Listen)]; !ok {
 			fresh = append(fresh, r)
-			probed[r.Listen] = e.probe(r.Listen, own)
+			probed[r.Listen] = e.probe(r, own)
 		}
 	}
 	if len(fresh) == 0 {
@@ -59,9 +59,9 @@ func ownListens(live *snapshot) []deploy.Listen {
 	return own
 }
 
-// Refuses says why HAProxy can't listen on l here, whoever else does or does not.
-func (e *Engine) Refuses(l deploy.Listen) error {
-	switch {
+// Supports implements [deploy.Engine].
+func (e *Engine) Supports(r deploy.Route) error {
+	switch l := r.Listen; {
 	case l.Overlaps(deploy.ListenOn(nowhere)):
 		return fmt.Errorf("HAProxy needs port %d to stay closed on 127.0.0.1, for connections that are held; choose another public port", holdPort)
 	case slices.ContainsFunc(e.holdAddrs(), func(a netip.AddrPort) bool { return l.Overlaps(deploy.ListenOn(a)) }):
@@ -72,17 +72,17 @@ func (e *Engine) Refuses(l deploy.Listen) error {
 	return nil
 }
 
-// probe finds out what can be found without asking who listens: nil when l is free as far as it goes.
-func (e *Engine) probe(l deploy.Listen, own []deploy.Listen) error {
-	if err := e.Refuses(l); err != nil {
+// probe finds out what can be found without asking who listens: nil when its address is free as far as it goes.
+func (e *Engine) probe(r deploy.Route, own []deploy.Listen) error {
+	if err := e.Supports(r); err != nil {
 		return err
 	}
 	for _, o := range own {
-		if l.Overlaps(o) {
+		if r.Listen.Overlaps(o) {
 			return nil // HAProxy's own socket would look like somebody else's.
 		}
 	}
-	return listeners.TryBind(l)
+	return listeners.TryBind(r.Listen)
 }
 
 // holder makes an error of what holds l, if anything does.

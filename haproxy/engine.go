@@ -1,8 +1,6 @@
 package haproxy
 
 import (
-	"context"
-	"errors"
 	"net/netip"
 	"os"
 	"time"
@@ -59,42 +57,4 @@ func (e *Engine) Command() []string {
 		mode = "-Ws"
 	}
 	return []string{e.cfg.Binary, mode, "-S", e.cfg.MasterSocket + ",mode,660", "-f", e.cfg.ConfigFile}
-}
-
-// Serving implements [deploy.Engine].
-func (e *Engine) Serving(ctx context.Context) (map[deploy.Listen]deploy.Service, error) {
-	serving := make(map[deploy.Listen]deploy.Service)
-	live, err := e.read(ctx)
-	if errors.Is(err, deploy.ErrNotRunning) {
-		return serving, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	files, err := e.readFiles()
-	if err != nil {
-		return nil, err
-	}
-	routes := make(map[string]deploy.Route)
-	for _, r := range files.running(live) {
-		routes[r.App] = r
-	}
-	for name, running := range live.proxies {
-		app, listen, _ := parseName(name)
-		route, known := routes[name]
-		if !known { // Nobody may take it to be open.
-			route.Options.Allow = deploy.NetworksOf()
-		}
-		service := deploy.Service{App: app, Process: route.Process, Options: route.Options}
-		for _, s := range running {
-			switch {
-			case s.serving():
-				service.Servers = append(service.Servers, s.addr)
-			case s.ready:
-				service.Down = append(service.Down, s.addr)
-			}
-		}
-		serving[listen] = service
-	}
-	return serving, nil
 }

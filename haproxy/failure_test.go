@@ -22,14 +22,13 @@ import (
 func TestNotRunning(t *testing.T) {
 	h := haproxytest.New(t)
 	v1, listen := enginetest.NewServer(t, "v1"), port(t)
-	serving, err := h.Engine.Serving(t.Context())
-	if err != nil || len(serving) != 0 {
-		t.Errorf("serving %v, %v", serving, err)
+	if serving := serving(t, h); len(serving) != 0 {
+		t.Errorf("serving %v", serving)
 	}
 	if status, err := h.Engine.Status(t.Context()); err != nil || status.Running {
 		t.Errorf("status %+v, %v", status, err)
 	}
-	_, err = h.Engine.Apply(t.Context(), table(route("mail", listen, v1)))
+	_, err := h.Engine.Apply(t.Context(), table(route("mail", listen, v1)))
 	if !errors.Is(err, deploy.ErrNotRunning) || !strings.Contains(err.Error(), "systemctl start") {
 		t.Errorf("got %v, want an error that says how to start it", err)
 	}
@@ -368,6 +367,16 @@ func wantRouteError(t *testing.T, err error, app string, listen deploy.Listen, t
 func wantFresh(t *testing.T, h *haproxytest.HAProxy) {
 	t.Helper()
 	wantStale(t, h, "")
+}
+
+// serving is what HAProxy says that it serves.
+func serving(t *testing.T, h *haproxytest.HAProxy) map[deploy.Listen]deploy.RouteState {
+	t.Helper()
+	o, err := h.Engine.Observe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o.Serving()
 }
 
 func status(t *testing.T, h *haproxytest.HAProxy) haproxy.Status {

@@ -74,19 +74,19 @@ func TestHAProxyInPart(t *testing.T) {
 				}
 			}
 
-			_, err := h.Engine.Status(t.Context())
-			wrong("status", err)
+			_, err := h.Engine.Observe(t.Context(), deploy.Health)
+			wrong("health", err)
 			// Its own patience is tested; the other calls get less.
 			impatient := func() context.Context {
 				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 				t.Cleanup(cancel)
 				return ctx
 			}
-			serving, err := h.Engine.Serving(impatient())
+			o, err := h.Engine.Observe(impatient())
 			if !c.serving {
 				wrong("serving", err)
-			} else if err != nil || len(serving) != 1 {
-				t.Errorf("serving %v, %v", serving, err)
+			} else if err != nil || len(o.Routes) != 1 {
+				t.Errorf("serving %v, %v", o.Routes, err)
 			}
 			_, err = h.Engine.Apply(impatient(), table(mail, news))
 			wrong("a new port", err)
@@ -134,7 +134,7 @@ func TestOldWorkerThatHangs(t *testing.T) {
 	apply(t, h, mail, news)
 	answers(t, mail.Listen, "v2")
 	apply(t, h, mail)
-	if _, err := h.Engine.Traffic(t.Context()); err == nil || !strings.Contains(err.Error(), "old worker") {
+	if _, err := h.Engine.Observe(t.Context(), deploy.Counters); err == nil || !strings.Contains(err.Error(), "old worker") {
 		t.Errorf("got %v, want an error of the old worker", err)
 	}
 	if conn, err := net.Dial("tcp", "127.0.0.1:"+news.Listen.String()); err == nil {

@@ -54,15 +54,11 @@ func TestLocalPortsRunOut(t *testing.T) {
 		}()
 	}
 	down := func() bool {
-		serving, err := h.Engine.Serving(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := serving[listen]
-		if len(s.Servers)+len(s.Down) != 1 || append(s.Down, s.Servers...)[0] != server.Addr {
+		s := serving(t, h)[listen]
+		if len(s.Servers) != 1 || s.Servers[0].Addr != server.Addr {
 			t.Fatalf("HAProxy serves %+v", s)
 		}
-		return len(s.Down) == 1
+		return !s.Servers[0].Up
 	}
 	// The first ones keep their ports until HAProxy has found out that there are no more.
 	var first []net.Conn

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
-	"dokku-expose/haproxy"
 	"dokku-expose/haproxy/haproxytest"
 	"dokku-expose/internal/wait"
 )
@@ -41,7 +41,7 @@ func TestTrafficOfAnOldWorker(t *testing.T) {
 					all = append(all, fmt.Sprintf("%s %s %d", r.App, s.Addr, s.Connections))
 				}
 			}
-			return strings.Join(all, ", ") == servers && slices.Equal(got.Old, []haproxy.WorkerTraffic{{PID: worker, Connections: connections}})
+			return strings.Join(all, ", ") == servers && slices.Equal(got.Old, []deploy.Process{{PID: worker, Connections: connections}})
 		})
 	}
 	first, second := v1.Addr, v2.Addr

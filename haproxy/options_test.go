@@ -109,9 +109,8 @@ func TestOptionsSurviveARestart(t *testing.T) {
 	h.Kill()
 	h.Start()
 	closed(t, mail)
-	serving, err := h.Engine.Serving(t.Context())
-	if err != nil || serving[mail].Options != shut.Options {
-		t.Errorf("serving %v, %v, want %s", serving, err, shut.Options)
+	if got := serving(t, h)[mail].Options; got != shut.Options {
+		t.Errorf("serving %s, want %s", got, shut.Options)
 	}
 	// A change that got as far as the file, when the program that made it was killed.
 	open := withOptions(t, r, "allow=127.0.0.0/8 rate=5/10s")
@@ -139,9 +138,8 @@ func TestOptionsThatNobodyKnows(t *testing.T) {
 		if err := change(); err != nil {
 			t.Fatal(err)
 		}
-		serving, err := h.Engine.Serving(t.Context())
-		if err != nil || serving[mail].Options != want {
-			t.Errorf("serving %v, %v, want %s", serving, err, want)
+		if got := serving(t, h)[mail].Options; got != want {
+			t.Errorf("serving %s, want %s", got, want)
 		}
 	}
 }
@@ -196,14 +194,10 @@ func TestMoreNetworksThanOneOptionMayName(t *testing.T) {
 	mail := route("mail", port(t), v1)
 	apply(t, h, many, mail)
 	closed(t, many.Listen)
-	serving, err := h.Engine.Serving(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := serving[mail.Listen]; got.App != "mail" || len(got.Servers) != 1 {
+	if got := serving(t, h)[mail.Listen]; got.App != "mail" || len(got.Servers) != 1 {
 		t.Errorf("mail is served as %+v", got)
 	}
-	if got := serving[many.Listen].Options; got != many.Options {
+	if got := serving(t, h)[many.Listen].Options; got != many.Options {
 		t.Errorf("many is served with %s, want %s", got, many.Options)
 	}
 	many.Options.Allow = deploy.NetworksOf(append(networks, netip.MustParsePrefix("127.0.0.0/8"))...)

@@ -229,7 +229,7 @@ func (e *Engine) command(ctx context.Context, line string) (string, error) {
 	if _, masterErr := e.master(ctx, "show proc"); !absent(masterErr) {
 		return "", fmt.Errorf("HAProxy runs, but not with its socket (%w): it goes on as it is, and can't be told of changes; restart it: %s", err, restart)
 	}
-	return "", fmt.Errorf("HAProxy of dokku-expose is %w (%w); start it: systemctl start dokku-expose-haproxy, or sv start dokku-expose-haproxy",
+	return "", fmt.Errorf("HAProxy of dokku-expose is %w (%w), so no port is served; start it: systemctl start dokku-expose-haproxy (runit: sv start dokku-expose-haproxy), and see why it ended: journalctl -u dokku-expose-haproxy",
 		deploy.ErrNotRunning, err)
 }
 
@@ -251,7 +251,7 @@ func (e *Engine) masterWithin(ctx context.Context, line string) (string, error) 
 }
 
 // restart is how an operator restarts HAProxy.
-const restart = "systemctl restart dokku-expose-haproxy, or sv restart dokku-expose-haproxy"
+const restart = "systemctl restart dokku-expose-haproxy (runit: sv restart dokku-expose-haproxy)"
 
 // absent tells of an error that nobody listens on a socket.
 func absent(err error) bool {

@@ -48,9 +48,8 @@ func file(t *testing.T, h *haproxytest.HAProxy) string {
 // wantOptions wants the engine to report a route's options and process type.
 func wantOptions(t *testing.T, h *haproxytest.HAProxy, r deploy.Route) {
 	t.Helper()
-	serving, err := h.Engine.Serving(t.Context())
-	if got := serving[r.Listen]; err != nil || got.App != r.App || got.Process != r.Process || got.Options != r.Options {
-		t.Errorf("serving %+v, %v, want app %s, process type %s, options %s", got, err, r.App, r.Process, r.Options)
+	if got := serving(t, h)[r.Listen]; got.App != r.App || got.Process != r.Process || got.Options != r.Options {
+		t.Errorf("serving %+v, want app %s, process type %s, options %s", got, r.App, r.Process, r.Options)
 	}
 }
 
@@ -170,7 +169,7 @@ func TestUnreadableJSON(t *testing.T) {
 	if err := os.Mkdir(savedFile(h), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	_, serving := h.Engine.Serving(t.Context())
+	_, serving := h.Engine.Observe(t.Context())
 	_, status := h.Engine.Status(t.Context())
 	_, applied := h.Engine.Apply(t.Context(), table(route("mail", mail, v2)))
 	for _, err := range []error{serving, status, applied} {
@@ -242,9 +241,8 @@ func TestDiskTooFullForJSON(t *testing.T) {
 		t.Error("the configuration was written without its entry")
 	}
 	wantOptions(t, h, shut)
-	serving, err := h.Engine.Serving(t.Context())
-	if err != nil || len(serving[mail].Servers) > 0 || len(serving[chat].Servers) != 1 {
-		t.Errorf("serving %v, %v, want mail without its server, which is gone", serving, err)
+	if serving := serving(t, h); len(serving[mail].Servers) > 0 || len(serving[chat].Servers) != 1 {
+		t.Errorf("serving %v, want mail without its server, which is gone", serving)
 	}
 	answers(t, chat, "v1")
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {

@@ -23,10 +23,7 @@ func TestServerThatIsGoneLeavesWithoutTheFile(t *testing.T) {
 	if _, err := haproxy.New(nowhere).Apply(t.Context(), table(route("mail", mail), route("chat", chat, v2))); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v, want an error that tells of the file", err)
 	}
-	serving, err := h.Engine.Serving(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	serving := serving(t, h)
 	for listen, want := range map[deploy.Listen]int{mail: 0, chat: 1, idle: 0} {
 		if service, listens := serving[listen]; !listens || len(service.Servers) != want {
 			t.Errorf("public port %s leads to %v, want %d servers", listen, service.Servers, want)
@@ -58,9 +55,8 @@ func TestDisarmedStartHoldsConnections(t *testing.T) {
 	h.Start()
 	wantFresh(t, h)
 	wantOptions(t, h, r)
-	serving, err := h.Engine.Serving(t.Context())
-	if service, listens := serving[mail]; err != nil || !listens || len(service.Servers) > 0 {
-		t.Errorf("serving %v, %v; want the port without a server", serving, err)
+	if service, listens := serving(t, h)[mail]; !listens || len(service.Servers) > 0 {
+		t.Errorf("serving %v, %v; want the port without a server", service, listens)
 	}
 	if applied := apply(t, h, r); applied.Reload != "" {
 		t.Errorf("reload: %s", applied.Reload)

@@ -2,9 +2,7 @@ package haproxy
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"regexp"
@@ -13,52 +11,6 @@ import (
 
 	"dokku-expose/deploy"
 )
-
-// Status is what the running HAProxy says of itself.
-type Status struct {
-	// Running tells whether HAProxy answers. When it does not, the other fields are zero.
-	Running bool
-	// Version is HAProxy's own ("2.6.12-1+deb12u4").
-	Version string
-	// MaxConnections is the most that it takes, Asked what it was to take, 0 for as many as can be had.
-	MaxConnections, Asked int
-	// Master and Worker are process ids; OldWorkers are those of workers that a reload left to their last connections.
-	Master, Worker int
-	OldWorkers     []int
-	// Stats is where the statistics page listens, the zero value when nowhere.
-	Stats netip.AddrPort
-	// Stale says how the running HAProxy differs from its configuration file, "" when it does not. An Apply puts it right.
-	Stale string
-}
-
-// Status asks the running HAProxy. That it does not run is no error.
-func (e *Engine) Status(ctx context.Context) (Status, error) {
-	live, err := e.read(ctx)
-	if errors.Is(err, deploy.ErrNotRunning) {
-		return Status{}, nil
-	}
-	if err != nil {
-		return Status{}, err
-	}
-	p, err := e.processes(ctx)
-	if err != nil {
-		return Status{}, err
-	}
-	s := Status{Running: true, Version: live.version, Master: p.master, Worker: live.pid,
-		MaxConnections: live.maxConnections, Asked: e.cfg.TotalConnections}
-	s.OldWorkers = slices.DeleteFunc(p.workers, func(pid int) bool { return pid == live.pid })
-	if live.stats != "" {
-		if s.Stats, err = netip.ParseAddrPort(live.stats); err != nil {
-			return Status{}, fmt.Errorf("address of the statistics page: %w", err)
-		}
-	}
-	files, err := e.readFiles()
-	if err != nil {
-		return Status{}, err
-	}
-	s.Stale, err = e.stale(ctx, files, live)
-	return s, err
-}
 
 // maxStatsClients is how many clients the statistics page has at once.
 const maxStatsClients = 64

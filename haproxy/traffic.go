@@ -1,7 +1,6 @@
 package haproxy
 
 import (
-	"cmp"
 	"context"
 	"encoding/csv"
 	"errors"
@@ -16,122 +15,81 @@ import (
 	"dokku-expose/deploy"
 )
 
-// Traffic is what HAProxy counts.
-type Traffic struct {
-	// Version is HAProxy's own.
-	Version string
-	// Master is the id of the master process.
-	Master int
-	// Since is when the worker started that counts now.
-	Since time.Time
-	// MaxConnections is the most that it takes.
-	MaxConnections int
-	// Reloads is how often HAProxy was reloaded since its master started.
-	Reloads int
-	Routes  []RouteTraffic
-	// Old are the workers that a reload left to their last connections.
-	Old []WorkerTraffic
-}
-
-// WorkerTraffic is an old worker.
-type WorkerTraffic struct {
-	PID, Connections int
-}
-
-// RouteTraffic is one public address. Connections are those of all workers, the other counts those of the current one.
-type RouteTraffic struct {
-	App    string
-	Listen deploy.Listen
-	// Listening is false for an address that only old workers have connections of.
-	Listening bool
-	// Held are connections that wait for a server.
-	Held int
-	// Total connections were accepted, Unserved were closed since no server came up while they were held. Failed are attempts
-	// to connect to a server that were not successful. In and Out are bytes from and to clients,
-	// which HAProxy counts every five seconds.
-	Total, Unserved, Failed, In, Out uint64
-	Servers                          []ServerTraffic
-}
-
-// ServerTraffic is an address that gets connections, or has some still. A slot of HAProxy's that has changed its address while
-// it had connections counts these as its new address's: HAProxy tells them apart only one by one, which takes too long.
-type ServerTraffic struct {
-	Addr netip.AddrPort
-	// Current tells that it gets new connections when it is up.
-	Current, Up bool
-	Connections int
-}
-
-// Traffic asks the running HAProxy and its old workers. The error wraps deploy.ErrNotRunning when there is none.
-func (e *Engine) Traffic(ctx context.Context) (Traffic, error) {
-	now, err := e.worker(ctx, e.command)
-	if err != nil {
-		return Traffic{}, err
-	}
+// count adds what the running worker and the old ones count, and the routes that only old ones have connections of.
+func (e *Engine) count(ctx context.Context, live *snapshot, o *deploy.Observation) error {
 	p, err := e.processes(ctx)
 	if err != nil {
-		return Traffic{}, err
+		return err
 	}
-	t := Traffic{Version: now.version, Master: p.master, Since: time.Now().Add(-now.uptime).Truncate(time.Second), MaxConnections: now.maxConnections, Reloads: p.reloads}
-	routes := make(map[string]*RouteTraffic)
-	now.addTo(routes, true)
+	reloads := uint64(max(p.reloads, 0))
+	o.PID, o.Reloads, o.Since = p.master, &reloads, time.Now().Add(-live.uptime).Truncate(time.Second)
+	routes := make(map[string]*deploy.RouteState)
+	for i := range o.Routes {
+		r := &o.Routes[i]
+		routes[proxyName(r.App, r.Listen)] = r
+	}
+	answer, err := e.command(ctx, showStat)
+	if err != nil {
+		return err
+	}
+	stat, err := parseStat(answer)
+	if err != nil {
+		return err
+	}
+	live.addTo(routes, stat, true)
 	for _, pid := range p.workers {
-		if pid == now.pid {
+		if pid == live.pid {
 			continue
 		}
-		old, err := e.worker(ctx, oldWorker{e, pid}.command)
+		old, stat, err := e.askOld(ctx, oldWorker{e, pid})
 		switch {
 		case err == nil:
-			t.Old = append(t.Old, WorkerTraffic{PID: pid, Connections: old.addTo(routes, false)})
+			o.Old = append(o.Old, deploy.Process{PID: pid, Connections: old.addTo(routes, stat, false)})
 		case ctx.Err() != nil || !gone(pid):
-			return Traffic{}, fmt.Errorf("HAProxy's old worker %d: %w", pid, err)
+			return fmt.Errorf("HAProxy's old worker %d: %w", pid, err)
 		}
 	}
+	o.Routes = o.Routes[:0:0]
 	for _, name := range slices.Sorted(maps.Keys(routes)) {
-		t.Routes = append(t.Routes, *routes[name])
+		o.Routes = append(o.Routes, *routes[name])
 	}
-	return t, nil
+	return nil
 }
 
-// workerTraffic is what one worker says.
-type workerTraffic struct {
-	*snapshot
-	stat stat
-}
+// showStat asks for frontends, backends and servers, which are objects of the types 1, 2 and 4.
+const showStat = "show stat -1 7 -1"
 
-// worker asks one worker. The commands go one by one: a master takes no more at a time.
-func (e *Engine) worker(ctx context.Context, ask func(context.Context, string) (string, error)) (*workerTraffic, error) {
+// askOld asks an old worker. The commands go one by one: a master takes no more at a time.
+func (e *Engine) askOld(ctx context.Context, w oldWorker) (*snapshot, stat, error) {
 	var answers []string
-	// Objects of the types 1, 2 and 4 are frontends, backends and servers.
-	for _, command := range []string{"show servers state", "show info", "show stat -1 7 -1"} {
-		answer, err := ask(ctx, command)
+	for _, command := range []string{"show servers state", "show info", showStat} {
+		answer, err := w.command(ctx, command)
 		if err != nil {
-			return nil, err
+			return nil, stat{}, err
 		}
 		answers = append(answers, answer)
 	}
 	s, err := e.parse(answers[0] + "\n" + answers[1])
 	if err != nil {
-		return nil, err
+		return nil, stat{}, err
 	}
-	w := &workerTraffic{snapshot: s}
-	w.stat, err = parseStat(answers[2])
-	return w, err
+	counts, err := parseStat(answers[2])
+	return s, counts, err
 }
 
-// addTo adds what the worker says to routes, by the names of their proxies, and returns how many connections it has. Only those
-// of an old worker count.
-func (w *workerTraffic) addTo(routes map[string]*RouteTraffic, current bool) (connections int) {
-	for _, row := range w.stat.rows {
-		name, server := w.stat.name(row)
-		number := func(column string) uint64 { return w.stat.number(row, column) }
+// addTo adds what a worker counts to routes, by the names of their proxies, and returns how many connections it has. Of an old worker only
+// these count.
+func (s *snapshot) addTo(routes map[string]*deploy.RouteState, counts stat, current bool) (connections int) {
+	for _, row := range counts.rows {
+		name, server := counts.name(row)
+		number := func(column string) uint64 { return counts.number(row, column) }
 		app, listen, ours := parseName(name)
 		if !ours {
 			continue
 		}
 		r := routes[name]
 		if r == nil {
-			r = &RouteTraffic{App: app, Listen: listen, Listening: current}
+			r = &deploy.RouteState{App: app, Listen: listen, Listening: current, Servers: []deploy.ServerState{}}
 			routes[name] = r
 		}
 		open := int(number("scur"))
@@ -144,8 +102,8 @@ func (w *workerTraffic) addTo(routes map[string]*RouteTraffic, current bool) (co
 			}
 		case "BACKEND":
 		case holdSlot:
-			if current {
-				r.Unserved = number("econ")
+			if unserved := number("econ"); current {
+				r.Unserved = &unserved
 			}
 		default:
 			// What a frontend has more than its servers is held.
@@ -153,35 +111,26 @@ func (w *workerTraffic) addTo(routes map[string]*RouteTraffic, current bool) (co
 			if current {
 				r.Failed += number("econ") + number("wretr")
 			}
-			if i := slices.IndexFunc(w.proxies[name], func(s slot) bool { return s.name == server }); i >= 0 {
-				r.add(w.proxies[name][i], open, current)
+			if i := slices.IndexFunc(s.proxies[name], func(s slot) bool { return s.name == server }); i >= 0 {
+				addConnections(r, s.proxies[name][i].addr, open)
 			}
 		}
 	}
 	for _, r := range routes {
 		r.Held = max(r.Held, 0)
-		slices.SortFunc(r.Servers, func(a, b ServerTraffic) int {
-			return cmp.Or(-compareBool(a.Current, b.Current), a.Addr.Compare(b.Addr))
-		})
 	}
 	return connections
 }
 
-// add counts a slot's connections for its address. A slot out of service without any is none of interest.
-func (r *RouteTraffic) add(s slot, open int, current bool) {
-	ready := s.ready && current
-	if !ready && open == 0 {
-		return
-	}
-	i := slices.IndexFunc(r.Servers, func(o ServerTraffic) bool { return o.Addr == s.addr })
-	if i < 0 {
-		r.Servers = append(r.Servers, ServerTraffic{Addr: s.addr})
-		i = len(r.Servers) - 1
-	}
-	server := &r.Servers[i]
-	server.Connections += open
-	if ready {
-		server.Current, server.Up = true, s.up
+// addConnections counts a slot's connections for its address. A slot that has changed its address while it had connections counts these as
+// its new address's: HAProxy tells them apart only one by one, which takes too long.
+func addConnections(r *deploy.RouteState, addr netip.AddrPort, open int) {
+	i := slices.IndexFunc(r.Servers, func(s deploy.ServerState) bool { return s.Addr == addr })
+	switch {
+	case i >= 0:
+		r.Servers[i].Connections += open
+	case open > 0:
+		r.Servers = append(r.Servers, deploy.ServerState{Addr: addr, Old: true, Connections: open})
 	}
 }
 

@@ -20,27 +20,28 @@ import (
 	"dokku-expose/internal/wait"
 )
 
-func traffic(t *testing.T, h *haproxytest.HAProxy) haproxy.Traffic {
+func traffic(t *testing.T, h *haproxytest.HAProxy) deploy.Observation {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	got, err := h.Engine.Traffic(ctx)
+	got, err := h.Engine.Observe(ctx, deploy.Counters)
 	if err != nil {
 		t.Fatal(err)
 	}
+	got.Sort()
 	return got
 }
 
 func TestTraffic(t *testing.T) {
 	h := haproxytest.Start(t)
 	v1, v2, v3, mail := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2"), enginetest.NewServer(t, "v3"), port(t)
-	at := func(s *enginetest.Server, current bool, connections int) haproxy.ServerTraffic {
-		return haproxy.ServerTraffic{Addr: s.Addr, Current: current, Up: current, Connections: connections}
+	at := func(s *enginetest.Server, current bool, connections int) deploy.ServerState {
+		return deploy.ServerState{Addr: s.Addr, Old: !current, Up: current, Connections: connections}
 	}
 	// want waits for the servers of the first route, for HAProxy notices the end of a connection when it likes.
-	want := func(when string, servers ...haproxy.ServerTraffic) haproxy.Traffic {
+	want := func(when string, servers ...deploy.ServerState) deploy.Observation {
 		t.Helper()
-		var got haproxy.Traffic
+		var got deploy.Observation
 		wait.Until(t, when, func() bool {
 			got = traffic(t, h)
 			if len(got.Routes) == 0 || len(got.Routes[0].Servers) != len(servers) {
@@ -82,11 +83,11 @@ func TestTraffic(t *testing.T) {
 	want("v1 has one less", at(v2, true, 1), at(v1, false, 1))
 
 	// Connections of an old worker are counted as well, of which only their number is known to the new one.
-	reloads := got.Reloads
+	reloads := *got.Reloads
 	apply(t, h, route("mail", mail, v3), route("news", port(t), v1))
 	open("v3")
-	got = want("the old worker drains", append([]haproxy.ServerTraffic{at(v3, true, 1)}, byAddress(at(v1, false, 1), at(v2, false, 1))...)...)
-	if len(got.Old) != 1 || got.Old[0].Connections != 2 || got.Reloads != reloads+1 || len(got.Routes) != 2 {
+	got = want("the old worker drains", append([]deploy.ServerState{at(v3, true, 1)}, byAddress(at(v1, false, 1), at(v2, false, 1))...)...)
+	if len(got.Old) != 1 || got.Old[0].Connections != 2 || *got.Reloads != reloads+1 || len(got.Routes) != 2 {
 		t.Errorf("%+v", got)
 	}
 
@@ -99,8 +100,8 @@ func TestTraffic(t *testing.T) {
 	closeConn(t, second)
 }
 
-func byAddress(servers ...haproxy.ServerTraffic) []haproxy.ServerTraffic {
-	slices.SortFunc(servers, func(a, b haproxy.ServerTraffic) int { return a.Addr.Compare(b.Addr) })
+func byAddress(servers ...deploy.ServerState) []deploy.ServerState {
+	slices.SortFunc(servers, func(a, b deploy.ServerState) int { return a.Addr.Compare(b.Addr) })
 	return servers
 }
 
@@ -122,20 +123,21 @@ func TestHeldTraffic(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	wait.Until(t, "a connection is held", func() bool { r := traffic(t, h).Routes[0]; return r.Held == 1 && r.Unserved == 0 })
+	wait.Until(t, "a connection is held", func() bool { r := traffic(t, h).Routes[0]; return r.Held == 1 && r.Lost() == 0 })
 	if rest, err := io.ReadAll(conn); len(rest) > 0 {
 		t.Errorf("got %q, %v", rest, err)
 	}
-	wait.Until(t, "it was not served", func() bool { r := traffic(t, h).Routes[0]; return r.Held == 0 && r.Unserved == 1 })
+	wait.Until(t, "it was not served", func() bool { r := traffic(t, h).Routes[0]; return r.Held == 0 && r.Lost() == 1 })
 	if r := traffic(t, h).Routes[0]; r.Failed != 0 {
 		t.Errorf("no server was asked: %+v", r)
 	}
 }
 
-func TestTrafficOfNoHAProxy(t *testing.T) {
+func TestObserveNoHAProxy(t *testing.T) {
 	h := haproxytest.New(t)
-	if _, err := h.Engine.Traffic(t.Context()); !errors.Is(err, deploy.ErrNotRunning) {
-		t.Errorf("got %v", err)
+	o, err := h.Engine.Observe(t.Context(), deploy.Counters, deploy.Health)
+	if err != nil || o.Running || len(o.Routes) > 0 || len(o.Wrong) != 1 || !errors.Is(o.Wrong[0], deploy.ErrNotRunning) {
+		t.Errorf("got %+v, %v", o, err)
 	}
 }
 

@@ -167,7 +167,7 @@ func mappedBy(p dokku.ProxyPort) string {
 
 // lookAround adds to a request what of its addresses containers publish, and what other processes of the host listen on. The
 // engine's own sockets are left out: whose these are, the claims tell.
-func (h *Host) lookAround(ctx context.Context, engine engine, r *deploy.Request) error {
+func (h *Host) lookAround(ctx context.Context, engine deploy.Engine, r *deploy.Request) error {
 	client, err := h.docker()
 	if err != nil {
 		return err
@@ -196,7 +196,7 @@ func (h *Host) lookAround(ctx context.Context, engine engine, r *deploy.Request)
 	}
 	r.Impossible = make(map[deploy.Listen]error)
 	for _, c := range r.Claims {
-		switch err := engine.Refuses(c.Listen); {
+		switch err := engine.Supports(deploy.Route{App: c.App, Process: c.Process, Listen: c.Listen, Options: c.Options}); {
 		case err != nil:
 			r.Impossible[c.Listen] = err
 		case listeners.TryBind(deploy.Listen{IP: c.Listen.IP}) != nil:

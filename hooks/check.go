@@ -128,9 +128,9 @@ func (h *Host) check(ctx context.Context) []finding {
 		note("", "", err)
 		return findings
 	}
-	running, wrong, err := engine.Health(ctx)
+	before, err := engine.Observe(ctx, deploy.Health)
 	note("", "", err)
-	for _, w := range wrong {
+	for _, w := range before.Wrong {
 		note("", "", w)
 	}
 	if engine.Name() != proxy.EngineName {
@@ -144,13 +144,14 @@ func (h *Host) check(ctx context.Context) []finding {
 	for _, p := range problems {
 		note(p.App, p.Ports(), p.Err)
 	}
-	if err == nil && running {
-		serving, err := engine.Serving(ctx)
+	if err == nil && before.Running {
+		// Asked anew: the engine may have found servers down since.
+		o, err := engine.Observe(ctx, deploy.Health)
 		note("", "", err)
-		h.checkServed(ctx, apps, table, serving, note)
+		h.checkServed(ctx, apps, table, o.Serving(), note)
 		checkAccepting(ctx, table, note)
-		checkListeners(ctx, engine, serving, note)
-		for _, r := range engine.Remarks(ctx, table) {
+		checkListeners(o, note)
+		for _, r := range o.Remarks {
 			findings = append(findings, finding{App: r.App, Public: r.Ports(), Message: r.Err.Error(), Level: remark})
 		}
 	}
@@ -163,11 +164,11 @@ func (h *Host) checkDaemon(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	running, wrong, err := e.Health(ctx)
-	if err == nil && !running {
+	o, err := e.Observe(ctx, deploy.Health)
+	if err == nil && !o.Running {
 		return errors.New("the daemon of dokku-expose does not run, so ports do not follow containers that restart; start it: systemctl start dokku-expose (runit: sv start dokku-expose)")
 	}
-	return errors.Join(err, errors.Join(wrong...))
+	return errors.Join(err, errors.Join(o.Wrong...))
 }
 
 // checkAccepting asks the containers that are served; of the others the plan tells.
@@ -222,7 +223,7 @@ func checkProxies(a *deploy.App, proxies []dokku.ProxyPort, note func(app, publi
 }
 
 // checkServed compares what should be served with what is.
-func (h *Host) checkServed(ctx context.Context, apps []deploy.App, table deploy.Table, serving map[deploy.Listen]deploy.Service, note func(app, public string, err error)) {
+func (h *Host) checkServed(ctx context.Context, apps []deploy.App, table deploy.Table, serving map[deploy.Listen]deploy.RouteState, note func(app, public string, err error)) {
 	for _, r := range table.Routes {
 		service, listening := serving[r.Listen]
 		switch {
@@ -233,11 +234,11 @@ func (h *Host) checkServed(ctx context.Context, apps []deploy.App, table deploy.
 		default:
 			for _, s := range r.Servers {
 				// An unproven one is in the table for a lack of this host's, which is told already.
-				if s.Proven && !slices.Contains(service.Servers, s.Addr) {
+				if s.Proven && !slices.Contains(service.Addresses(true), s.Addr) {
 					note(r.App, r.Listen.String(), fmt.Errorf("%s (%.12s) at %s gets no connections; run: dokku expose:sync", s.Dyno, s.Container, s.Addr))
 				}
 			}
-			for _, addr := range service.Servers {
+			for _, addr := range service.Addresses(true) {
 				if !slices.ContainsFunc(r.Servers, func(s deploy.Server) bool { return s.Addr == addr }) {
 					note(r.App, r.Listen.String(), fmt.Errorf("it leads to %s too, where no container of it is to serve; run: dokku expose:sync", addr))
 				}

@@ -20,7 +20,7 @@ func (h *Host) salvaged() *Host {
 	s := &Host{
 		env: h.env, out: h.out, stdin: h.stdin, stdout: h.stdout, stderr: h.stderr,
 		state: h.state, settings: settings.Store{Dir: h.settings.Dir, Salvage: true},
-		runDir: h.runDir, control: h.control, server: h.server, log: h.log,
+		runDir: h.runDir, control: h.control, within: h.within, log: h.log,
 	}
 	// The client is this host's to close. That there is none is said by whoever needs it.
 	s.dockerClient, _ = h.docker()
@@ -102,7 +102,7 @@ var errStillServed = errors.New("the engine goes on serving")
 
 // shut closes what an app has given up. It returns what is open still, none where that is not known, and why.
 func (h *Host) shut(ctx context.Context, lock *deploy.Lock, g give) (left []deploy.Listen, err error) {
-	err = h.eachEngine(ctx, func(ctx context.Context, e engine) error {
+	err = h.eachEngine(ctx, func(ctx context.Context, e deploy.Engine) error {
 		r := deploy.Reconciler{Host: h, Engine: e}
 		outcome, err := r.Reduce(ctx, lock, deploy.Known{Loss: deploy.Loss{
 			GivenUp: func(app string, l deploy.Listen) bool { return app == g.app && g.gone(l) },
@@ -122,9 +122,9 @@ func (h *Host) shut(ctx context.Context, lock *deploy.Lock, g give) (left []depl
 
 // openOf are the addresses that an app is to give up and is served at now, by any engine.
 func (h *Host) openOf(ctx context.Context, g give) (open []deploy.Listen, err error) {
-	err = h.eachEngine(ctx, func(ctx context.Context, e engine) error {
-		serving, err := e.Serving(ctx)
-		for listen, service := range serving {
+	err = h.eachEngine(ctx, func(ctx context.Context, e deploy.Engine) error {
+		o, err := e.Observe(ctx)
+		for listen, service := range o.Serving() {
 			if service.App == g.app && g.gone(listen) {
 				open = append(open, listen)
 			}
@@ -137,7 +137,7 @@ func (h *Host) openOf(ctx context.Context, g give) (open []deploy.Listen, err er
 
 // eachEngine has do called with the engine in force, and with the other one, which was moved away from, or is in force by what can't be
 // read. The error is that of the engine in force: a reconcile warns of the other one.
-func (h *Host) eachEngine(ctx context.Context, do func(context.Context, engine) error) error {
+func (h *Host) eachEngine(ctx context.Context, do func(context.Context, deploy.Engine) error) error {
 	inForce, err := h.engine()
 	if err == nil {
 		err = do(ctx, inForce)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -14,7 +15,6 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
-	"dokku-expose/deploy"
 	"dokku-expose/hooks/settings"
 	"dokku-expose/proxy"
 	"dokku-expose/stats"
@@ -74,6 +74,10 @@ func (h *Host) serve(ctx context.Context) error {
 			default: // It is told already.
 			}
 		},
+		Page: func() netip.AddrPort {
+			page, _ := h.page.Load().(netip.AddrPort)
+			return page
+		},
 		Orphaned: orphaned, Linger: linger, Drain: drainAtEnd,
 		Deadline: func() time.Duration {
 			global, err := h.settings.Effective(settings.Global)
@@ -83,8 +87,8 @@ func (h *Host) serve(ctx context.Context) error {
 			}
 			return global.WorkerDeadline
 		},
-		Reconcile: func(ctx context.Context, engine deploy.Engine) error {
-			h.server = engine
+		Reconcile: func(ctx context.Context, local *proxy.Local) error {
+			h.within = local
 			ready := sync.OnceFunc(func() {
 				if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 					log.Error("the service manager was not told of the start", "error", err)

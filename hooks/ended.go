@@ -2,13 +2,11 @@ package hooks
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
 	"dokku-expose/deploy"
 	"dokku-expose/hooks/settings"
-	"dokku-expose/stats"
 )
 
 // lookPause is how often the daemon looks at what the engine does: Docker does not tell of a deploy, which makes containers old, nor
@@ -28,7 +26,7 @@ func (o draining) same(p draining) bool { return o.app == p.app && o.container =
 
 // look is what one look at the engine has found.
 type look struct {
-	facts stats.Facts
+	seen deploy.Observation
 	// err is why the engine could not be asked.
 	err error
 	// down tells that a server is down, which only a reconcile can take out of service, or bring back.
@@ -47,17 +45,16 @@ func (d *healer) look(ctx context.Context) {
 		var found look
 		engine, err := d.host.engine()
 		if err == nil {
-			found.facts, err = engine.Facts(ctx)
 			// That it can't be asked the next reconcile says.
-			serving, _ := engine.Serving(ctx)
-			for _, service := range serving {
-				found.down = found.down || len(service.Down) > 0
+			found.seen, err = engine.Observe(ctx, deploy.Counters)
+			for _, r := range found.seen.Routes {
+				found.down = found.down || len(r.Addresses(false)) > 0
 			}
 		}
 		found.err = err
 		// With thousands of ports a look costs something.
 		found.pause = max(lookPause, 50*time.Since(began))
-		if errors.Is(err, deploy.ErrNotRunning) {
+		if err == nil && !found.seen.Running {
 			found.pause = lookAgain
 		}
 		looked <- found
@@ -67,7 +64,7 @@ func (d *healer) look(ctx context.Context) {
 // noteOld logs when there are connections on old containers, and when such a container has ended: Dokku stops old containers whether
 // anybody is connected to them or not. How many connections a container ends, nobody can count afterwards: some of those that the look
 // before found may have ended by themselves, none was added.
-func (d *healer) noteOld(routes []stats.Route) {
+func (d *healer) noteOld(routes []deploy.RouteState) {
 	if routes == nil {
 		return // The engine could not be asked.
 	}
@@ -105,17 +102,11 @@ func (d *healer) noteOld(routes []stats.Route) {
 	d.old = now
 }
 
-// cutter is an engine that ends old connections only when it is asked to.
-type cutter interface {
-	// CutOld ends the connections of apps that have been on old containers for longer than the app's limit, and counts them.
-	CutOld(ctx context.Context, limits map[string]time.Duration) ([]deploy.Cut, error)
-}
-
 // cutOld ends connections that a look has found on old containers, where their app limits their time (old-connections).
-func (d *healer) cutOld(ctx context.Context, routes []stats.Route) error {
+func (d *healer) cutOld(ctx context.Context, routes []deploy.RouteState) error {
 	limits := make(map[string]time.Duration)
 	for _, r := range routes {
-		if !slices.ContainsFunc(r.Servers, func(s stats.Server) bool { return s.Old && s.Connections > 0 }) {
+		if !slices.ContainsFunc(r.Servers, func(s deploy.ServerState) bool { return s.Old && s.Connections > 0 }) {
 			continue
 		}
 		values, err := d.host.settings.Effective(r.App)
@@ -133,12 +124,8 @@ func (d *healer) cutOld(ctx context.Context, routes []stats.Route) error {
 	if err != nil {
 		return err
 	}
-	c, ok := engine.(cutter)
-	if !ok {
-		return nil
-	}
 	return d.host.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
-		cut, err := c.CutOld(ctx, limits)
+		cut, err := engine.CutOld(ctx, limits)
 		d.host.recordCut(cut)
 		return err
 	})

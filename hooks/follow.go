@@ -111,9 +111,9 @@ func (d *healer) wait(ctx context.Context, pause time.Duration, hup <-chan os.Si
 			d.look(ctx)
 		case found := <-d.looked:
 			d.looked, d.nextLook = nil, time.Now().Add(found.pause)
-			d.outages.note(found.facts, found.err, time.Now())
-			d.noteOld(found.facts.Routes)
-			if err := d.cutOld(ctx, found.facts.Routes); err != nil && !errors.Is(err, context.Canceled) {
+			d.outages.note(found.seen, found.err, time.Now())
+			d.noteOld(found.seen.Routes)
+			if err := d.cutOld(ctx, found.seen.Routes); err != nil && !errors.Is(err, context.Canceled) {
 				d.log.Error("problem", "error", err)
 			}
 			if found.down {

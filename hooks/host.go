@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,6 +27,7 @@ import (
 	"dokku-expose/hooks/settings"
 	"dokku-expose/hooks/setup"
 	"dokku-expose/hooks/state"
+	"dokku-expose/proxy"
 )
 
 // lockTimeout bounds how long a process waits for the others. A reconcile takes well under a second; a deploy that waits
@@ -53,8 +55,10 @@ type Host struct {
 	dockerClient *docker.Client
 	// asks is what the daemon asks for containers in the stead of dockerClient.
 	asks deploy.Docker
-	// server is the built-in engine in the process that is it.
-	server deploy.Engine
+	// within is the daemon in the process that is it.
+	within *proxy.Local
+	// page is where the daemon's statistics page listens, the zero value when nowhere, in that process.
+	page atomic.Value
 	// closing is an app that this process closes, whatever else of it can't be read or written; "" for none.
 	closing string
 	// log gets what happens, with the trigger or the command that it happens in.
@@ -212,7 +216,7 @@ func (h *Host) reconcile(ctx context.Context, lock *deploy.Lock) (deploy.Outcome
 // record logs what a reconcile has done.
 func (h *Host) record(outcome deploy.Outcome) {
 	event := "switch"
-	if h.server != nil {
+	if h.within != nil {
 		event = "heal"
 	}
 	for _, listen := range outcome.Applied.Switched {

@@ -65,11 +65,9 @@ func TestPortLacks(t *testing.T) {
 		}
 	}
 	// The list says it, whether the engine takes the container for up or for down.
-	for _, service := range []deploy.Service{
-		{App: "mail", Servers: []netip.AddrPort{routes[0].Servers[0].Addr}},
-		{App: "mail", Down: []netip.AddrPort{routes[0].Servers[0].Addr}},
-	} {
-		v := view{serving: map[deploy.Listen]deploy.Service{routes[0].Listen: service}}
+	for _, up := range []bool{true, false} {
+		service := deploy.RouteState{App: "mail", Servers: []deploy.ServerState{{Addr: routes[0].Servers[0].Addr, Up: up}}}
+		v := view{serving: map[deploy.Listen]deploy.RouteState{routes[0].Listen: service}}
 		if err := v.countPorts(); err != nil {
 			t.Fatal(err)
 		}

@@ -1,7 +1,6 @@
 package hooks
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,39 +10,18 @@ import (
 	"dokku-expose/deploy/listeners"
 )
 
-// Processes implements engine.
-func (e haproxyEngine) Processes(ctx context.Context) ([]int, error) {
-	status, err := e.Status(ctx)
-	return append(status.OldWorkers, status.Master, status.Worker), err
-}
-
-// Processes implements engine.
-func (e builtinEngine) Processes(ctx context.Context) ([]int, error) {
-	status, err := e.client.Status(ctx)
-	if err != nil {
-		return nil, err
-	}
-	pids := []int{status.PID}
-	for older := status.Predecessors; len(older) > 0; older = append(older[1:], older[0].Predecessors...) {
-		pids = append(pids, older[0].PID)
-	}
-	return pids, nil
-}
-
 // errNobodyListens is what an engine does not know of a port that somebody closed behind its back.
 var errNobodyListens = errors.New("nobody listens on it, though the engine takes it for open, so clients are refused; restart the engine: systemctl restart dokku-expose-haproxy, or with the built-in engine dokku-expose (runit: sv restart)")
 
 // checkListeners looks who listens where the engine says that it does: the kernel lets two share a port when both want to, one on a
 // single address goes before one on all, and a port that the engine was made to close may be somebody else's by now.
-func checkListeners(ctx context.Context, e engine, serving map[deploy.Listen]deploy.Service, note func(app, public string, err error)) {
+func checkListeners(o deploy.Observation, note func(app, public string, err error)) {
 	sockets, err := listeners.List()
 	note("", "", err)
-	pids, pidsErr := e.Processes(ctx)
-	note("", "", pidsErr)
-	if err != nil || pidsErr != nil {
+	if err != nil {
 		return
 	}
-	own := ownSockets(pids)
+	own, serving := ownSockets(o.Processes), o.Serving()
 	for _, listen := range slices.SortedFunc(maps.Keys(serving), deploy.Listen.Compare) {
 		service := serving[listen]
 		var ours, others []listeners.Listener

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"dokku-expose/deploy"
+	"dokku-expose/haproxy"
 	"dokku-expose/hooks/state"
 )
 
@@ -338,11 +339,11 @@ var showConfigCommand = command{
 		if err != nil {
 			return err
 		}
-		haproxy, ok := engine.(haproxyEngine)
+		e, ok := engine.(*haproxy.Engine)
 		if !ok {
 			return fmt.Errorf("the engine %s has no configuration file; dokku expose:list says where each port leads", engine.Name())
 		}
-		text, err := haproxy.ShowConfig(ctx)
+		text, err := e.ShowConfig(ctx)
 		if err != nil {
 			return err
 		}

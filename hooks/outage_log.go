@@ -1,14 +1,12 @@
 package hooks
 
 import (
-	"errors"
 	"log/slog"
 	"maps"
 	"slices"
 	"time"
 
 	"dokku-expose/deploy"
-	"dokku-expose/stats"
 )
 
 // lookAgain is the pause between two looks at an engine that does not run.
@@ -29,24 +27,24 @@ type outageLog struct {
 }
 
 // note takes what a look has found. err is why the engine could not be asked.
-func (l *outageLog) note(facts stats.Facts, err error, now time.Time) {
+func (l *outageLog) note(seen deploy.Observation, err error, now time.Time) {
 	switch {
-	case errors.Is(err, deploy.ErrNotRunning):
+	case err == nil && !seen.Running:
 		l.gone()
 		return
-	case err != nil || facts.PID == 0:
+	case err != nil || seen.PID == 0:
 		return
-	case facts.Engine != l.engine:
+	case seen.Engine != l.engine:
 		l.away = false // moved from one to the other
-	case facts.PID != l.pid:
+	case seen.PID != l.pid:
 		l.gone()
 	}
 	if l.away {
-		l.log.Info("up", "engine", facts.Engine, "after", now.Sub(l.seen).Round(time.Millisecond))
+		l.log.Info("up", "engine", seen.Engine, "after", now.Sub(l.seen).Round(time.Millisecond))
 	}
-	l.engine, l.pid, l.seen, l.away = facts.Engine, facts.PID, now, false
+	l.engine, l.pid, l.seen, l.away = seen.Engine, seen.PID, now, false
 	l.open = make(map[string]int)
-	for _, r := range facts.Routes {
+	for _, r := range seen.Routes {
 		l.open[r.App] += r.Held
 		for _, s := range r.Servers {
 			l.open[r.App] += s.Connections

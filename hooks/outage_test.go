@@ -117,7 +117,7 @@ func TestWithoutDockerOnlyAppsWithPortsFail(t *testing.T) {
 	if s := r.Servers[0]; r.Process != "web" || r.Total == 0 || s.Container != "" || !s.Up {
 		t.Errorf("%+v", r)
 	}
-	h.wants(strings.Join(table(shown.Stdout), "\n"), fmt.Sprintf("mail %d web - - serving ", public), " "+r.Servers[0].Addr+" ready ")
+	h.wants(strings.Join(table(shown.Stdout), "\n"), fmt.Sprintf("mail %d web - - serving ", public), " "+r.Servers[0].Addr.String()+" ready ")
 	h.answers(public, "v1") // what is served is left alone
 }
 

@@ -3,6 +3,7 @@ package hooks
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"time"
 
@@ -34,7 +35,14 @@ func (h *Host) servePage(ctx context.Context, counters *stats.Counters, log *slo
 				left()
 			}
 			now, told = want, ""
-			want.Facts, want.Counters, want.Log = h.facts, counters, log
+			want.Listening = func(is bool) {
+				var page netip.AddrPort
+				if is {
+					page = now.Listen
+				}
+				h.page.Store(page)
+			}
+			want.Observe, want.Counters, want.Log = h.counters, counters, log
 			stop = startPage(ctx, want)
 		}
 		if !sleep(ctx, pageInterval) {

@@ -1,15 +1,16 @@
 package hooks
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
 	"strconv"
 	"strings"
 
+	"dokku-expose/deploy"
 	"dokku-expose/hooks/dokku"
 	"dokku-expose/hooks/settings"
-	"dokku-expose/stats"
 )
 
 var reportCommand = command{
@@ -141,8 +142,8 @@ func (h *Host) reportRows(app string, v view) ([]dokku.Row, error) {
 
 // traffic is what the engine counts, or why it can't be asked.
 type traffic struct {
-	facts stats.Facts
-	err   error
+	seen deploy.Observation
+	err  error
 }
 
 func (h *Host) traffic(ctx context.Context) traffic {
@@ -150,8 +151,8 @@ func (h *Host) traffic(ctx context.Context) traffic {
 	if err != nil {
 		return traffic{err: err}
 	}
-	facts, err := engine.Facts(ctx)
-	return traffic{facts, err}
+	seen, err := engine.Observe(ctx, deploy.Counters)
+	return traffic{seen, cmp.Or(err, errStopped(seen))}
 }
 
 // rows report the connections of an app: all that are open, those of them on containers that get no new ones any more, and how
@@ -163,7 +164,7 @@ func (t traffic) rows(app string) []dokku.Row {
 		}
 		return strconv.Itoa(n)
 	}
-	of := t.facts.Of(app)
+	of := t.seen.Of(app)
 	return []dokku.Row{
 		{Flag: "--expose-connections", Value: number(of.Connections())},
 		{Flag: "--expose-draining-connections", Value: number(of.Draining())},

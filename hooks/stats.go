@@ -16,8 +16,8 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
+	"dokku-expose/deploy"
 	"dokku-expose/hooks/dokku"
-	"dokku-expose/hooks/settings"
 	"dokku-expose/stats"
 )
 
@@ -93,7 +93,7 @@ func (h *Host) stats(ctx context.Context, app, format string) error {
 	if format == "json" {
 		return errors.Join(writeJSON(h.stdout, struct {
 			statsPage
-			stats.Facts
+			deploy.Observation
 		}{page, facts}), pageErr)
 	}
 	var lines [][]string
@@ -138,14 +138,17 @@ func (h *Host) watchStats(ctx context.Context, app, format string) error {
 }
 
 // warn says, beside what is shown, what is missing in it.
-func (h *Host) warn(facts stats.Facts) {
+func (h *Host) warn(facts deploy.Observation) {
 	if facts.Warning != "" {
 		h.out.Warn("%s", facts.Warning)
 	}
 }
 
-func (h *Host) factsOf(ctx context.Context, app string) (stats.Facts, error) {
-	facts, err := h.facts(ctx)
+func (h *Host) factsOf(ctx context.Context, app string) (deploy.Observation, error) {
+	facts, err := h.counters(ctx)
+	for i := range facts.Routes {
+		facts.Routes[i].Options = deploy.Options{} // expose:list and expose:report show what was asked for
+	}
 	if app != "" {
 		facts = facts.Of(app)
 	}
@@ -162,7 +165,7 @@ func isTerminal(w io.Writer) bool {
 }
 
 // statsTable has a row for each public port, and beneath it one for each container.
-func statsTable(facts stats.Facts) string {
+func statsTable(facts deploy.Observation) string {
 	rows := [][]string{{"APP", "PUBLIC", "PROCESS", "DYNO", "CONTAINER", "STATE", "OPEN", "TOTAL", "IN", "OUT", "ERRORS"}}
 	add := func(cells ...string) {
 		for i := range cells {
@@ -180,12 +183,12 @@ func statsTable(facts stats.Facts) string {
 		if r.Held > 0 {
 			state += fmt.Sprintf(" (%d wait)", r.Held)
 		}
-		add(r.App, r.Public, r.Process, "", "", state, strconv.Itoa(r.Connections()), number(r.Total),
+		add(r.App, r.Listen.String(), r.Process, "", "", state, strconv.Itoa(r.Connections()), number(r.Total),
 			bytes(r.In), bytes(r.Out), number(r.Failed+r.Lost()))
 		for _, s := range r.Servers {
-			cells := []string{r.App, r.Public, r.Process, s.Dyno, s.ShortID(), s.State(), strconv.Itoa(s.Connections), "", "", "", ""}
+			cells := []string{r.App, r.Listen.String(), r.Process, s.Dyno, s.ShortID(), s.State(), strconv.Itoa(s.Connections), "", "", "", ""}
 			if s.Container == "" {
-				cells[4] = s.Addr
+				cells[4] = s.Addr.String()
 			}
 			if s.Counts != nil {
 				copy(cells[7:], []string{number(s.Total), bytes(s.In), bytes(s.Out), number(s.Failed)})
@@ -205,13 +208,11 @@ func (h *Host) statsPage(ctx context.Context) (statsPage, error) {
 	if err != nil {
 		return statsPage{}, err
 	}
-	if err := mustRun(ctx, engine); err != nil {
+	o, err := engine.Observe(ctx)
+	if err := cmp.Or(err, errStopped(o)); err != nil {
 		return statsPage{}, err
 	}
-	listen, err := engine.Page(ctx)
-	if err != nil {
-		return statsPage{}, err
-	}
+	listen := o.Page
 	if !listen.IsValid() {
 		return statsPage{}, fmt.Errorf("the engine %s runs without its statistics page: the address in stats-listen is taken; set another one: dokku expose:set --global stats-listen 127.0.0.1:8405", engine.Name())
 	}
@@ -225,8 +226,8 @@ func (h *Host) statsPage(ctx context.Context) (statsPage, error) {
 		listen = netip.AddrPortFrom(loopback, listen.Port())
 	}
 	page := statsPage{URL: fmt.Sprintf("http://%s/", listen), User: statsUser, Password: password}
-	if engine.Name() == settings.HAProxy {
-		page.Containers = page.URL + "containers"
+	if o.Containers != "" {
+		page.Containers = page.URL + o.Containers
 	}
 	if listen.Addr().IsLoopback() {
 		local := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), listen.Port())

@@ -14,15 +14,15 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
+	"dokku-expose/deploy"
 	"dokku-expose/internal/rig"
 	"dokku-expose/internal/wait"
-	"dokku-expose/stats"
 )
 
 // shown is what expose:stats prints as JSON.
 type shown struct {
 	URL, User, Password, Tunnel string
-	stats.Facts
+	deploy.Observation
 }
 
 func (h *host) stats(args ...string) shown {
@@ -62,7 +62,7 @@ func TestStatsShowADeploy(t *testing.T) {
 		hold()
 		v1 := h.current("mail", "web.1")
 		// The part that the tests' containers play after a deploy is over soon: their connections are looked at before.
-		want := func(when string, servers ...stats.Server) shown {
+		want := func(when string, servers ...deploy.ServerState) shown {
 			h.t.Helper()
 			var got shown
 			await(h.t, when, func() bool {
@@ -80,8 +80,8 @@ func TestStatsShowADeploy(t *testing.T) {
 			})
 			return got
 		}
-		got := want("v1 has two connections", stats.Server{Dyno: "web.1", Container: v1, Up: true, Connections: 2})
-		if r := got.Routes[0]; got.Engine != name || r.App != "mail" || r.Process != "web" || r.Public != fmt.Sprint(public) ||
+		got := want("v1 has two connections", deploy.ServerState{Dyno: "web.1", Container: v1, Up: true, Connections: 2})
+		if r := got.Routes[0]; got.Engine != name || r.App != "mail" || r.Process != "web" || r.Listen.Port != public ||
 			r.State() != "serving" || r.Total < 2 || r.Lost() != 0 {
 			h.t.Errorf("%+v", got)
 		}
@@ -94,8 +94,8 @@ func TestStatsShowADeploy(t *testing.T) {
 			}
 			hold()
 			v2 := h.current("mail", "web.1")
-			during = want("v1 drains", stats.Server{Dyno: "web.1", Container: v2, Up: true, Connections: 1},
-				stats.Server{Dyno: "web.1", Container: v1, Up: true, Old: true, Connections: 2})
+			during = want("v1 drains", deploy.ServerState{Dyno: "web.1", Container: v2, Up: true, Connections: 1},
+				deploy.ServerState{Dyno: "web.1", Container: v1, Up: true, Old: true, Connections: 2})
 			text = h.expose(0, "stats").Stdout
 			report = h.expose(0, "report", "mail").Stdout
 			for flag, value := range map[string]string{
@@ -176,7 +176,7 @@ func TestStatsWatch(t *testing.T) {
 		}
 		// One after the other, each whole.
 		for decoder := json.NewDecoder(strings.NewReader(document.String())); decoder.More(); {
-			var facts stats.Facts
+			var facts deploy.Observation
 			if err := decoder.Decode(&facts); err != nil {
 				h.t.Fatalf("%v in:\n%s", err, document)
 			}

@@ -164,10 +164,8 @@ func postDeploy(ctx context.Context, h *Host, args []string) error {
 // unserved are the connections to an app's public ports that were closed since no container came up in time.
 func (h *Host) unserved(ctx context.Context, app string) (n uint64, err error) {
 	t := h.traffic(ctx)
-	for _, r := range t.facts.Of(app).Routes {
-		if r.Unserved != nil {
-			n += *r.Unserved
-		}
+	for _, r := range t.seen.Of(app).Routes {
+		n += r.Lost()
 	}
 	return n, t.err
 }

@@ -8,6 +8,7 @@ import (
 	"dokku-expose/deploy"
 	"dokku-expose/haproxy"
 	"dokku-expose/hooks/settings"
+	"dokku-expose/proxy"
 )
 
 // A mistake in the settings, or a full disk, stops hooks and commands, which say so. The daemon goes on taking servers out of
@@ -30,8 +31,9 @@ func (d *healer) reconciler(ctx context.Context) *deploy.Reconciler {
 
 // anyEngine is the engine that serves something, with the settings that hold where nothing is set.
 func (d *healer) anyEngine(ctx context.Context) deploy.Engine {
-	if serving, err := d.host.server.Serving(ctx); err == nil && len(serving) > 0 {
-		return builtinEngine{Engine: d.host.server}
+	builtin := proxy.NewClient(proxy.ClientConfig{}, d.host.within)
+	if o, err := builtin.Observe(ctx); err == nil && len(o.Routes) > 0 {
+		return builtin
 	}
 	// Without its binary HAProxy can't be reloaded, but told of servers.
 	config, _ := d.host.haproxyConfig()
@@ -41,7 +43,7 @@ func (d *healer) anyEngine(ctx context.Context) deploy.Engine {
 		config.StatsListen, config.StatsUser, config.StatsPassword = values.StatsListen, statsUser, password
 		config.DaemonSocket = d.host.pageSocket()
 	}
-	return haproxyEngine{haproxy.New(config)}
+	return haproxy.New(config)
 }
 
 // Apps implements [deploy.Host]: the apps as far as they can be read, with the settings that could be read last, or those that
@@ -60,13 +62,13 @@ func (d *healer) Apps(ctx context.Context) ([]deploy.App, error) {
 	if d.apps != nil {
 		return d.apps, nil
 	}
-	serving, servingErr := d.engine.Serving(ctx)
-	if servingErr != nil {
-		return nil, servingErr
+	o, observeErr := d.engine.Observe(ctx)
+	if observeErr != nil {
+		return nil, observeErr
 	}
 	values := settings.Defaults()
 	names := make(map[string]bool)
-	for _, service := range serving {
+	for _, service := range o.Routes {
 		if !names[service.App] {
 			names[service.App] = true
 			apps = append(apps, deploy.App{Name: service.App, Err: err, Hold: values.Hold, HealthCheck: values.HealthCheck})

@@ -30,7 +30,7 @@ type exposed struct {
 
 // view shows mappings beside what the engine and Docker say at this moment.
 type view struct {
-	serving    map[deploy.Listen]deploy.Service
+	serving    map[deploy.Listen]deploy.RouteState
 	containers []deploy.Container
 	// ports are the local ports in use for connections to what is served.
 	ports map[netip.AddrPort]listeners.Use
@@ -55,7 +55,7 @@ func (h *Host) look(ctx context.Context) view {
 func (v *view) countPorts() (err error) {
 	var servers []netip.AddrPort
 	for _, service := range v.serving {
-		servers = slices.Concat(servers, service.Servers, service.Down)
+		servers = append(servers, service.All()...)
 	}
 	if len(servers) > 0 {
 		v.ports, err = listeners.LocalPorts(servers)
@@ -104,7 +104,7 @@ func (v view) unasked(app string, asked map[deploy.Listen]bool) (list []deploy.M
 			continue
 		}
 		m := deploy.Mapping{Bind: listen.IP, Public: portsfile.Range{First: listen.Port, Last: listen.Port}, Process: service.Process}
-		for _, addr := range slices.Concat(service.Servers, service.Down) {
+		for _, addr := range service.All() {
 			m.Private = portsfile.Range{First: addr.Port(), Last: addr.Port()}
 		}
 		list = append(list, m)
@@ -124,7 +124,7 @@ func (v view) exposed(a deploy.App, m deploy.Mapping, from string) exposed {
 			continue
 		}
 		listening++
-		for _, addr := range slices.Concat(service.Servers, service.Down) {
+		for _, addr := range service.All() {
 			use, known := v.ports[addr]
 			out = out || known && use.Out()
 		}
@@ -155,9 +155,9 @@ func (v view) exposed(a deploy.App, m deploy.Mapping, from string) exposed {
 }
 
 // dynos names the containers behind a service.
-func (v view) dynos(app string, service deploy.Service) []string {
+func (v view) dynos(app string, service deploy.RouteState) []string {
 	var dynos []string
-	for _, addr := range service.Servers {
+	for _, addr := range service.Addresses(true) {
 		name := addr.String()
 		for _, c := range v.containers {
 			if c.App == app && c.Owns(addr) {

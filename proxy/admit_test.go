@@ -46,7 +46,7 @@ func TestTurnedAway(t *testing.T) {
 				t.Errorf("it ends with %v", err)
 			}
 			wait.Until(t, "nothing is left", func() bool { return s.connections() == 0 })
-			if total := s.Status().Routes[0].Total; total != uint64(row.before) {
+			if total := observe(t, s).Routes[0].Total; total != uint64(row.before) {
 				t.Errorf("the container had %d connections, want %d", total, row.before)
 			}
 		})

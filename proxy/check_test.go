@@ -28,8 +28,7 @@ func TestChecksAreSharedFairly(t *testing.T) {
 	apply(t, s, append(routes, calm)...)
 	server.Refuse()
 	wait.Until(t, "the other app's server is known to be down", func() bool {
-		serving, err := s.Serving(t.Context())
-		return err == nil && len(serving[calm.Listen].Down) == 1
+		return len(observe(t, s).Serving()[calm.Listen].Addresses(false)) == 1
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,75 +15,109 @@ import (
 	"dokku-expose/deploy"
 )
 
-// Commands are what an operator types, for messages.
-type Commands struct {
-	// Start starts the daemon, Restart has a new one take over from it.
+// ClientConfig says which daemon a [Client] asks, and what it is to be.
+type ClientConfig struct {
+	// Control is the path of the daemon's control socket.
+	Control string
+	// Version is the one that the daemon should have.
+	Version string
+	// TotalConnections is how many connections it may have at once, 0 for as many as can be had.
+	TotalConnections int
+	// Page is where its statistics page is to be, the zero value when nowhere.
+	Page netip.AddrPort
+	// Start and Restart are what an operator types to start the daemon, and to have a new one take over from it.
 	Start, Restart string
 }
 
-// Client is the built-in engine as another process sees it: it implements [deploy.Engine] over the daemon's control socket, with
-// a connection for each call.
+// Client is the built-in engine: it implements [deploy.Engine] over the daemon's control socket, with a connection for each call, or
+// within the daemon.
 type Client struct {
-	path     string
-	commands Commands
+	config ClientConfig
+	// local is the daemon that this process is, nil in others.
+	local *Local
 }
+
+// Local is the daemon for the process that it is in.
+type Local struct{ *daemon }
 
 var _ deploy.Engine = (*Client)(nil)
 
-// NewClient makes a client of the daemon whose control socket is at path. Nothing is connected yet.
-func NewClient(path string, commands Commands) *Client {
-	return &Client{path: path, commands: commands}
-}
+// NewClient makes a client. local is nil but in the daemon's own process. Nothing is connected yet.
+func NewClient(config ClientConfig, local *Local) *Client { return &Client{config, local} }
 
 // Name implements [deploy.Engine].
 func (c *Client) Name() string { return EngineName }
 
-// Serving implements [deploy.Engine].
-func (c *Client) Serving(ctx context.Context) (map[deploy.Listen]deploy.Service, error) {
-	serving := make(map[deploy.Listen]deploy.Service)
-	r, err := c.call(ctx, request{Call: callServing})
+// Supports implements [deploy.Engine].
+func (c *Client) Supports(r deploy.Route) error {
+	if r.Listen.Overlaps(deploy.ListenOn(c.config.Page)) {
+		return fmt.Errorf("the statistics page listens on %s; choose another public port", c.config.Page)
+	}
+	return nil
+}
+
+// Observe implements [deploy.Engine].
+func (c *Client) Observe(ctx context.Context, aspects ...deploy.Aspect) (deploy.Observation, error) {
+	r, err := c.call(ctx, request{Call: callObserve, Aspects: aspects})
 	if errors.Is(err, deploy.ErrNotRunning) {
-		return serving, nil
+		return deploy.Observation{Engine: EngineName, Routes: []deploy.RouteState{}, Old: []deploy.Process{}, Wrong: []error{err}}, nil
 	}
-	for _, s := range r.Serving {
-		serving[s.Listen] = deploy.Service{App: s.App, Process: s.Process, Servers: s.Servers, Down: s.Down, Options: s.Options}
+	if err == nil && r.Observed == nil {
+		err = fmt.Errorf("the daemon at %s did not tell what it serves", c.config.Control)
 	}
-	return serving, err
+	if err != nil {
+		return deploy.Observation{}, err
+	}
+	o := r.Observed.Observation
+	o.Running, o.Page, o.Processes = true, r.Observed.Page, r.Observed.Processes
+	if slices.Contains(aspects, deploy.Health) {
+		if o.Version != c.config.Version {
+			o.Wrong = append(o.Wrong, fmt.Errorf("the daemon that runs is version %s, not %s; let the new one take over, no connection ends: %s", o.Version, c.config.Version, c.config.Restart))
+		}
+		if o.HasFew(c.config.TotalConnections) {
+			o.Wrong = append(o.Wrong, fmt.Errorf("the daemon can have %d connections at a time; let its service have more open files (LimitNOFILE), then: %s", o.MaxConnections, c.config.Restart))
+		}
+	}
+	return o, nil
 }
 
 // Apply implements [deploy.Engine]. A daemon that does not run needs no table: it reads what is true when it starts.
 func (c *Client) Apply(ctx context.Context, t deploy.Table) (deploy.Applied, error) {
+	t.TotalConnections = c.config.TotalConnections
 	r, err := c.call(ctx, request{Call: callApply, Table: &t})
 	if err != nil {
 		return deploy.Applied{}, err
 	}
 	if r.Applied == nil {
-		return deploy.Applied{}, fmt.Errorf("the daemon at %s did not say what it applied", c.path)
+		return deploy.Applied{}, fmt.Errorf("the daemon at %s did not say what it applied", c.config.Control)
 	}
 	return *r.Applied, r.errors()
 }
 
-// Status asks the daemon what it does. One that does not run is [deploy.ErrNotRunning].
-func (c *Client) Status(ctx context.Context) (Status, error) {
-	r, err := c.call(ctx, request{Call: callStatus})
-	if err != nil {
-		return Status{}, err
-	}
-	if r.Status == nil {
-		return Status{}, fmt.Errorf("the daemon at %s did not tell its status", c.path)
-	}
-	return *r.Status, nil
+// CutOld implements [deploy.Engine].
+func (c *Client) CutOld(context.Context, map[string]time.Duration) ([]deploy.Cut, error) {
+	return nil, nil
 }
 
 // call asks until somebody answers who is in charge: a daemon that is taken over from in the middle says so.
 func (c *Client) call(ctx context.Context, r request) (response, error) {
+	if c.local != nil {
+		answer := c.local.respond(r)
+		switch {
+		case answer.Superseded:
+			return response{}, errSuperseded
+		case answer.Error != "":
+			return response{}, errors.New(answer.Error)
+		}
+		return answer, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	for {
 		answer, err := c.ask(ctx, r)
 		switch {
 		case err == nil && answer.TooOld:
-			return response{}, fmt.Errorf("%s (version %s): let the new one take over, no connection ends: %s", answer.Error, answer.Version, c.commands.Restart)
+			return response{}, fmt.Errorf("%s (version %s): let the new one take over, no connection ends: %s", answer.Error, answer.Version, c.config.Restart)
 		case err == nil && !answer.Superseded:
 			if answer.Error != "" {
 				return response{}, errors.New(answer.Error)
@@ -93,18 +129,19 @@ func (c *Client) call(ctx context.Context, r request) (response, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return response{}, fmt.Errorf("the daemon at %s is being replaced for too long: %w", c.path, context.Cause(ctx))
+			return response{}, fmt.Errorf("the daemon at %s is being replaced for too long: %w", c.config.Control, context.Cause(ctx))
 		case <-time.After(retryInterval):
 		}
 	}
 }
 
 func (c *Client) ask(ctx context.Context, r request) (response, error) {
-	conn, err := dialControl(ctx, c.path)
+	conn, err := dialControl(ctx, c.config.Control)
 	switch {
 	case err == nil:
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
-		return response{}, fmt.Errorf("the daemon of dokku-expose is %w (nobody listens at %s); start it: %s", deploy.ErrNotRunning, c.path, c.commands.Start)
+		return response{}, fmt.Errorf("the daemon of dokku-expose is %w (nobody listens at %s), so no port is served; start it: %s, and see why it ended: journalctl -u dokku-expose",
+			deploy.ErrNotRunning, c.config.Control, c.config.Start)
 	case errors.Is(err, fs.ErrPermission):
 		return response{}, fmt.Errorf("the daemon's control socket is for root and Dokku's group only: %w", err)
 	default:
@@ -116,7 +153,7 @@ func (c *Client) ask(ctx context.Context, r request) (response, error) {
 	answer, files, err := exchange(wire{conn}, r)
 	closeAll(files)
 	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("the daemon at %s does not answer: %w", c.path, context.Cause(ctx))
+		err = fmt.Errorf("the daemon at %s does not answer: %w", c.config.Control, context.Cause(ctx))
 	}
 	return answer, err
 }

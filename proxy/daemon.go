@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"syscall"
@@ -29,6 +30,8 @@ type daemon struct {
 	predecessors predecessors
 	// superseded is closed when a successor has taken over.
 	superseded chan struct{}
+	// page tells where the statistics page listens. It may be nil.
+	page func() netip.AddrPort
 	// end ends the daemon as SIGTERM does.
 	end context.CancelFunc
 	// closing ends when nobody is to be talked to any more.
@@ -40,27 +43,17 @@ type daemon struct {
 	wg    sync.WaitGroup
 }
 
-func newDaemon(server *Server, end context.CancelFunc, control, version string, log *slog.Logger) *daemon {
+func newDaemon(server *Server, end context.CancelFunc, o Options) *daemon {
 	closing, stop := context.WithCancel(context.Background())
 	return &daemon{
-		control: control, version: version, log: log, server: server, predecessors: predecessors{log: log},
+		control: o.Control, version: o.Version, page: o.Page, log: o.Log, server: server, predecessors: predecessors{log: o.Log},
 		superseded: make(chan struct{}), end: end, closing: closing, stop: stop, conns: make(map[*net.UnixConn]bool),
 	}
 }
 
-// engine is the server as the daemon's own reconcile sees it: predecessors follow what it has made real.
-type engine struct{ *daemon }
-
-var _ deploy.Engine = engine{}
-
-func (e engine) Name() string { return EngineName }
-
-func (e engine) Serving(ctx context.Context) (map[deploy.Listen]deploy.Service, error) {
-	return e.server.Serving(ctx)
-}
-
-func (e engine) Apply(_ context.Context, t deploy.Table) (deploy.Applied, error) {
-	return e.server.applyAnd(t, e.predecessors.follow)
+// apply makes a table real. Predecessors follow it.
+func (d *daemon) apply(t deploy.Table) (deploy.Applied, error) {
+	return d.server.applyAnd(t, d.predecessors.follow)
 }
 
 // serve answers at the control socket until that is closed.
@@ -184,35 +177,20 @@ func (d *daemon) answer(r response) response {
 }
 
 func (d *daemon) respond(r request) response {
-	ctx := context.Background()
 	switch r.Call {
 	case callApply:
-		applied, err := engine{d}.Apply(ctx, *r.Table)
+		applied, err := d.apply(*r.Table)
 		if errors.Is(err, errSuperseded) {
 			return response{Superseded: true}
 		}
 		return appliedResponse(applied, err)
-	case callServing:
-		return d.serving()
-	case callStatus:
-		status := d.server.Status()
-		status.Version = d.version
-		status.Predecessors = d.predecessors.status()
-		return response{Status: &status}
+	case callObserve:
+		if d.server.isRetired() {
+			return response{Superseded: true}
+		}
+		return response{Observed: d.observe(r.Aspects)}
 	}
 	return response{Error: fmt.Sprintf("%s is not to be asked now", r.Call)}
-}
-
-func (d *daemon) serving() response {
-	r := response{Serving: []service{}}
-	serving, err := d.server.Serving(context.Background())
-	if errors.Is(err, errSuperseded) {
-		return response{Superseded: true}
-	}
-	for listen, s := range serving {
-		r.Serving = append(r.Serving, service{Listen: listen, App: s.App, Process: s.Process, Servers: s.Servers, Down: s.Down, Options: s.Options})
-	}
-	return r
 }
 
 // handOver gives all sockets to the one that asks. It serves with them before it says so; then this daemon stops listening.

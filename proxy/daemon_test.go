@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,15 +25,8 @@ import (
 // connected are the clients that a server has, as it says of itself.
 func connected(t testing.TB, c *Client) int {
 	t.Helper()
-	status, err := c.Status(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := status.Connections
-	for _, p := range status.Predecessors {
-		n += p.Connections
-	}
-	return n
+	status := observe(t, c)
+	return status.Connections()
 }
 
 func TestReplacementsUnderLoad(t *testing.T) {
@@ -44,30 +38,26 @@ func TestReplacementsUnderLoad(t *testing.T) {
 
 	all := []*process{startProcess(t, config)}
 	l := startLoad(t, port, openers, holders)
-	c := NewClient(config.Control, commands)
+	c := clientOf(config.Control)
 	for range replacements {
 		await(t, l, openers)
 		all = append(all, startProcess(t, config))
 	}
 	await(t, l, openers)
-	status, err := c.Status(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if status.PID != all[replacements].worker {
-		t.Errorf("pid %d answers, want that of the last one, %d", status.PID, all[replacements].worker)
+	status := observe(t, c)
+	if status.Processes[0] != all[replacements].worker {
+		t.Errorf("pid %d answers, want that of the last one, %d", status.Processes[0], all[replacements].worker)
 	}
 	// The held connections are the first one's still.
-	if len(status.Predecessors) == 0 || status.Predecessors[len(status.Predecessors)-1].Connections < 1 {
-		t.Errorf("the predecessors are %+v, want the first one with the connections that are held", status.Predecessors)
+	if !slices.ContainsFunc(status.Old, func(p deploy.Process) bool { return p.PID == all[0].worker && p.Connections > 0 }) {
+		t.Errorf("the predecessors are %+v, want the first one with the connections that are held", status.Old)
 	}
 	judge(t, l, holders)
 	for _, p := range all[:replacements] {
 		p.await()
 	}
 	wait.Until(t, "nobody is there any more but the last", func() bool {
-		status, err := c.Status(t.Context())
-		return err == nil && len(status.Predecessors) == 0
+		return len(observe(t, c).Old) == 0
 	})
 }
 
@@ -84,13 +74,12 @@ func TestNewerProtocolTakesOver(t *testing.T) {
 	config.Newer = true
 	newer := startProcess(t, config)
 	await(t, l, openers)
-	if n := predecessorsOf(t, NewClient(config.Control, commands))[old.worker]; n == 0 {
+	if n := predecessorsOf(t, clientOf(config.Control))[old.worker]; n == 0 {
 		t.Error("the old daemon is forgotten, which has connections still")
 	}
 	judge(t, l, holders)
-	status, err := NewClient(config.Control, commands).Status(t.Context())
-	if err != nil || status.PID != newer.worker {
-		t.Errorf("pid %d answers, %v, want %d", status.PID, err, newer.worker)
+	if pid := observe(t, clientOf(config.Control)).Processes[0]; pid != newer.worker {
+		t.Errorf("pid %d answers, want %d", pid, newer.worker)
 	}
 }
 
@@ -160,27 +149,24 @@ func TestKilledAndRestarted(t *testing.T) {
 	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth")}
 	v1, v2, port := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2"), enginetest.FreePort(t)
 	truth(t, config.Truth, routeTo("mail", port, v1))
-	c := NewClient(config.Control, commands)
+	c := clientOf(config.Control)
 	p := startProcess(t, config)
 	for range 3 {
 		held := dialPort(t, port)
 		held.greeting()
-		want, err := c.Serving(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		want := observe(t, c).Serving()
 		p.signal(syscall.SIGKILL)
 		<-p.ended
 		_ = held.awaitEnd()
-		if _, err := c.Apply(t.Context(), deploy.Table{}); !errors.Is(err, deploy.ErrNotRunning) || !strings.Contains(err.Error(), commands.Start) {
+		if _, err := c.Apply(t.Context(), deploy.Table{}); !errors.Is(err, deploy.ErrNotRunning) || !strings.Contains(err.Error(), clientOf("").config.Start) {
 			t.Errorf("apply without a daemon: %v", err)
 		}
-		if serving, err := c.Serving(t.Context()); err != nil || len(serving) != 0 {
-			t.Errorf("without a daemon it serves %v, %v", serving, err)
+		if o := observe(t, c); o.Running || len(o.Routes) != 0 {
+			t.Errorf("without a daemon it serves %v", o)
 		}
 		p = startProcess(t, config)
-		if got, err := c.Serving(t.Context()); err != nil || len(got) != 1 || len(want) != 1 {
-			t.Errorf("serving %v, %v, want %v", got, err, want)
+		if got := observe(t, c).Serving(); len(got) != 1 || len(want) != 1 {
+			t.Errorf("serving %v, want %v", got, want)
 		}
 		if got := dialPort(t, port).greeting(); got != "v1" {
 			t.Errorf("%s answered", got)
@@ -213,10 +199,7 @@ func TestPredecessorFollows(t *testing.T) {
 		runDaemon(t, Options{Control: control})
 	}
 	draining := func() int {
-		status, err := c.Status(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		status := observe(t, c)
 		return onOldServers(status, "mail")
 	}
 	if n := draining(); n != 0 {
@@ -243,10 +226,7 @@ func TestPredecessorFollows(t *testing.T) {
 
 func held(t testing.TB, c *Client, app string) (n int) {
 	t.Helper()
-	status, err := c.Status(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	status := observe(t, c)
 	for _, r := range status.Routes {
 		if r.App == app {
 			n += r.Held
@@ -290,7 +270,7 @@ func TestOutOfFiles(t *testing.T) {
 	r := routeTo("mail", port, enginetest.NewServer(t, "v1"))
 	// Who has been accepted can't be connected any more, and shall give the file back soon.
 	r.Hold = time.Second
-	apply(t, NewClient(control, commands), r)
+	apply(t, clientOf(control), r)
 	var before []*client
 	for range 10 {
 		c := dialPort(t, port)
@@ -362,7 +342,7 @@ func TestOlderDaemon(t *testing.T) {
 	control := controlPath(t)
 	c := runDaemon(t, Options{Control: control})
 	for _, row := range []struct{ name, words, want string }{
-		{"a newer protocol", `{"protocol":2,"call":"apply","tables":[]}`, "it speaks version 1 of the control protocol, not 2"},
+		{"a newer protocol", `{"protocol":3,"call":"apply","tables":[]}`, "it speaks version 2 of the control protocol, not 3"},
 		{"an unknown field", `{"protocol":1,"call":"apply","table":{"Routes":[{"App":"mail","Weight":1}]}}`, `unknown field "Weight"`},
 		{"an unknown call", `{"protocol":1,"call":"dance"}`, `it knows no call "dance"`},
 		{"no protocol", `{}`, "no protocol version"},
@@ -383,7 +363,7 @@ func TestOlderDaemon(t *testing.T) {
 			}
 		})
 	}
-	if _, err := c.call(t.Context(), request{Call: "dance"}); err == nil || !strings.Contains(err.Error(), commands.Restart) {
+	if _, err := c.call(t.Context(), request{Call: "dance"}); err == nil || !strings.Contains(err.Error(), clientOf("").config.Restart) {
 		t.Errorf("the client says %v, want how to restart the daemon", err)
 	}
 }
@@ -392,7 +372,7 @@ func TestReconcileThatFailsEndsTheDaemon(t *testing.T) {
 	mine := errors.New("mine")
 	err := Run(t.Context(), Options{
 		Control: controlPath(t), Log: newServer(t).log,
-		Reconcile: func(context.Context, deploy.Engine) error { return mine },
+		Reconcile: func(context.Context, *Local) error { return mine },
 	})
 	if !errors.Is(err, mine) {
 		t.Errorf("got %v, want %v", err, mine)

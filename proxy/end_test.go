@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/internal/wait"
 )
@@ -102,7 +103,7 @@ func TestEndInTheMiddleOfAHandover(t *testing.T) {
 	if answer, _, err := exchange(w, request{Call: callHanded}); err != nil || answer.Error != "" {
 		t.Fatalf("got %+v, %v", answer, err)
 	}
-	if answer, _, err := exchange(w, request{Call: callStatus}); err != nil || answer.Status == nil || answer.Status.Connections != 1 {
+	if answer, _, err := exchange(w, request{Call: callObserve, Aspects: []deploy.Aspect{deploy.Counters}}); err != nil || answer.Observed == nil || answer.Observed.Connections() != 1 {
 		t.Errorf("the old daemon says %+v, %v, want its connection", answer, err)
 	}
 	old.echo()
@@ -132,7 +133,7 @@ func TestRestartAfterAllPortsHaveGone(t *testing.T) {
 		p = startProcess(t, config)
 	}
 	old.echo()
-	if all := predecessorsOf(t, NewClient(config.Control, commands)); len(all) != 1 {
+	if all := predecessorsOf(t, clientOf(config.Control)); len(all) != 1 {
 		t.Errorf("the predecessors are %v, want the one with the connection", all)
 	}
 }

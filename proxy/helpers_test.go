@@ -20,7 +20,20 @@ import (
 // patience bounds every wait: it is what a broken engine costs, not a measure of a good one.
 const patience = 60 * time.Second
 
-var commands = Commands{Start: "START", Restart: "RESTART"}
+// clientOf is a client of the daemon whose control socket is there.
+func clientOf(control string) *Client {
+	return NewClient(ClientConfig{Control: control, Version: "test", Start: "START", Restart: "RESTART"}, nil)
+}
+
+// observe is what an engine counts.
+func observe(t testing.TB, e deploy.Engine) deploy.Observation {
+	t.Helper()
+	o, err := e.Observe(t.Context(), deploy.Counters)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
 
 // newServer is a server that ends with the test, and its connections with it.
 func newServer(t testing.TB) *Server {
@@ -45,12 +58,12 @@ func runDaemon(t testing.TB, o Options) *Client {
 		o.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}
 	reconcile := o.Reconcile
-	o.Reconcile = func(ctx context.Context, engine deploy.Engine) error {
+	o.Reconcile = func(ctx context.Context, local *Local) error {
 		close(ready)
 		if reconcile == nil {
 			return nil
 		}
-		return reconcile(ctx, engine)
+		return reconcile(ctx, local)
 	}
 	go func() { ended <- Run(ctx, o) }()
 	t.Cleanup(func() {
@@ -65,7 +78,7 @@ func runDaemon(t testing.TB, o Options) *Client {
 		ended <- nil
 		t.Fatalf("the daemon ended: %v", err)
 	}
-	return NewClient(o.Control, commands)
+	return clientOf(o.Control)
 }
 
 func apply(t testing.TB, e deploy.Engine, routes ...deploy.Route) {
@@ -187,16 +200,13 @@ func await(t testing.TB, l *load.Load, n int) {
 }
 
 // onOldServers counts the connections of an app on servers that are no longer current, in predecessors too.
-func onOldServers(s Status, app string) (n int) {
+func onOldServers(s deploy.Observation, app string) (n int) {
 	for _, r := range s.Routes {
 		for _, server := range r.Servers {
-			if r.App == app && !server.Current {
+			if r.App == app && server.Old {
 				n += server.Connections
 			}
 		}
-	}
-	for _, p := range s.Predecessors {
-		n += onOldServers(p, app)
 	}
 	return n
 }

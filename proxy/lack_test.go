@@ -61,7 +61,7 @@ func TestLocalPortsRunOut(t *testing.T) {
 	if names["one"] != ports || names["two"] != ports {
 		t.Errorf("got %v, want %d each", names, ports)
 	}
-	if failed := s.Status().Routes[0].Failed; failed < ports {
+	if failed := observe(t, s).Routes[0].Failed; failed < ports {
 		t.Errorf("%d attempts failed, want %d at least", failed, ports)
 	}
 	if told := strings.Count(log.String(), "ip_local_port_range"); told != 1 {
@@ -72,7 +72,7 @@ func TestLocalPortsRunOut(t *testing.T) {
 	for range waiting {
 		second = append(second, dial())
 	}
-	wait.Until(t, "they wait", func() bool { return s.Status().Routes[0].Held == waiting })
+	wait.Until(t, "they wait", func() bool { return observe(t, s).Routes[0].Held == waiting })
 	for _, c := range first {
 		c.conn.Close()
 	}

@@ -54,6 +54,8 @@ func (d *daemon) follow(w wire) error {
 			answer.Applied = &deploy.Applied{}
 		case r.Call == callEnd:
 			d.end()
+		case r.Call == callObserve:
+			answer.Observed = d.observe(r.Aspects)
 		default:
 			answer = d.respond(r)
 		}

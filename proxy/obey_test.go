@@ -18,12 +18,9 @@ import (
 // predecessors are the process ids of the daemons that the one in charge took over from, and their connections.
 func predecessorsOf(t testing.TB, c *Client) map[int]int {
 	t.Helper()
-	status, err := c.Status(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	status := observe(t, c)
 	all := make(map[int]int)
-	for _, p := range status.Predecessors {
+	for _, p := range status.Old {
 		all[p.PID] = p.Connections
 	}
 	return all
@@ -44,7 +41,7 @@ func TestPredecessorFindsTheNextDaemon(t *testing.T) {
 	empty.Hold = patience
 	truth(t, config.Truth, routeTo("mail", port, v1), empty)
 	first := startProcess(t, config)
-	c := NewClient(config.Control, commands)
+	c := clientOf(config.Control)
 	old, waiting := dialPort(t, port), dialPort(t, empty.Listen.Port)
 	old.greeting()
 	wait.Until(t, "it waits", func() bool { return held(t, c, "empty") == 1 })
@@ -79,7 +76,7 @@ func TestPredecessorFollowsWhatIsInForce(t *testing.T) {
 	mail.Hold = patience
 	truth(t, config.Truth, mail)
 	startProcess(t, config)
-	c := NewClient(config.Control, commands)
+	c := clientOf(config.Control)
 	waiting := dialPort(t, mail.Listen.Port)
 	wait.Until(t, "it waits", func() bool { return held(t, c, "mail") == 1 })
 	second := startProcess(t, config)
@@ -129,7 +126,7 @@ func TestSlowPredecessorComesBack(t *testing.T) {
 	old := dialPort(t, port)
 	old.greeting()
 	startProcess(t, config)
-	c := NewClient(config.Control, commands)
+	c := clientOf(config.Control)
 	first.signal(syscall.SIGSTOP)
 	wait.Until(t, "it is stopped", func() bool {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", first.worker))

@@ -86,15 +86,14 @@ func (p *predecessors) tell(one *predecessor, r request) bool {
 	return ok
 }
 
-// status asks them what they do.
-func (p *predecessors) status() []Status {
+// observe asks them what they do.
+func (p *predecessors) observe(aspects []deploy.Aspect) (list []*observed) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	list := []Status{}
 	p.list = slices.DeleteFunc(p.list, func(one *predecessor) bool {
-		answer, ok := p.ask(one, request{Call: callStatus})
-		if answer.Status != nil {
-			list = append(list, *answer.Status)
+		answer, ok := p.ask(one, request{Call: callObserve, Aspects: aspects})
+		if answer.Observed != nil && len(answer.Observed.Processes) > 0 {
+			list = append(list, answer.Observed)
 		}
 		return !ok
 	})

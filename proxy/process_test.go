@@ -81,7 +81,7 @@ func beDaemon(text string, log *slog.Logger) error {
 		Control: c.Control, Version: "test", Log: log,
 		Linger: c.Linger, Drain: c.Drain, Orphaned: orphaned,
 		Deadline: func() time.Duration { return cmp.Or(c.Deadline, patience) },
-		Reconcile: func(ctx context.Context, engine deploy.Engine) error {
+		Reconcile: func(ctx context.Context, local *Local) error {
 			if c.Truth == "" {
 				fmt.Println(readyLine, os.Getpid())
 			}
@@ -94,7 +94,7 @@ func beDaemon(text string, log *slog.Logger) error {
 				if err := json.Unmarshal(content, &table); err != nil {
 					return err
 				}
-				if _, err := engine.Apply(ctx, table); err != nil {
+				if _, err := NewClient(ClientConfig{}, local).Apply(ctx, table); err != nil {
 					log.Error("apply", "error", err)
 				}
 				fmt.Println(readyLine, os.Getpid())

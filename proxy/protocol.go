@@ -12,13 +12,12 @@ import (
 
 // protocol is the version of the control protocol that this program knows. It grows with each change that an older side would
 // misunderstand. Tests play a newer program.
-var protocol = 1
+var protocol = 2
 
 // What a client can ask for.
 const (
 	callApply    = "apply"
-	callServing  = "serving"
-	callStatus   = "status"
+	callObserve  = "observe"
 	callHandover = "handover" // give me all your sockets
 	callHanded   = "handed"   // I have them, and serve: stop
 	callFollow   = "follow"   // I was taken over from by somebody who has gone: tell me tables instead
@@ -27,13 +26,15 @@ const (
 
 // since tells for each call which version of the protocol has it as it is now. A request is of that version, not of the newest that
 // the program knows: an older daemon must understand whoever takes over from it.
-var since = map[string]int{callApply: 1, callServing: 1, callStatus: 1, callHandover: 1, callHanded: 1, callFollow: 1, callEnd: 1}
+var since = map[string]int{callApply: 2, callObserve: 2, callHandover: 2, callHanded: 2, callFollow: 2, callEnd: 1}
 
 // request is what a client says.
 type request struct {
 	Protocol int           `json:"protocol"`
 	Call     string        `json:"call"`
 	Table    *deploy.Table `json:"table,omitempty"`
+	// Aspects are what is asked for beside what is always told.
+	Aspects []deploy.Aspect `json:"aspects,omitempty"`
 }
 
 // response is what the daemon answers.
@@ -49,8 +50,7 @@ type response struct {
 
 	Applied  *deploy.Applied `json:"applied,omitempty"`
 	Failed   []failure       `json:"failed,omitempty"`
-	Serving  []service       `json:"serving,omitempty"`
-	Status   *Status         `json:"status,omitempty"`
+	Observed *observed       `json:"observed,omitempty"`
 	Handover *handover       `json:"handover,omitempty"`
 }
 
@@ -61,16 +61,12 @@ type failure struct {
 	Error  string        `json:"error"`
 }
 
-// service is a deploy.Service and its address.
-type service struct {
-	Listen  deploy.Listen    `json:"listen"`
-	App     string           `json:"app"`
-	Process string           `json:"process,omitempty"`
-	Servers []netip.AddrPort `json:"servers,omitempty"`
-	// Down are left out by a daemon that does not tell them from Servers.
-	Down []netip.AddrPort `json:"down,omitempty"`
-	// Options are left out by a daemon that knows none, and has none in force.
-	Options deploy.Options `json:"options,omitzero"`
+// observed is what a daemon says of itself, with all that only a client of its control socket may know.
+type observed struct {
+	deploy.Observation
+	// Processes are the daemon's own id, and those of the daemons that it took over from.
+	Processes []int          `json:"processes"`
+	Page      netip.AddrPort `json:"page,omitzero"`
 }
 
 // handover says what the files of the message are: the sockets of the table's routes in their order, the control socket, and the

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
@@ -21,9 +22,11 @@ type Options struct {
 	Control string
 	// Version is the program's, for messages and the status.
 	Version string
-	// Reconcile brings engine up to date, at once and then whenever there is reason to, until ctx ends. It is called when the
+	// Reconcile brings the daemon up to date, at once and then whenever there is reason to, until ctx ends. It is called when the
 	// daemon answers at its control socket, and its error ends the daemon.
-	Reconcile func(ctx context.Context, engine deploy.Engine) error
+	Reconcile func(ctx context.Context, local *Local) error
+	// Page tells where the statistics page listens, the zero value when nowhere. It may be nil.
+	Page func() netip.AddrPort
 	// Failed is called when a server has gone down, which only a table can bring back; it must not block. It may be nil.
 	Failed func()
 	// Orphaned is closed when the process that keeps the daemon running has gone, see [Master]. It may be nil.
@@ -56,7 +59,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	d := newDaemon(server, end, o.Control, o.Version, o.Log)
+	d := newDaemon(server, end, o)
 	if err := d.open(ctx); err != nil {
 		d.predecessors.close()
 		server.Close(expired())
@@ -90,7 +93,7 @@ func Run(ctx context.Context, o Options) error {
 func (d *daemon) reconcile(ctx context.Context, o Options) error {
 	ctx, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
-	go func() { ended <- o.Reconcile(ctx, engine{d}) }()
+	go func() { ended <- o.Reconcile(ctx, &Local{d}) }()
 	var linger <-chan time.Time
 	orphaned := o.Orphaned
 	running := true

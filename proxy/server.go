@@ -69,35 +69,6 @@ func NewServer(log *slog.Logger) (*Server, error) {
 // Name implements [deploy.Engine].
 func (s *Server) Name() string { return EngineName }
 
-// Serving implements [deploy.Engine].
-func (s *Server) Serving(context.Context) (map[deploy.Listen]deploy.Service, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.retired {
-		return nil, errSuperseded
-	}
-	serving := make(map[deploy.Listen]deploy.Service, len(s.listeners))
-	for listen, l := range s.listeners {
-		r := l.route.Load()
-		serving[listen] = r.service()
-	}
-	return serving, nil
-}
-
-func (r *route) service() deploy.Service {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := deploy.Service{App: r.app, Process: r.spec.Process, Options: r.spec.Options}
-	for _, u := range r.current {
-		if u.up || !r.hasChecks() {
-			s.Servers = append(s.Servers, u.addr)
-		} else {
-			s.Down = append(s.Down, u.addr)
-		}
-	}
-	return s
-}
-
 // Apply implements [deploy.Engine].
 func (s *Server) Apply(_ context.Context, t deploy.Table) (deploy.Applied, error) {
 	return s.applyAnd(t, func(deploy.Table) {})
@@ -271,6 +242,13 @@ func (s *Server) retireOnce() bool {
 	}
 	s.retire()
 	return true
+}
+
+// isRetired tells whether somebody else is to be asked.
+func (s *Server) isRetired() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.retired
 }
 
 // close stops listening at one address.

@@ -39,7 +39,7 @@ func TestPortTakenNamesItsHolder(t *testing.T) {
 func TestOldConnections(t *testing.T) {
 	v1, v2 := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2")
 	s, port := newServer(t), enginetest.FreePort(t)
-	draining := func() int { return onOldServers(s.Status(), "mail") }
+	draining := func() int { return onOldServers(observe(t, s), "mail") }
 
 	apply(t, s, routeTo("mail", port, v1))
 	var old []*client
@@ -88,7 +88,7 @@ func TestOldConnections(t *testing.T) {
 	}
 	current.echo()
 	current.conn.Close()
-	wait.Until(t, "nothing is left", func() bool { apply(t, s); return len(s.Status().Routes) == 0 })
+	wait.Until(t, "nothing is left", func() bool { apply(t, s); return len(observe(t, s).Routes) == 0 })
 }
 
 // A flood on one port, which fills all that it may have, leaves others usable.
@@ -167,9 +167,8 @@ func TestOptionsAreHandedOver(t *testing.T) {
 	old := dialPort(t, r.Listen.Port)
 	old.greeting()
 	second := runDaemon(t, Options{Control: control})
-	serving, err := second.Serving(t.Context())
-	if err != nil || serving[r.Listen].Options != options {
-		t.Errorf("serving %v, %v, want %s", serving, err, options)
+	if got := observe(t, second).Serving()[r.Listen].Options; got != options {
+		t.Errorf("serving with %s, want %s", got, options)
 	}
 	// What the former daemon has does not count here.
 	one, two := dialPort(t, r.Listen.Port), dialPort(t, r.Listen.Port)

@@ -14,7 +14,7 @@ func (s *Server) provenTable() deploy.Table {
 	for i := range t.Routes {
 		spec := &t.Routes[i]
 		spec.Servers = slices.Clone(spec.Servers)
-		up := s.route(*spec).service().Servers
+		up := s.route(*spec).observe(false).Addresses(true)
 		for j := range spec.Servers {
 			spec.Servers[j].Proven = slices.Contains(up, spec.Servers[j].Addr)
 		}

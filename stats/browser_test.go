@@ -7,8 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"dokku-expose/deploy"
 	"dokku-expose/internal/browser"
-	"dokku-expose/internal/wait"
 )
 
 // address is the page's address, with a login.
@@ -24,13 +24,15 @@ func address(o Options, user, password string) string {
 func TestPageInABrowser(t *testing.T) {
 	o := options(t)
 	var held atomic.Int64
-	o.Facts = func(context.Context) (Facts, error) {
-		f := facts()
+	o.Observe = func(context.Context) (deploy.Observation, error) {
+		f := observed()
 		f.Routes[1].Held = int(held.Load())
 		return f, nil
 	}
+	listens := make(chan bool, 2)
+	o.Listening = func(is bool) { listens <- is }
 	start(t, o)
-	wait.Until(t, "the page listens", func() bool { return Answers(t.Context(), o.Listen) })
+	<-listens
 
 	for name, login := range map[string][2]string{"none": {}, "wrong": {user, "guess"}} {
 		b := browser.New(t)

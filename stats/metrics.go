@@ -5,10 +5,12 @@ import (
 	"strings"
 	"time"
 
+	"dokku-expose/deploy"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// askTimeout bounds how long the engine may take to tell its facts.
+// askTimeout bounds how long the engine may take to be observed.
 const askTimeout = 10 * time.Second
 
 const namespace = "dokku_expose"
@@ -51,14 +53,14 @@ var (
 	descContainerOut     = desc("container_sent_bytes_total", "Bytes sent to clients from the container.", containerLabels...)
 )
 
-// Collector makes metrics of the facts that ask returns, which it calls for each scrape. When that fails there is only
+// Collector makes metrics of the observation that ask returns, which it calls for each scrape. When that fails there is only
 // dokku_expose_up, which is 0.
-func Collector(ask func(context.Context) (Facts, error)) prometheus.Collector {
+func Collector(ask func(context.Context) (deploy.Observation, error)) prometheus.Collector {
 	return collector{ask}
 }
 
 type collector struct {
-	ask func(context.Context) (Facts, error)
+	ask func(context.Context) (deploy.Observation, error)
 }
 
 // Describe implements [prometheus.Collector]. What there will be depends on the engine: it describes nothing.
@@ -68,11 +70,11 @@ func (c collector) Describe(chan<- *prometheus.Desc) {}
 func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
-	facts, err := c.ask(ctx)
+	observed, err := c.ask(ctx)
 	s := sink{metrics: metrics}
 	s.gauge(descUp, truth(err == nil))
 	if err == nil {
-		s.facts(facts)
+		s.engine(observed)
 	}
 }
 
@@ -99,7 +101,7 @@ func (s sink) maybe(d *prometheus.Desc, value *uint64) {
 	}
 }
 
-func (s sink) facts(f Facts) {
+func (s sink) engine(f deploy.Observation) {
 	s.with(label(f.Engine), label(f.Version)).gauge(descInfo, 1)
 	s.gauge(descMaxConnections, float64(f.MaxConnections))
 	s.gauge(descOldProcesses, float64(len(f.Old)))
@@ -117,8 +119,8 @@ func (s sink) facts(f Facts) {
 	}
 }
 
-func (s sink) route(r Route) {
-	of := s.with(label(r.App), label(r.Process), label(r.Public))
+func (s sink) route(r deploy.RouteState) {
+	of := s.with(label(r.App), label(r.Process), label(r.Listen.String()))
 	of.gauge(descListening, truth(r.Listening))
 	of.gauge(descOpen, float64(r.Connections()))
 	of.gauge(descHeld, float64(r.Held))
@@ -133,7 +135,7 @@ func (s sink) route(r Route) {
 		of.gauge(descSwitched, float64(r.Switched.UnixMilli())/1000)
 	}
 	for _, c := range r.Servers {
-		of := s.with(append(of.labels[:3:3], label(c.Dyno), label(c.ShortID()), label(c.Addr))...)
+		of := s.with(append(of.labels[:3:3], label(c.Dyno), label(c.ShortID()), label(c.Addr.String()))...)
 		of.gauge(descContainerUp, truth(c.Up))
 		of.gauge(descContainerCurrent, truth(!c.Old))
 		of.gauge(descContainerOpen, float64(c.Connections))

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"dokku-expose/deploy"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -18,8 +20,8 @@ func TestMetricThatIsThereTwice(t *testing.T) {
 	var log logBuffer
 	o := options(t)
 	o.Log = slog.New(slog.NewTextHandler(&log, nil))
-	o.Facts = func(context.Context) (Facts, error) {
-		f := facts()
+	o.Observe = func(context.Context) (deploy.Observation, error) {
+		f := observed()
 		f.Routes = append(f.Routes, f.Routes[0])
 		return f, nil
 	}
@@ -36,7 +38,7 @@ func TestMetricThatIsThereTwice(t *testing.T) {
 // TestReadmeListsAllMetrics keeps the README's table and this package's the same.
 func TestReadmeListsAllMetrics(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(Collector(func(context.Context) (Facts, error) { return facts(), nil }), NewCounters())
+	registry.MustRegister(Collector(func(context.Context) (deploy.Observation, error) { return observed(), nil }), NewCounters())
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"dokku-expose/deploy"
 	"dokku-expose/templates"
 )
 
@@ -41,23 +42,23 @@ type view struct {
 	Title   string
 	Style   template.CSS
 	Now     time.Time
-	// Facts is nil when there is an Error.
-	Facts *Facts
-	Error string
+	// Observed is nil when there is an Error.
+	Observed *deploy.Observation
+	Error    string
 }
 
 // page answers with the page.
 func (s *server) page(w http.ResponseWriter, r *http.Request) {
 	v := view{Refresh: refresh, Style: template.CSS(templates.StatusStyle), Now: time.Now()}
 	code := http.StatusOK
-	facts, err := s.ask(r.Context())
+	observed, err := s.ask(r.Context())
 	if err != nil {
 		code = http.StatusServiceUnavailable
 		v.Title, v.Error = "no answer", err.Error()
 	} else {
-		facts.Sort()
-		v.Facts = &facts
-		v.Title = thousands(strconv.Itoa(facts.Connections())) + " connections"
+		observed.Sort()
+		v.Observed = &observed
+		v.Title = thousands(strconv.Itoa(observed.Connections())) + " connections"
 	}
 	// Written in one piece, so that an error is not half a page.
 	var b bytes.Buffer

@@ -13,6 +13,8 @@ import (
 	"os"
 	"time"
 
+	"dokku-expose/deploy"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -40,8 +42,10 @@ type Options struct {
 	Socket string
 	// User and Password are the login.
 	User, Password string
-	// Facts asks the engine. It is called for each page and each scrape, by several goroutines.
-	Facts func(context.Context) (Facts, error)
+	// Observe asks the engine. It is called for each page and each scrape, by several goroutines.
+	Observe func(context.Context) (deploy.Observation, error)
+	// Listening is called when the page has begun to listen, and when it has ceased to. It may be nil.
+	Listening func(bool)
 	// Counters are the daemon's own.
 	Counters *Counters
 	Log      *slog.Logger
@@ -58,7 +62,9 @@ func Serve(ctx context.Context, o Options) error {
 		ln, err := listen(ctx, o)
 		if err == nil {
 			o.Log.Info("statistics page", "address", ln.Addr().String())
+			o.listening(true)
 			err = serve(ctx, ln, handler, o.Log)
+			o.listening(false)
 			told = false
 		}
 		if ctx.Err() != nil {
@@ -74,6 +80,12 @@ func Serve(ctx context.Context, o Options) error {
 			return nil
 		case <-time.After(retryInterval):
 		}
+	}
+}
+
+func (o Options) listening(is bool) {
+	if o.Listening != nil {
+		o.Listening(is)
 	}
 }
 
@@ -105,23 +117,6 @@ func listen(ctx context.Context, o Options) (net.Listener, error) {
 // serverName is how the page says whose it is.
 const serverName = "dokku-expose"
 
-// Answers tells whether a page of [Serve] answers at an address.
-func Answers(ctx context.Context, address netip.AddrPort) bool {
-	ctx, cancel := context.WithTimeout(ctx, headerTimeout)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodHead, "http://"+address.String()+"/", nil)
-	if err != nil {
-		return false
-	}
-	transport := &http.Transport{DisableKeepAlives: true}
-	response, err := transport.RoundTrip(request)
-	if err != nil {
-		return false
-	}
-	defer response.Body.Close()
-	return response.Header.Get("Server") == serverName
-}
-
 // serve answers at ln until ctx ends.
 func serve(ctx context.Context, ln net.Listener, handler http.Handler, log *slog.Logger) error {
 	s := &http.Server{
@@ -152,7 +147,7 @@ func newHandler(o Options) (http.Handler, error) {
 	s := &server{Options: o, login: digest(o.User, o.Password)}
 	registry := prometheus.NewRegistry()
 	for _, c := range []prometheus.Collector{
-		Collector(o.Facts), o.Counters, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		Collector(o.Observe), o.Counters, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
@@ -200,8 +195,8 @@ func digest(user, password string) [sha256.Size]byte {
 }
 
 // ask asks the engine, not for ever.
-func (s *server) ask(ctx context.Context) (Facts, error) {
+func (s *server) ask(ctx context.Context) (deploy.Observation, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	return s.Facts(ctx)
+	return s.Observe(ctx)
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
+	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/internal/wait"
 )
@@ -31,25 +32,25 @@ const (
 // hostile is a name with all that means something to HTML and to Prometheus.
 const hostile = `<script>alert("1")</script>&'"\` + "\n{}\xff"
 
-func facts() Facts {
+func observed() deploy.Observation {
 	n, two := uint64(3), uint64(2)
-	return Facts{
+	return deploy.Observation{
 		Engine: "builtin", Version: "1.2.3", Since: time.Now().Add(-26 * time.Hour), MaxConnections: 65000,
-		Switches: &Switches{Count: 7, Seconds: 0.25}, Reloads: &n,
-		Old: []Process{{PID: 4711, Connections: 5}},
-		Routes: []Route{
+		Switches: &deploy.Switches{Count: 7, Seconds: 0.25}, Reloads: &n,
+		Old: []deploy.Process{{PID: 4711, Connections: 5}},
+		Routes: []deploy.RouteState{
 			{
-				App: "mail", Process: "web", Public: "25", Listening: true, Total: 12345, Failed: 1, In: 5 << 20, Out: 1 << 30,
+				App: "mail", Process: "web", Listen: deploy.Listen{Port: 25}, Listening: true, Total: 12345, Failed: 1, In: 5 << 20, Out: 1 << 30,
 				Unserved: &two, Drained: &n, Switched: time.Now().Add(-3 * time.Minute),
-				Servers: []Server{
-					{Dyno: "web.1", Container: "8be4d1c5a9608be4d1c5a960", Addr: "172.17.0.2:5025", Old: true, Up: true, Connections: 4, Counts: &Counts{Total: 12000}},
-					{Dyno: "web.1", Container: "1f0c9a2b7d3e1f0c9a2b7d3e", Addr: "172.17.0.3:5025", Up: true, Connections: 20, Counts: &Counts{Total: 345}},
-					{Dyno: "web.2", Container: "aaaaaaaaaaaaaaaaaaaaaaaa", Addr: "172.17.0.4:5025", Counts: &Counts{Failed: 1}},
+				Servers: []deploy.ServerState{
+					{Dyno: "web.1", Container: "8be4d1c5a9608be4d1c5a960", Addr: netip.MustParseAddrPort("172.17.0.2:5025"), Old: true, Up: true, Connections: 4, Counts: &deploy.Counts{Total: 12000}},
+					{Dyno: "web.1", Container: "1f0c9a2b7d3e1f0c9a2b7d3e", Addr: netip.MustParseAddrPort("172.17.0.3:5025"), Up: true, Connections: 20, Counts: &deploy.Counts{Total: 345}},
+					{Dyno: "web.2", Container: "aaaaaaaaaaaaaaaaaaaaaaaa", Addr: netip.MustParseAddrPort("172.17.0.4:5025"), Counts: &deploy.Counts{Failed: 1}},
 				},
 			},
-			{App: "mail", Process: "imap", Public: "993", Listening: true, Held: 6},
-			{App: "gone", Public: "127.0.0.1:5432", Servers: []Server{{Addr: "172.17.0.9:5432", Old: true, Connections: 1}}},
-			{App: hostile, Process: hostile, Public: "26", Listening: true, Servers: []Server{{Dyno: hostile, Container: hostile, Addr: hostile}}},
+			{App: "mail", Process: "imap", Listen: deploy.Listen{Port: 993}, Listening: true, Held: 6},
+			{App: "gone", Listen: deploy.Listen{IP: netip.MustParseAddr("127.0.0.1"), Port: 5432}, Servers: []deploy.ServerState{{Addr: netip.MustParseAddrPort("172.17.0.9:5432"), Old: true, Connections: 1}}},
+			{App: hostile, Process: hostile, Listen: deploy.Listen{Port: 26}, Listening: true, Servers: []deploy.ServerState{{Dyno: hostile, Container: hostile}}},
 		},
 	}
 }
@@ -59,7 +60,7 @@ func options(t testing.TB) Options {
 	return Options{
 		Listen: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), enginetest.FreePort(t)),
 		User:   user, Password: password,
-		Facts:    func(context.Context) (Facts, error) { return facts(), nil },
+		Observe:  func(context.Context) (deploy.Observation, error) { return observed(), nil },
 		Counters: NewCounters(),
 		Log:      slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
@@ -148,7 +149,7 @@ func TestOnlyTheLoginOpensThePage(t *testing.T) {
 	}
 }
 
-func TestPageShowsTheFacts(t *testing.T) {
+func TestPageShowsTheObservation(t *testing.T) {
 	o := options(t)
 	start(t, o)
 	response, body := ask(t, o, http.MethodGet, "/")
@@ -177,7 +178,9 @@ func TestPageShowsTheFacts(t *testing.T) {
 
 func TestEngineThatCantBeAsked(t *testing.T) {
 	o := options(t)
-	o.Facts = func(context.Context) (Facts, error) { return Facts{}, errors.New("the daemon is <b>gone</b>") }
+	o.Observe = func(context.Context) (deploy.Observation, error) {
+		return deploy.Observation{}, errors.New("the daemon is <b>gone</b>")
+	}
 	start(t, o)
 	response, body := ask(t, o, http.MethodGet, "/")
 	if response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "the daemon is &lt;b&gt;gone") || !strings.Contains(body, `http-equiv="refresh"`) {
@@ -190,10 +193,10 @@ func TestEngineThatCantBeAsked(t *testing.T) {
 }
 
 // What can't be found out keeps nobody from what is known.
-func TestFactsInPart(t *testing.T) {
+func TestObservationInPart(t *testing.T) {
 	o := options(t)
-	o.Facts = func(context.Context) (Facts, error) {
-		f := facts()
+	o.Observe = func(context.Context) (deploy.Observation, error) {
+		f := observed()
 		f.Warning = "Docker <b>is gone</b>"
 		return f, nil
 	}
@@ -316,7 +319,9 @@ func TestAddressThatIsTaken(t *testing.T) {
 	var log logBuffer
 	second := first
 	second.Log = slog.New(slog.NewTextHandler(&log, nil))
-	second.Facts = func(context.Context) (Facts, error) { return Facts{Version: "the second"}, nil }
+	second.Observe = func(context.Context) (deploy.Observation, error) {
+		return deploy.Observation{Version: "the second"}, nil
+	}
 	start(t, second)
 	log.await(t, "address already in use")
 	if _, body := ask(t, first, http.MethodGet, "/"); !strings.Contains(body, "1.2.3") {

@@ -56,14 +56,14 @@ func newProcesses(ctx context.Context, d *demo) (stage, error) {
 		return nil, err
 	}
 	control := filepath.Join(d.dir, "control.sock")
-	p.engine = proxy.NewClient(control, proxy.Commands{})
+	p.engine = proxy.NewClient(proxy.ClientConfig{Control: control}, nil)
 	ready := make(chan struct{})
 	running, stop := context.WithCancel(context.Background())
 	p.stop = stop
 	go func() {
 		p.done <- proxy.Run(running, proxy.Options{
 			Control: control, Version: "demo", Log: slog.New(slog.DiscardHandler),
-			Reconcile: func(context.Context, deploy.Engine) error {
+			Reconcile: func(context.Context, *proxy.Local) error {
 				close(ready)
 				return nil
 			},
@@ -183,16 +183,16 @@ func (p *process) accepts(ctx context.Context) error {
 
 func (p *processes) show(ctx context.Context) error {
 	p.demo.step("Where the public port leads")
-	serving, err := p.engine.Serving(ctx)
+	o, err := p.engine.Observe(ctx)
 	if err != nil {
 		return err
 	}
-	for listen, service := range serving {
+	for _, r := range o.Routes {
 		var servers []string
-		for _, addr := range service.Servers {
+		for _, addr := range r.Addresses(true) {
 			servers = append(servers, addr.String())
 		}
-		fmt.Fprintf(p.demo.out, "%s of %s -> %s\n", listen, service.App, strings.Join(servers, ", "))
+		fmt.Fprintf(p.demo.out, "%s of %s -> %s\n", r.Listen, r.App, strings.Join(servers, ", "))
 	}
 	return nil
 }

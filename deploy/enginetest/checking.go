@@ -84,12 +84,8 @@ var checkless = []testCase{
 				b.Fatalf("%d connections were accepted for %d clients", n, i+1)
 			}
 		}
-		serving, err := b.engine.Serving(b.Context())
-		if err != nil {
-			b.Fatal(err)
-		}
 		// That nobody listens now says nothing of the container.
-		if s := serving[r.Listen]; !slices.Contains(s.Servers, app.Addr) || s.Options.Check != deploy.NoCheck {
+		if s := b.observe()[r.Listen]; !slices.Contains(s.Addresses(true), app.Addr) || s.Options.Check != deploy.NoCheck {
 			b.Errorf("it serves %+v, want %s without checks", s, app.Addr)
 		}
 	}},

@@ -85,7 +85,7 @@ var failing = []testCase{
 		b.apply(r)
 		mail.Refuse()
 		held := dial(b, local(listen))
-		b.serving(map[deploy.Listen]deploy.Service{listen: {App: "mail", Servers: []netip.AddrPort{mail.Addr}}})
+		b.serving(map[deploy.Listen]service{listen: {App: "mail", Servers: []netip.AddrPort{mail.Addr}}})
 		mail.Listen()
 		if got := held.greeting(); got != "mail" {
 			b.Errorf("%s answered", got)
@@ -109,11 +109,7 @@ func (b *bench) down(listen deploy.Listen, servers ...*Server) {
 	}
 	slices.SortFunc(want, netip.AddrPort.Compare)
 	wait.Until(b, "the engine says what is down", func() bool {
-		serving, err := b.engine.Serving(b.Context())
-		if err != nil {
-			b.Fatal(err)
-		}
-		got := serving[listen].Down
+		got := b.observe()[listen].Addresses(false)
 		slices.SortFunc(got, netip.AddrPort.Compare)
 		return slices.Equal(got, want)
 	})

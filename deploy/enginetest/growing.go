@@ -15,9 +15,9 @@ var growing = []testCase{
 		table := many(b, size, v1)
 		last := &table[size-1]
 		b.apply(table...)
-		serving := make(map[deploy.Listen]deploy.Service)
+		serving := make(map[deploy.Listen]service)
 		for _, r := range table {
-			serving[r.Listen] = deploy.Service{App: r.App, Servers: []netip.AddrPort{v1.Addr}}
+			serving[r.Listen] = service{App: r.App, Servers: []netip.AddrPort{v1.Addr}}
 		}
 		b.serving(serving)
 		for i := 0; i < size; i += 50 {

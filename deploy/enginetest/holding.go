@@ -27,7 +27,7 @@ var holding = []testCase{
 		listen := b.port()
 		b.apply(route("mail", listen, proven(NewServer(b, "v1"))...))
 		b.switchTo(route("mail", listen))
-		b.serving(map[deploy.Listen]deploy.Service{listen: {App: "mail"}})
+		b.serving(map[deploy.Listen]service{listen: {App: "mail"}})
 		c := dial(b, local(listen))
 		b.switchTo(route("mail", listen, proven(NewServer(b, "v2"))...))
 		if got := c.greeting(); got != "v2" {

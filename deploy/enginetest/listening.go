@@ -33,7 +33,7 @@ var listening = []testCase{
 		if got := greeted(b, local(free)); got != "v1" {
 			b.Errorf("%s answered", got)
 		}
-		b.serving(map[deploy.Listen]deploy.Service{free: {App: "mail", Servers: []netip.AddrPort{v1.Addr}}})
+		b.serving(map[deploy.Listen]service{free: {App: "mail", Servers: []netip.AddrPort{v1.Addr}}})
 
 		// And while it lasts, others' deploys go on.
 		v2 := NewServer(b, "v2")
@@ -166,9 +166,9 @@ var listening = []testCase{
 		} {
 			routes = append(routes, route(name, b.port(), proven(NewServer(b, fmt.Sprintf("server%d", len(routes))))...))
 		}
-		want := make(map[deploy.Listen]deploy.Service)
+		want := make(map[deploy.Listen]service)
 		for _, r := range routes {
-			want[r.Listen] = deploy.Service{App: r.App, Servers: []netip.AddrPort{r.Servers[0].Addr}}
+			want[r.Listen] = service{App: r.App, Servers: []netip.AddrPort{r.Servers[0].Addr}}
 		}
 		wanted := make(map[deploy.Listen]string)
 		for _, r := range routes {
@@ -182,6 +182,6 @@ var listening = []testCase{
 			}
 		}
 		b.apply()
-		b.serving(map[deploy.Listen]deploy.Service{})
+		b.serving(map[deploy.Listen]service{})
 	}},
 }

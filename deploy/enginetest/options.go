@@ -177,7 +177,7 @@ var admitting = []testCase{
 			if b.Failed() {
 				b.Fatalf("with allow=%s", c.allow)
 			}
-			b.serving(map[deploy.Listen]deploy.Service{listen: {App: "mail", Servers: []netip.AddrPort{plain.Servers[0].Addr}, Options: r.Options}})
+			b.serving(map[deploy.Listen]service{listen: {App: "mail", Servers: []netip.AddrPort{plain.Servers[0].Addr}, Options: r.Options}})
 		}
 		b.switchTo(plain)
 		b.admitted(listen, loopback, loopback2, loopback6)

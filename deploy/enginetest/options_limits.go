@@ -213,13 +213,13 @@ var idling = []testCase{
 var changing = []testCase{
 	{"each option is told back", func(b *bench) {
 		var plain, asked []deploy.Route
-		want := make(map[deploy.Listen]deploy.Service)
+		want := make(map[deploy.Listen]service)
 		for _, o := range deploy.Registry() {
 			r := route(o.Key, b.port(), proven(NewServer(b, o.Key))...)
 			plain = append(plain, r)
 			r.Options = Sample(b, o)
 			asked = append(asked, r)
-			want[r.Listen] = deploy.Service{App: r.App, Servers: []netip.AddrPort{r.Servers[0].Addr}, Options: r.Options}
+			want[r.Listen] = service{App: r.App, Servers: []netip.AddrPort{r.Servers[0].Addr}, Options: r.Options}
 		}
 		b.apply(plain...)
 		b.apply(asked...)
@@ -242,7 +242,7 @@ var changing = []testCase{
 			fresh.echo("hello")
 			_ = fresh.conn.Close()
 			c.echo("still there")
-			b.serving(map[deploy.Listen]deploy.Service{plain.Listen: {App: "mail", Servers: []netip.AddrPort{plain.Servers[0].Addr}, Options: r.Options}})
+			b.serving(map[deploy.Listen]service{plain.Listen: {App: "mail", Servers: []netip.AddrPort{plain.Servers[0].Addr}, Options: r.Options}})
 			if applied := b.apply(r); applied.Reload != "" || len(applied.Switched) > 0 {
 				b.Errorf("%q applied again: %+v", options, applied)
 			}

@@ -32,7 +32,7 @@ var switching = []testCase{
 			b.Errorf("%s answered", got)
 		}
 		c.echo("hello")
-		b.serving(map[deploy.Listen]deploy.Service{listen: {App: "mail", Servers: []netip.AddrPort{v1.Addr}}})
+		b.serving(map[deploy.Listen]service{listen: {App: "mail", Servers: []netip.AddrPort{v1.Addr}}})
 	}},
 	{"connections on old servers end when their route says so, and no others", func(b *bench) {
 		v1, v2, cut, kept := NewServer(b, "v1"), NewServer(b, "v2"), b.port(), b.port()
@@ -106,7 +106,7 @@ var switching = []testCase{
 				b.Errorf("%s answered, want %s", got, version)
 			}
 			held = append(held, c)
-			b.serving(map[deploy.Listen]deploy.Service{listen: {App: "mail", Servers: []netip.AddrPort{next.Addr}}})
+			b.serving(map[deploy.Listen]service{listen: {App: "mail", Servers: []netip.AddrPort{next.Addr}}})
 		}
 		for _, c := range held {
 			c.echo("still there")
@@ -188,7 +188,7 @@ var switching = []testCase{
 			}
 		}
 		held.echo("still there")
-		b.serving(map[deploy.Listen]deploy.Service{listen: {App: "new", Servers: []netip.AddrPort{after.Addr}}})
+		b.serving(map[deploy.Listen]service{listen: {App: "new", Servers: []netip.AddrPort{after.Addr}}})
 	}},
 	{"a container that is not proven gets nothing before it is", func(b *bench) {
 		old, next, listen := NewServer(b, "old"), NewServer(b, "next"), b.port()
@@ -216,16 +216,32 @@ var switching = []testCase{
 	}},
 }
 
-// serving compares what the engine says of itself with want.
-func (b *bench) serving(want map[deploy.Listen]deploy.Service) {
+// service is what an engine says of one public address: the addresses that get new connections, and the others that the route leads to.
+type service struct {
+	App           string
+	Servers, Down []netip.AddrPort
+	Options       deploy.Options
+}
+
+// observe is what the engine says that it serves.
+func (b *bench) observe() map[deploy.Listen]deploy.RouteState {
 	b.Helper()
-	got, err := b.engine.Serving(b.Context())
+	o, err := b.engine.Observe(b.Context())
 	if err != nil {
 		b.Fatal(err)
 	}
-	for listen, s := range want {
-		s.Process = "web" // as that of all routes here
-		want[listen] = s
+	return o.Serving()
+}
+
+// serving compares what the engine says of itself with want.
+func (b *bench) serving(want map[deploy.Listen]service) {
+	b.Helper()
+	got := make(map[deploy.Listen]service)
+	for listen, r := range b.observe() {
+		if r.Process != "web" { // as that of all routes here
+			b.Errorf("the process type of %s is %q", listen, r.Process)
+		}
+		got[listen] = service{r.App, r.Addresses(true), r.Addresses(false), r.Options}
 	}
 	if !reflect.DeepEqual(got, want) {
 		b.Errorf("serving %v, want %v", got, want)

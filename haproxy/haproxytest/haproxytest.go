@@ -99,8 +99,8 @@ func (h *HAProxy) Start() {
 	defer tick.Stop()
 	for {
 		// What answers may still be the one that was stopped a moment ago.
-		status, err := h.Engine.Status(ctx)
-		if err == nil && status.Running && status.Master == command.Process.Pid {
+		o, err := h.Engine.Observe(ctx, deploy.Counters)
+		if err == nil && o.Running && o.PID == command.Process.Pid {
 			return
 		}
 		select {

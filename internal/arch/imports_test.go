@@ -23,7 +23,7 @@ var mayImport = map[string][]string{
 	"haproxy":          {"deploy", "deploy/listeners", "templates"},
 	"proxy":            {"proxy/tcp", "deploy", "deploy/listeners"},
 	"proxy/tcp":        {},
-	"stats":            {"templates"},
+	"stats":            {"deploy", "templates"},
 	"hooks/dokku":      {},
 	"hooks/settings":   {"hooks/dokku", "deploy", "portsfile"},
 	"hooks/state":      {"hooks/dokku", "deploy", "portsfile"},

@@ -76,12 +76,13 @@ func checked(t *testing.T, e deploy.Engine, to uint16, options string) uint16 {
 		apply(t, e, table.Routes...)
 		witness.Refuse()
 		wait.Until(t, "each of them has been checked", func() bool {
-			serving, err := e.Serving(t.Context())
+			o, err := e.Observe(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
+			serving := o.Serving()
 			return !slices.ContainsFunc(table.Routes, func(r deploy.Route) bool {
-				return !slices.Contains(serving[r.Listen].Down, witness.Addr)
+				return !slices.Contains(serving[r.Listen].Addresses(false), witness.Addr)
 			})
 		})
 		witness.Listen()

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"io"
 	"testing"
+	"time"
 
+	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/internal/wait"
 )
@@ -13,7 +15,7 @@ import (
 func TestCountersOutliveTheirServers(t *testing.T) {
 	v1, v2 := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2")
 	s, port := newServer(t), enginetest.FreePort(t)
-	status := func() RouteStatus { return s.Status().Routes[0] }
+	status := func() deploy.RouteState { return observe(t, s).Routes[0] }
 	apply(t, s, routeTo("mail", port, v1))
 	var clients []*client
 	var out uint64
@@ -27,7 +29,7 @@ func TestCountersOutliveTheirServers(t *testing.T) {
 	in := uint64(3 * len("hello\n"))
 	want := func(when string, total, drained uint64, servers int) {
 		t.Helper()
-		if r := status(); r.Total != total || r.In != in || r.Out != out || r.Drained != drained || len(r.Servers) != servers {
+		if r := status(); r.Total != total || r.In != in || r.Out != out || *r.Drained != drained || len(r.Servers) != servers {
 			t.Errorf("%s: got %+v, want %d connections, %d drained, %d bytes in, %d out, %d servers", when, r, total, drained, in, out, servers)
 		}
 	}
@@ -45,17 +47,17 @@ func TestCountersOutliveTheirServers(t *testing.T) {
 	}
 	wait.Until(t, "all bytes are counted", func() bool { return status().Out == out && status().In == in })
 	want("before a switch", 3, 0, 1)
-	if n := s.Status().Switches; n != 1 {
+	if n := observe(t, s).Switches.Count; n != 1 {
 		t.Errorf("%d switches, want 1", n)
 	}
 
 	apply(t, s, routeTo("mail", port, v2))
 	want("after it", 3, 0, 2)
-	if status := s.Status(); status.Switches != 2 || status.SwitchTime <= 0 {
-		t.Errorf("%d switches in %s, want 2", status.Switches, status.SwitchTime)
+	if status := observe(t, s).Switches; status.Count != 2 || status.Seconds <= 0 {
+		t.Errorf("%d switches in %s, want 2", status.Count, time.Duration(status.Seconds*float64(time.Second)))
 	}
 	leave(clients[0])
-	wait.Until(t, "one has ended", func() bool { return status().Drained == 1 })
+	wait.Until(t, "one has ended", func() bool { return *status().Drained == 1 })
 	want("when one has drained", 3, 1, 2)
 
 	// What becomes current again drains no longer.
@@ -71,7 +73,7 @@ func TestCountersOutliveTheirServers(t *testing.T) {
 	want("when it is gone", 3, 2, 1)
 
 	apply(t, s, routeTo("mail", port, v2))
-	if n := s.Status().Switches; n != 4 {
+	if n := observe(t, s).Switches.Count; n != 4 {
 		t.Errorf("%d switches after an Apply that changed nothing, want 4", n)
 	}
 }

@@ -1,0 +1,120 @@
+package haproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"regexp"
+	"slices"
+
+	"dokku-expose/deploy"
+)
+
+// Observe implements [deploy.Engine].
+func (e *Engine) Observe(ctx context.Context, aspects ...deploy.Aspect) (deploy.Observation, error) {
+	o := deploy.Observation{Engine: e.Name(), Old: []deploy.Process{}, Routes: []deploy.RouteState{}}
+	live, err := e.read(ctx)
+	if errors.Is(err, deploy.ErrNotRunning) {
+		o.Wrong = []error{err}
+		return o, nil
+	}
+	if err != nil {
+		return o, err
+	}
+	o.Running, o.Version, o.MaxConnections = true, live.version, live.maxConnections
+	if live.stats != "" {
+		if o.Page, err = netip.ParseAddrPort(live.stats); err != nil {
+			return o, fmt.Errorf("address of the statistics page: %w", err)
+		}
+		if e.cfg.DaemonSocket != "" {
+			o.Containers = "containers"
+		}
+	}
+	if o.Routes, err = e.routes(live); err != nil {
+		return o, err
+	}
+	if slices.Contains(aspects, deploy.Counters) {
+		err = e.count(ctx, live, &o)
+	}
+	if slices.Contains(aspects, deploy.Health) {
+		err = errors.Join(err, e.examine(ctx, live, &o))
+	}
+	return o, err
+}
+
+// routes are what the running worker serves.
+func (e *Engine) routes(live *snapshot) ([]deploy.RouteState, error) {
+	files, err := e.readFiles()
+	if err != nil {
+		return nil, err
+	}
+	saved := make(map[string]deploy.Route)
+	for _, r := range files.running(live) {
+		saved[r.App] = r
+	}
+	routes := make([]deploy.RouteState, 0, len(live.proxies))
+	for _, name := range slices.Sorted(maps.Keys(live.proxies)) {
+		app, listen, _ := parseName(name)
+		route, known := saved[name]
+		if !known { // Nobody may take it to be open.
+			route.Options.Allow = deploy.NetworksOf()
+		}
+		r := deploy.RouteState{App: app, Listen: listen, Listening: true, Process: route.Process, Options: route.Options, Servers: []deploy.ServerState{}}
+		for _, s := range live.proxies[name] {
+			if s.ready {
+				r.Servers = append(r.Servers, deploy.ServerState{Addr: s.addr, Up: s.up})
+			}
+		}
+		routes = append(routes, r)
+	}
+	return routes, nil
+}
+
+// crashesAtExit are the versions of HAProxy whose old workers can crash at their end (haproxy#2114).
+var crashesAtExit = regexp.MustCompile(`^2\.6\.1[0-3]\b`)
+
+// examine adds what is wrong with the running HAProxy, and what is worth knowing of it.
+func (e *Engine) examine(ctx context.Context, live *snapshot, o *deploy.Observation) error {
+	p, err := e.processes(ctx)
+	if err != nil {
+		return err
+	}
+	o.Processes = append(p.workers, p.master)
+	files, err := e.readFiles()
+	if err != nil {
+		return err
+	}
+	how, err := e.stale(ctx, files, live)
+	if err != nil {
+		return err
+	}
+	if how != "" {
+		o.Wrong = append(o.Wrong, fmt.Errorf("HAProxy runs with something else than its configuration file says (%s); run: dokku expose:sync", how))
+	}
+	// It runs, whatever has become of its program.
+	if installed, err := e.Installed(ctx); err != nil {
+		o.Wrong = append(o.Wrong, err)
+	} else if installed != live.version {
+		o.Wrong = append(o.Wrong, fmt.Errorf("the HAProxy that runs is version %s, but %s is installed; let the new one run, which ends connections: %s",
+			live.version, installed, restart))
+	}
+	if o.HasFew(e.cfg.TotalConnections) {
+		o.Wrong = append(o.Wrong, fmt.Errorf("HAProxy can have %d connections at a time; let its service have more open files (LimitNOFILE), six a connection, then restart it: %s",
+			o.MaxConnections, restart))
+	}
+	if crashesAtExit.MatchString(live.version) {
+		o.Remarks = append(o.Remarks, &deploy.Problem{Err: fmt.Errorf("an old worker of HAProxy %s can crash when its last connection has ended (code 139 in its log), which costs no connection; 2.6.14 mends it", live.version)})
+	}
+	told := make(map[string]bool)
+	for _, r := range o.Routes {
+		if !told[r.App] && len(r.Options.AcceptProxy.Prefixes()) > 0 {
+			told[r.App] = true
+			o.Remarks = append(o.Remarks, &deploy.Problem{App: r.App, Listen: r.Listen, Err: errors.New(
+				"HAProxy closes a proxy whose PROXY header comes in more than one TCP segment, is UNKNOWN with addresses, or is of another family than TCP over IPv4 or IPv6; " +
+					"where a proxy sends such a header, use the engine that reads all of them: dokku expose:set --global engine builtin")})
+		}
+	}
+	return nil
+}

@@ -1,0 +1,140 @@
+package proxy
+
+import (
+	"context"
+	"os"
+	"slices"
+	"time"
+
+	"dokku-expose/deploy"
+)
+
+// Supports implements [deploy.Engine].
+func (s *Server) Supports(deploy.Route) error { return nil }
+
+// CutOld implements [deploy.Engine].
+func (s *Server) CutOld(context.Context, map[string]time.Duration) ([]deploy.Cut, error) {
+	return nil, nil
+}
+
+// Observe implements [deploy.Engine]. Of the daemon that the server is part of it knows nothing more than the process.
+func (s *Server) Observe(_ context.Context, aspects ...deploy.Aspect) (deploy.Observation, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := deploy.Observation{
+		Engine: EngineName, Running: true, Since: s.started, Processes: []int{os.Getpid()},
+		Routes: []deploy.RouteState{}, Old: []deploy.Process{},
+		Switches: &deploy.Switches{Count: s.switches, Seconds: s.switchTime.Seconds()},
+	}
+	_, o.MaxConnections = s.limit.counts()
+	counters := slices.Contains(aspects, deploy.Counters)
+	for _, r := range s.routes {
+		if state := r.observe(counters); counters || state.Listening {
+			o.Routes = append(o.Routes, state)
+		}
+	}
+	o.Sort()
+	return o, nil
+}
+
+// observe is what became of the connections to the route, since the server took it on; without counters its current servers only.
+func (r *route) observe(counters bool) deploy.RouteState {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	state := deploy.RouteState{
+		App: r.app, Process: r.spec.Process, Listen: r.listen, Options: r.spec.Options, Listening: r.active, Servers: []deploy.ServerState{},
+	}
+	if !counters {
+		for _, u := range r.current {
+			state.Servers = append(state.Servers, deploy.ServerState{Dyno: u.dyno, Container: u.container, Addr: u.addr, Up: u.up || !r.hasChecks()})
+		}
+		return state
+	}
+	sum := r.past
+	for _, u := range slices.Concat(r.current, r.retired) {
+		counts := u.counts()
+		state.Servers = append(state.Servers, deploy.ServerState{
+			Dyno: u.dyno, Container: u.container, Addr: u.addr, Old: !u.retiredAt.IsZero(), Up: u.up || !r.hasChecks(),
+			Connections: u.connections(), Counts: &counts,
+		})
+		sum.add(counts, u.drainedSoFar())
+	}
+	unserved := r.unserved.Load()
+	state.Held, state.Unserved, state.Switched = int(r.held.Load()), &unserved, r.lastSwitch
+	state.Total, state.Failed, state.In, state.Out, state.Drained = sum.Total, sum.Failed, sum.In, sum.Out, &sum.drained
+	return state
+}
+
+func (u *upstream) counts() deploy.Counts {
+	return deploy.Counts{Total: u.total.Load(), Failed: u.failed.Load(), In: u.counters.In.Load(), Out: u.counters.Out.Load()}
+}
+
+// connections are those that are established now.
+func (u *upstream) connections() int { return len(u.sessions) }
+
+// drainedSoFar counts the connections that ended while the server was not current.
+func (u *upstream) drainedSoFar() uint64 {
+	if u.retiredAt.IsZero() {
+		return u.drained
+	}
+	return u.drained + uint64(u.left-u.connections())
+}
+
+// sums are the counters of several servers. Drained are connections that ended on a server that was no longer current.
+type sums struct {
+	deploy.Counts
+	drained uint64
+}
+
+func (s *sums) add(c deploy.Counts, drained uint64) {
+	s.Total += c.Total
+	s.Failed += c.Failed
+	s.In += c.In
+	s.Out += c.Out
+	s.drained += drained
+}
+
+// forget keeps the counters of a server that the route loses. The mutex is held.
+func (r *route) forget(u *upstream) { r.past.add(u.counts(), u.drainedSoFar()) }
+
+// observe is what the daemon says of itself, with the connections of predecessors among the Counters.
+func (d *daemon) observe(aspects []deploy.Aspect) *observed {
+	o, _ := d.server.Observe(context.Background(), aspects...) // which never fails
+	o.Version = d.version
+	if slices.Contains(aspects, deploy.Counters) || slices.Contains(aspects, deploy.Health) {
+		for _, p := range d.predecessors.observe(aspects) {
+			merge(&o, p)
+		}
+		o.Sort()
+	}
+	said := &observed{Observation: o, Processes: o.Processes}
+	if d.page != nil {
+		said.Page = d.page()
+	}
+	return said
+}
+
+// merge adds the connections that a daemon has still that was taken over from. Its totals are not the current one's.
+func merge(o *deploy.Observation, p *observed) {
+	o.Old = append(o.Old, deploy.Process{PID: p.Processes[0], Connections: p.Connections()})
+	o.Old, o.Processes = append(o.Old, p.Old...), append(o.Processes, p.Processes...)
+	for _, r := range p.Routes {
+		at := slices.IndexFunc(o.Routes, func(now deploy.RouteState) bool { return now.App == r.App && now.Listen == r.Listen })
+		if at < 0 {
+			o.Routes = append(o.Routes, deploy.RouteState{App: r.App, Process: r.Process, Listen: r.Listen, Servers: []deploy.ServerState{}})
+			at = len(o.Routes) - 1
+		}
+		route := &o.Routes[at]
+		route.Held += r.Held
+		for _, s := range r.Servers {
+			i := slices.IndexFunc(route.Servers, func(now deploy.ServerState) bool { return now.Container == s.Container && now.Addr == s.Addr })
+			switch {
+			case i >= 0:
+				route.Servers[i].Connections += s.Connections
+			case s.Connections > 0:
+				s.Old, s.Counts = true, nil
+				route.Servers = append(route.Servers, s)
+			}
+		}
+	}
+}
