@@ -11,9 +11,6 @@ type Reconciler struct {
 	Host   Host
 	Docker Docker
 	Engine Engine
-	// Before is called when all is ready for the engine to open ports, nil for nothing: what has these ports until then gives them up
-	// as late as can be.
-	Before func(context.Context) error
 }
 
 // Outcome is what a reconcile found and did.
@@ -76,11 +73,6 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 	plan, err := probed(ctx, s)
 	if err != nil {
 		return outcome, err
-	}
-	if r.Before != nil {
-		if err := r.Before(ctx); err != nil {
-			return outcome, err
-		}
 	}
 	first, inForce := outcome.Applied, outcome.Table
 	outcome.Table, outcome.Problems = plan.Table, plan.Problems

@@ -118,7 +118,7 @@ func (h *Host) check(ctx context.Context) []finding {
 		checkProxies(&apps[i], proxies, note)
 	}
 
-	reconciler, err := h.reconciler()
+	reconciler, err := h.reconciler(false)
 	if err != nil {
 		note("", "", err)
 		return findings

@@ -54,10 +54,19 @@ func (h *Host) serving(ctx context.Context) (deploy.Engine, map[deploy.Listen]de
 
 // engineCalled is the engine of that name. One that is not in force has no statistics page: there is one address for both.
 func (h *Host) engineCalled(name string, inForce bool) (deploy.Engine, error) {
+	var (
+		e   deploy.Engine
+		err error
+	)
 	if name == settings.Builtin {
-		return h.builtin(inForce)
+		e, err = h.builtin(inForce)
+	} else {
+		e, err = h.haproxy(inForce)
 	}
-	return h.haproxy(inForce)
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
 }
 
 // restartDaemon is what an operator types to have a new daemon take over.
@@ -143,7 +152,7 @@ func (h *Host) otherEngine() (deploy.Engine, error) {
 		return nil, err
 	}
 	if name == settings.HAProxy {
-		return h.builtin(false)
+		return h.engineCalled(settings.Builtin, false)
 	}
 	if _, err := haproxyBinary(); err != nil {
 		return nil, nil
@@ -151,30 +160,18 @@ func (h *Host) otherEngine() (deploy.Engine, error) {
 	return h.engineCalled(settings.HAProxy, false)
 }
 
-// askOther bounds what is waited for the engine that is not in force: a deploy does not depend on it.
+// askOther bounds what is waited for the engine that is not in force: what closes something does not depend on it.
 const askOther = 2 * time.Second
 
-// vacate takes everything from the engine that is not in force: it was moved away from, if only half. That it can't be asked is
-// told, but is no reason not to go on: what it still listens on, the other engine can't have, which is an error of its own.
-func (h *Host) vacate(ctx context.Context) error {
+// besides is the engine in force with the other one beside it: the daemon serves what HAProxy does not support. With vacate the other one
+// gives up all else that it serves, for it was moved away from, if only half.
+func (h *Host) besides(inForce deploy.Engine, vacate bool) (deploy.Engine, error) {
 	other, err := h.otherEngine()
-	if other == nil || err != nil {
-		return err
+	_, fallback := other.(*proxy.Client)
+	if err != nil || other == nil || !fallback && !vacate {
+		return inForce, err
 	}
-	asking, cancel := context.WithTimeout(ctx, askOther)
-	defer cancel()
-	o, err := other.Observe(asking)
-	if err != nil {
-		h.out.Warn("whether the engine %s, which is not in force, still has ports is not known: %v", other.Name(), err)
-		return nil
-	}
-	if len(o.Routes) == 0 && !o.Page.IsValid() {
-		return nil
-	}
-	if _, err := other.Apply(ctx, deploy.Table{}); err != nil && !errors.Is(err, deploy.ErrNotRunning) {
-		return fmt.Errorf("take the public ports from the engine %s, which is not in force: %w", other.Name(), err)
-	}
-	return nil
+	return &deploy.Engines{InForce: inForce, Other: other, Fallback: fallback, Warn: func(err error) { h.out.Warn("%v", err) }}, nil
 }
 
 // move has another engine serve the ports, as set writes it down, or leaves everything as it is. The new engine must run before

@@ -179,13 +179,16 @@ func makePassword(path string) (text []byte, err error) {
 	return text, errors.Join(err, file.Truncate(int64(len(text))), file.Sync())
 }
 
-// reconciler wires the parts that make the host's table real.
-func (h *Host) reconciler() (*deploy.Reconciler, error) {
+// reconciler wires the parts that make the host's table real. With vacate the engine that is not in force is taken everything from.
+func (h *Host) reconciler(vacate bool) (*deploy.Reconciler, error) {
 	client, err := h.docker()
 	if err != nil {
 		return nil, err
 	}
 	engine, err := h.engine()
+	if err == nil {
+		engine, err = h.besides(engine, vacate)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +201,7 @@ func (h *Host) reconciler() (*deploy.Reconciler, error) {
 
 // reconcile makes everything as it should be. The caller holds the lock.
 func (h *Host) reconcile(ctx context.Context, lock *deploy.Lock) (deploy.Outcome, error) {
-	r, err := h.reconciler()
+	r, err := h.reconciler(true)
 	if err != nil {
 		// A host that has no use for an engine may be without one.
 		if apps, appsErr := h.Apps(ctx); appsErr == nil && !slices.ContainsFunc(apps, deploy.App.Involved) {
@@ -206,7 +209,6 @@ func (h *Host) reconcile(ctx context.Context, lock *deploy.Lock) (deploy.Outcome
 		}
 		return deploy.Outcome{}, err
 	}
-	r.Before = h.vacate
 	outcome, err := r.Reconcile(ctx, lock)
 	h.explain(ctx, outcome.Problems)
 	h.record(outcome)

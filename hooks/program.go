@@ -158,7 +158,7 @@ func (h *Host) prepare(ctx context.Context) error {
 		}
 		var table deploy.Table
 		if inForce {
-			r, err := h.reconciler()
+			r, err := h.reconciler(false)
 			if err != nil {
 				return err
 			}

@@ -17,7 +17,7 @@ import (
 
 // reconciler is the host's, or one that goes by what could be read last. It is for taking servers out of service.
 func (d *healer) reconciler(ctx context.Context) *deploy.Reconciler {
-	r, err := d.host.reconciler()
+	r, err := d.host.reconciler(false)
 	if err != nil {
 		d.unread = errors.Join(d.unread, err)
 		if d.engine == nil {

@@ -1,0 +1,117 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// ErrUnsupported is what an engine's Supports returns, wrapped, of a route that the engine can't serve on any host.
+var ErrUnsupported = errors.New("not supported")
+
+// askOther bounds the wait for the engine that is not in force: a deploy does not depend on it.
+const askOther = 2 * time.Second
+
+// Engines is the engine in force, with another one beside it that serves what the first one does not support, and nothing else: it may
+// have served everything before.
+type Engines struct {
+	InForce, Other Engine
+	// Fallback tells that routes may go to the other engine.
+	Fallback bool
+	// Warn is told that the other engine can't be asked. That is no reason not to go on: the engine in force can't have what the other one
+	// still listens on, which is an error of its own.
+	Warn func(error)
+
+	// other is what the other engine serves, nil where it has not been asked since the last table.
+	other *Observation
+}
+
+// Name implements [Engine].
+func (e *Engines) Name() string { return e.InForce.Name() }
+
+// Supports implements [Engine].
+func (e *Engines) Supports(r Route) error {
+	if e.isForOther(r) {
+		return e.Other.Supports(r)
+	}
+	return e.InForce.Supports(r)
+}
+
+func (e *Engines) isForOther(r Route) bool {
+	return e.Fallback && errors.Is(e.InForce.Supports(r), ErrUnsupported)
+}
+
+// Observe implements [Engine]. What the other engine serves and should not is left out.
+func (e *Engines) Observe(ctx context.Context, aspects ...Aspect) (Observation, error) {
+	o, err := e.InForce.Observe(ctx, aspects...)
+	if err != nil || !e.Fallback {
+		return o, err
+	}
+	e.askOther(ctx, aspects...)
+	for _, r := range e.other.Routes {
+		if e.isForOther(Route{App: r.App, Process: r.Process, Listen: r.Listen, Options: r.Options}) {
+			o.Routes = append(o.Routes, r)
+		}
+	}
+	return o, nil
+}
+
+// askOther finds out what the other engine serves. One that can't be asked is taken to serve nothing.
+func (e *Engines) askOther(ctx context.Context, aspects ...Aspect) {
+	ctx, cancel := context.WithTimeout(ctx, askOther)
+	defer cancel()
+	o, err := e.Other.Observe(ctx, aspects...)
+	if err != nil {
+		o = Observation{}
+		e.Warn(fmt.Errorf("whether the engine %s, which is not in force, still has ports is not known: %w", e.Other.Name(), err))
+	}
+	e.other = &o
+}
+
+// Apply implements [Engine]. The other engine gives up what is not its own before the engine in force opens anything.
+func (e *Engines) Apply(ctx context.Context, t Table) (Applied, error) {
+	own, others := t, t
+	own.Routes = slices.DeleteFunc(slices.Clone(t.Routes), e.isForOther)
+	others.Routes = slices.DeleteFunc(slices.Clone(t.Routes), func(r Route) bool { return !e.isForOther(r) })
+	if e.other == nil {
+		e.askOther(ctx)
+	}
+	serves := e.other.Serving()
+	page := e.other.Page.IsValid()
+	e.other = nil // asked anew before the next table
+	stays := others
+	stays.Routes = slices.DeleteFunc(slices.Clone(others.Routes), func(r Route) bool { return serves[r.Listen].App != r.App })
+	if len(stays.Routes) < len(serves) || page {
+		if _, err := e.Other.Apply(ctx, stays); err != nil && !errors.Is(err, ErrNotRunning) {
+			return Applied{}, fmt.Errorf("take the public ports from the engine %s, which is not in force: %w", e.Other.Name(), err)
+		}
+	}
+	applied, err := e.InForce.Apply(ctx, own)
+	if len(others.Routes) == 0 {
+		return applied, err
+	}
+	beside, otherErr := e.Other.Apply(ctx, others)
+	routes, rest := splitRouteErrors(otherErr)
+	errs := []error{err}
+	for _, r := range routes {
+		errs = append(errs, r)
+	}
+	for _, r := range others.Routes {
+		if rest != nil {
+			errs = append(errs, &RouteError{App: r.App, Listen: r.Listen, Err: fmt.Errorf("engine %s: %w", e.Other.Name(), rest)})
+		}
+	}
+	return applied.and(beside), errors.Join(errs...)
+}
+
+// CutOld implements [Engine].
+func (e *Engines) CutOld(ctx context.Context, limits map[string]time.Duration) ([]Cut, error) {
+	cut, err := e.InForce.CutOld(ctx, limits)
+	if !e.Fallback {
+		return cut, err
+	}
+	beside, otherErr := e.Other.CutOld(ctx, limits)
+	return slices.Concat(cut, beside), errors.Join(err, otherErr)
+}
