@@ -8,13 +8,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"syscall"
 	"time"
 
 	"dokku-expose/deploy"
 	"dokku-expose/haproxy"
+	"dokku-expose/hooks/command"
+	"dokku-expose/hooks/daemon"
 	"dokku-expose/hooks/dokku"
+	"dokku-expose/hooks/host"
 	"dokku-expose/hooks/settings"
 	"dokku-expose/hooks/setup"
 	"dokku-expose/portsfile"
@@ -42,53 +44,40 @@ of its own commands only lint is for app developers.
 `
 
 // program runs one of the program's own commands.
-func (h *Host) program(ctx context.Context, args []string) error {
+func program(ctx context.Context, h *host.Host, args []string) error {
 	if len(args) == 0 {
 		args = []string{"help"}
 	}
-	command, args := args[0], args[1:]
-	switch command {
+	name, args := args[0], args[1:]
+	switch name {
 	case "help", "--help", "-h":
-		_, err := io.WriteString(h.stdout, programUsage)
+		_, err := io.WriteString(h.Stdout, programUsage)
 		return err
 	case "version", "--version":
-		_, err := fmt.Fprintln(h.stdout, "dokku-expose", version())
+		_, err := fmt.Fprintln(h.Stdout, "dokku-expose", host.Version())
 		return err
 	case "lint":
-		return h.lint(args)
+		return lint(h, args)
 	case "sync":
-		return h.sync(ctx)
+		return command.Sync(ctx, h)
 	case "daemon":
-		return h.master()
+		return daemon.Master(h)
 	case "serve":
-		return h.serve(ctx)
+		return daemon.Serve(ctx, h)
 	case "prepare":
-		return h.prepare(ctx)
+		return prepare(ctx, h)
 	case "run-haproxy":
-		return h.runHAProxy(ctx)
+		return runHAProxy(ctx, h)
 	case "welcome":
-		return h.welcome(ctx)
+		return h.Welcome(ctx)
 	case "setup":
-		return h.setup(ctx, args)
+		return setUp(ctx, h, args)
 	}
-	return fmt.Errorf("there is no command %q; `dokku-expose help` lists them", command)
-}
-
-// release is set when a release is built.
-var release = ""
-
-func version() string {
-	if release != "" {
-		return release
-	}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		return info.Main.Version
-	}
-	return "(devel)"
+	return fmt.Errorf("there is no command %q; `dokku-expose help` lists them", name)
 }
 
 // lint checks a PORTS file as a push would, as far as that can be told without a host.
-func (h *Host) lint(args []string) error {
+func lint(h *host.Host, args []string) error {
 	name := "PORTS"
 	if len(args) > 1 {
 		return errors.New("lint checks one file; usage: dokku-expose lint [FILE]")
@@ -96,7 +85,7 @@ func (h *Host) lint(args []string) error {
 	if len(args) == 1 {
 		name = args[0]
 	}
-	var file io.Reader = h.stdin
+	var file io.Reader = h.Stdin
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
@@ -112,14 +101,14 @@ func (h *Host) lint(args []string) error {
 	entries, err := deploy.ParsePorts(name, string(text))
 	if err != nil {
 		// Compilers' form, without Dokku's prefix: editors find the place by it.
-		fmt.Fprintln(h.stderr, err)
+		fmt.Fprintln(h.Stderr, err)
 		return &dokku.ExitError{Code: 1}
 	}
 	mappings := make([]deploy.Mapping, 0, len(entries))
 	for _, e := range entries {
 		mappings = append(mappings, e.Mapping)
 	}
-	_, err = h.stdout.Write(portsfile.Format(mappings))
+	_, err = h.Stdout.Write(portsfile.Format(mappings))
 	return err
 }
 
@@ -130,8 +119,8 @@ const prepareAnswer = 3 * time.Second
 // HAProxy is not the engine in force there are no ports in it.
 //
 // Whatever keeps it from that, and however it ends: HAProxy does not start with addresses from before.
-func (h *Host) prepare(ctx context.Context) error {
-	config, err := h.haproxyConfig()
+func prepare(ctx context.Context, h *host.Host) error {
+	config, err := h.HAProxyConfig()
 	if err != nil {
 		return err
 	}
@@ -139,26 +128,26 @@ func (h *Host) prepare(ctx context.Context) error {
 	if err := disarm(ctx); err != nil {
 		return err
 	}
-	if client, err := h.docker(); err == nil {
+	if client, err := h.Docker(); err == nil {
 		client.Bound(prepareAnswer)
 	}
-	return h.underLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
+	return h.UnderLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
 		// Who had the lock until now may have been about to write the file, for a HAProxy that was running still.
 		if err := disarm(ctx); err != nil {
 			return err
 		}
-		name, err := h.engineName()
+		name, err := h.EngineName()
 		if err != nil {
 			return err
 		}
 		inForce := name == settings.HAProxy
-		engine, err := h.haproxy(inForce)
+		engine, err := h.HAProxy(inForce)
 		if err != nil {
 			return err
 		}
 		var table deploy.Table
 		if inForce {
-			r, err := h.reconciler(false)
+			r, err := h.Reconciler(false)
 			if err != nil {
 				return err
 			}
@@ -171,14 +160,14 @@ func (h *Host) prepare(ctx context.Context) error {
 }
 
 // runHAProxy becomes HAProxy: the service manager watches that process, not this one.
-func (h *Host) runHAProxy(ctx context.Context) error {
-	config, err := h.haproxyConfig()
+func runHAProxy(ctx context.Context, h *host.Host) error {
+	config, err := h.HAProxyConfig()
 	if err != nil {
 		return err
 	}
 	if _, err := os.Stat(config.ConfigFile); errors.Is(err, fs.ErrNotExist) {
 		// The very first start.
-		if err := h.prepare(ctx); err != nil {
+		if err := prepare(ctx, h); err != nil {
 			return err
 		}
 	}
@@ -190,8 +179,8 @@ func (h *Host) runHAProxy(ctx context.Context) error {
 	return fmt.Errorf("%s: %w", command[0], syscall.Exec(command[0], command, os.Environ()))
 }
 
-// setup sets up the host for the plugin, whose folder is the working directory.
-func (h *Host) setup(ctx context.Context, args []string) error {
+// setUp sets up the host for the plugin, whose folder is the working directory.
+func setUp(ctx context.Context, h *host.Host, args []string) error {
 	if len(args) != 1 {
 		return errors.New("usage: dokku-expose setup install|update|uninstall")
 	}
@@ -202,27 +191,27 @@ func (h *Host) setup(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	global, err := h.settings.Effective(settings.Global)
+	global, err := h.Settings.Effective(settings.Global)
 	if err != nil {
 		// They may be mended later; the plugin has to be there for that.
-		h.out.Warn("%v", err)
+		h.Out.Warn("%v", err)
 	}
 	return setup.Run(ctx, setup.Options{
 		Action:      setup.Action(args[0]),
 		Tree:        tree,
 		Triggers:    Triggers(),
-		Subcommands: Subcommands(),
-		DokkuRoot:   h.env.Root,
-		LibRoot:     h.env.LibRoot,
-		User:        h.env.User,
-		Group:       h.env.Group,
+		Subcommands: command.Names(),
+		DokkuRoot:   h.Env.Root,
+		LibRoot:     h.Env.LibRoot,
+		User:        h.Env.User,
+		Group:       h.Env.Group,
 		DockerHost:  os.Getenv("DOCKER_HOST"),
-		InitSystem:  h.env.InitSystem,
+		InitSystem:  h.Env.InitSystem,
 		HAProxy:     global.Engine == settings.HAProxy,
-		StopDaemon:  h.stopDaemon,
-		Step:        func(message string) { h.out.Step("%s", message) },
-		Stdout:      h.stdout,
-		Stderr:      h.stderr,
+		StopDaemon:  func(ctx context.Context) error { return stopDaemon(ctx, h) },
+		Step:        func(message string) { h.Out.Step("%s", message) },
+		Stdout:      h.Stdout,
+		Stderr:      h.Stderr,
 	})
 }
 
@@ -230,9 +219,9 @@ func (h *Host) setup(ctx context.Context, args []string) error {
 const endTimeout = 10 * time.Second
 
 // stopDaemon ends the daemon, and those that it took over from, or that nobody has taken over from, with their connections.
-func (h *Host) stopDaemon(ctx context.Context) error {
+func stopDaemon(ctx context.Context, h *host.Host) error {
 	for {
-		pid, err := proxy.Living(h.control)
+		pid, err := proxy.Living(h.Control)
 		if err != nil || pid == 0 {
 			return err
 		}
@@ -259,7 +248,7 @@ func terminate(ctx context.Context, pid int) error {
 			if !process.Alive() {
 				return nil
 			}
-			if !sleep(ctx, endPoll) {
+			if !host.Sleep(ctx, endPoll) {
 				return ctx.Err()
 			}
 		}

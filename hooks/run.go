@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -13,37 +14,46 @@ import (
 	"strings"
 	"syscall"
 
+	"dokku-expose/hooks/command"
 	"dokku-expose/hooks/dokku"
+	"dokku-expose/hooks/host"
+	"dokku-expose/hooks/trigger"
 )
 
-// trigger is one of Dokku's triggers.
-type trigger struct {
+// Triggers names the triggers that the plugin listens to.
+func Triggers() []string { return slices.Sorted(maps.Keys(triggers)) }
+
+// hook is one of Dokku's triggers.
+type hook struct {
 	// args is how many arguments Dokku passes at least.
 	args int
 	// app is which of them is the app.
 	app int
-	run func(ctx context.Context, h *Host, args []string) error
+	run func(ctx context.Context, h *host.Host, args []string) error
 	// told has its error told and not returned: Dokku would do only half of what it calls the trigger for.
 	told bool
 }
 
 // triggers are the ones that the plugin listens to, each as a link with that name to the program.
-var triggers = map[string]trigger{
-	"pre-build":                     {3, 1, preBuild, false},
-	"post-release-builder":          {3, 1, postRelease, false},
-	"docker-args-process-deploy":    {4, 0, dockerArgs, false},
-	"check-deploy":                  {3, 0, checkDeploy, false},
-	"scheduler-register-retired":    {2, 0, retired, false},
-	"scheduler-post-deploy-process": {2, 0, postProcess, false},
-	"post-deploy":                   {1, 0, postDeploy, false},
-	"scheduler-stop":                {2, 1, schedulerStop, true},
-	"post-stop":                     {1, 0, postStop, true},
-	"post-create":                   {1, 0, postCreate, true},
-	"post-delete":                   {1, 0, postDelete, true},
-	"post-app-rename-setup":         {2, 0, renameSetup, true},
-	"post-app-clone-setup":          {2, 0, cloneSetup, true},
-	"report":                        {0, 0, reportTrigger, true},
+var triggers = map[string]hook{
+	"pre-build":                     {3, 1, trigger.PreBuild, false},
+	"post-release-builder":          {3, 1, trigger.PostReleaseBuilder, false},
+	"docker-args-process-deploy":    {4, 0, trigger.DockerArgsProcessDeploy, false},
+	"check-deploy":                  {3, 0, trigger.CheckDeploy, false},
+	"scheduler-register-retired":    {2, 0, trigger.SchedulerRegisterRetired, false},
+	"scheduler-post-deploy-process": {2, 0, trigger.SchedulerPostDeployProcess, false},
+	"post-deploy":                   {1, 0, trigger.PostDeploy, false},
+	"scheduler-stop":                {2, 1, trigger.SchedulerStop, true},
+	"post-stop":                     {1, 0, trigger.PostStop, true},
+	"post-create":                   {1, 0, trigger.PostCreate, true},
+	"post-delete":                   {1, 0, trigger.PostDelete, true},
+	"post-app-rename-setup":         {2, 0, trigger.PostAppRenameSetup, true},
+	"post-app-clone-setup":          {2, 0, trigger.PostAppCloneSetup, true},
+	"report":                        {0, 0, trigger.Report, true},
 }
+
+// Subcommands returns the names of the subcommands, sorted; each is a link to the program in the plugin's subcommands folder.
+func Subcommands() []string { return command.Names() }
 
 // Main runs the program: a trigger or a subcommand of the plugin, by the name that it was called as, or one of the
 // program's own commands. It returns the exit code.
@@ -80,29 +90,29 @@ const hookGC = 400
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (err error) {
 	name, args := args[0], args[1:]
-	h, err := newHost(os.Getenv, stdin, stdout, stderr)
+	h, err := host.New(os.Getenv, stdin, stdout, stderr)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, h.close()) }()
+	defer func() { err = errors.Join(err, h.Close()) }()
 
 	base := filepath.Base(name)
-	h.log = h.log.With("by", base)
+	h.Log = h.Log.With("by", base)
 	switch t, isTrigger := triggers[base]; {
 	case filepath.Base(filepath.Dir(name)) == "subcommands":
 		// Dokku passes the command as the first argument: "expose:list".
 		args = args[min(1, len(args)):]
-		err := h.subcommand(ctx, base, args)
+		err := command.Subcommand(ctx, h, base, args)
 		if slices.Contains([]string{"add", "remove", "set", "enable", "disable"}, base) {
-			app := h.env.App
+			app := h.Env.App
 			if app == "" && len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 				app = args[0]
 			}
-			h.refuse(app, err)
+			refuse(h, app, err)
 		}
 		return err
 	case base == "commands":
-		return h.commands(ctx, args)
+		return commands(ctx, h, args)
 	case isTrigger:
 		if len(args) < t.args {
 			return fmt.Errorf("trigger %s: %d arguments, expected at least %d", base, len(args), t.args)
@@ -115,36 +125,36 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		if len(args) > t.app {
 			app = args[t.app]
 		}
-		h.refuse(app, err)
+		refuse(h, app, err)
 		if t.told {
-			h.out.Fail(err)
+			h.Out.Fail(err)
 			return nil
 		}
 		return err
 	}
-	return h.program(ctx, args)
+	return program(ctx, h, args)
 }
 
 // refuse logs what an app was refused.
-func (h *Host) refuse(app string, err error) {
+func refuse(h *host.Host, app string, err error) {
 	if err != nil {
-		h.log.Warn("refuse", "app", app, "error", err)
+		h.Log.Warn("refuse", "app", app, "error", err)
 	}
 }
 
 // commands answers `dokku help` and `dokku expose:help`.
-func (h *Host) commands(ctx context.Context, args []string) error {
-	command := strings.Join(args[:min(1, len(args))], "")
-	switch command {
+func commands(ctx context.Context, h *host.Host, args []string) error {
+	name := strings.Join(args[:min(1, len(args))], "")
+	switch name {
 	case "help":
 		all, err := dokku.HelpAll()
 		if err != nil {
 			return err
 		}
-		_, err = io.WriteString(h.stdout, help().Lines(all))
+		_, err = io.WriteString(h.Stdout, command.Help().Lines(all))
 		return err
 	case dokku.Plugin, dokku.Plugin + ":help":
-		return h.subcommand(ctx, "help", args[1:])
+		return command.Subcommand(ctx, h, "help", args[1:])
 	}
-	return h.env.NotImplemented()
+	return h.Env.NotImplemented()
 }

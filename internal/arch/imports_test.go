@@ -28,7 +28,11 @@ var mayImport = map[string][]string{
 	"hooks/settings":   {"hooks/dokku", "deploy", "portsfile"},
 	"hooks/state":      {"hooks/dokku", "deploy", "portsfile"},
 	"hooks/setup":      {"hooks/dokku", "templates"},
-	"hooks":            {"hooks/...", "deploy/...", "haproxy", "proxy", "stats", "portsfile", "templates"},
+	"hooks/host":       {"hooks/dokku", "hooks/settings", "hooks/setup", "hooks/state", "deploy/...", "haproxy", "proxy", "portsfile"},
+	"hooks/daemon":     {"hooks/host", "hooks/settings", "deploy/...", "haproxy", "proxy", "stats"},
+	"hooks/command":    {"hooks/host", "hooks/dokku", "hooks/settings", "hooks/state", "deploy/...", "haproxy", "proxy", "portsfile", "stats"},
+	"hooks/trigger":    {"hooks/host", "hooks/command", "hooks/dokku", "hooks/settings", "hooks/state", "deploy/...", "portsfile"},
+	"hooks":            {"hooks/...", "deploy/...", "haproxy", "proxy", "portsfile", "templates"},
 	"cmd/dokku-expose": {"hooks"},
 }
 

@@ -1,0 +1,194 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"dokku-expose/deploy"
+	"dokku-expose/deploy/listeners"
+	"dokku-expose/hooks/host"
+	"dokku-expose/portsfile"
+)
+
+// exposed is one mapping of an app as commands show it.
+type exposed struct {
+	App     string `json:"app"`
+	Public  string `json:"public"`
+	Private string `json:"private"`
+	Process string `json:"process"`
+	// From is where it comes from: "PORTS line 3", "expose:add".
+	From string `json:"from"`
+	// State is one of those that the help of expose:list names.
+	State string `json:"state"`
+	// Containers are the dynos that get new connections.
+	Containers []string `json:"containers"`
+}
+
+// view shows mappings beside what the engine and Docker say at this moment.
+type view struct {
+	serving    map[deploy.Listen]deploy.RouteState
+	containers []deploy.Container
+	// ports are the local ports in use for connections to what is served.
+	ports map[netip.AddrPort]listeners.Use
+	// err is why the two could not be asked.
+	err error
+}
+
+// look asks the engine and Docker. What can't be asked is shown as such: a list must not fail since HAProxy is down.
+func look(ctx context.Context, h *host.Host) view {
+	var v view
+	_, serving, err := h.Serving(ctx)
+	v.serving = serving
+	client, dockerErr := h.Docker()
+	if dockerErr == nil {
+		v.containers, dockerErr = client.Containers(ctx)
+	}
+	v.err = errors.Join(err, dockerErr, v.countPorts())
+	return v
+}
+
+// countPorts counts the local ports in use.
+func (v *view) countPorts() (err error) {
+	var servers []netip.AddrPort
+	for _, service := range v.serving {
+		servers = append(servers, service.All()...)
+	}
+	if len(servers) > 0 {
+		v.ports, err = listeners.LocalPorts(servers)
+	}
+	return err
+}
+
+// exposedOf lists the mappings in force of an app, with an error those of them that can be read.
+func exposedOf(h *host.Host, app string, v view) ([]exposed, error) {
+	a, err := h.App(app)
+	if err != nil {
+		return nil, err
+	}
+	remembered, unread := h.State.Load(app)
+	var (
+		list  []exposed
+		ports = remembered.Images[remembered.Current]
+	)
+	entries, wrong := deploy.ParsePorts(ports.File, ports.Text)
+	asked := make(map[deploy.Listen]bool)
+	add := func(m deploy.Mapping, from string) {
+		for port := range m.Ports() {
+			asked[deploy.Listen{IP: m.Bind, Port: port}] = true
+		}
+		list = append(list, v.exposed(a, m, from))
+	}
+	for _, e := range entries {
+		add(e.Mapping, deploy.Claim{File: ports.File, Line: e.Line}.Where())
+	}
+	set, err := h.Settings.Load(app)
+	for _, m := range set.Mappings {
+		add(m, deploy.Claim{}.Where())
+	}
+	// Ports stay open of files that can't be read any more.
+	for _, m := range v.unasked(app, asked) {
+		add(m, "nothing that can be read")
+	}
+	return list, errors.Join(unread, wrong, err)
+}
+
+// unasked are the ports that are served for an app and that none of its mappings asks for.
+func (v view) unasked(app string, asked map[deploy.Listen]bool) (list []deploy.Mapping) {
+	for _, listen := range slices.SortedFunc(maps.Keys(v.serving), deploy.Listen.Compare) {
+		service := v.serving[listen]
+		if service.App != app || asked[listen] {
+			continue
+		}
+		m := deploy.Mapping{Bind: listen.IP, Public: portsfile.Range{First: listen.Port, Last: listen.Port}, Process: service.Process}
+		for _, addr := range service.All() {
+			m.Private = portsfile.Range{First: addr.Port(), Last: addr.Port()}
+		}
+		list = append(list, m)
+	}
+	return list
+}
+
+func (v view) exposed(a deploy.App, m deploy.Mapping, from string) exposed {
+	e := exposed{
+		App: a.Name, Public: m.Listen(), Private: m.Private.String(), Process: m.Process, From: from, Containers: []string{},
+	}
+	total, listening, out := 0, 0, false
+	for public := range m.Ports() {
+		total++
+		service, ok := v.serving[deploy.Listen{IP: m.Bind, Port: public}]
+		if !ok || service.App != a.Name {
+			continue
+		}
+		listening++
+		for _, addr := range service.All() {
+			use, known := v.ports[addr]
+			out = out || known && use.Out()
+		}
+		for _, dyno := range v.dynos(a.Name, service) {
+			if !slices.Contains(e.Containers, dyno) {
+				e.Containers = append(e.Containers, dyno)
+			}
+		}
+	}
+	slices.Sort(e.Containers)
+	switch {
+	case v.err != nil:
+		e.State = "unknown"
+	case listening == total && out:
+		e.State = "no local ports"
+	case listening == total && len(e.Containers) > 0:
+		e.State = "serving"
+	case listening == total:
+		e.State = "held"
+	case listening > 0:
+		e.State = fmt.Sprintf("%d of %d ports open", listening, total)
+	case a.Off != "":
+		e.State = a.Off
+	default:
+		e.State = "closed"
+	}
+	return e
+}
+
+// dynos names the containers behind a service.
+func (v view) dynos(app string, service deploy.RouteState) []string {
+	var dynos []string
+	for _, addr := range service.Addresses(true) {
+		name := addr.String()
+		for _, c := range v.containers {
+			if c.App == app && c.Owns(addr) {
+				name = c.Dyno
+			}
+		}
+		dynos = append(dynos, name)
+	}
+	return dynos
+}
+
+// columns writes rows under headings, each column as wide as it needs to be.
+func columns(rows [][]string) string {
+	var widths []int
+	for _, row := range rows {
+		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], len([]rune(cell)))
+		}
+	}
+	var b strings.Builder
+	for _, row := range rows {
+		var line strings.Builder
+		for i, cell := range row {
+			fmt.Fprintf(&line, "%-*s  ", widths[i], cell)
+		}
+		b.WriteString(strings.TrimRight(line.String(), " "))
+		b.WriteByte('\n')
+	}
+	return b.String()
+}

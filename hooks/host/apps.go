@@ -1,0 +1,185 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"dokku-expose/deploy"
+	"dokku-expose/hooks/dokku"
+	"dokku-expose/hooks/settings"
+	"dokku-expose/hooks/state"
+)
+
+// Apps implements [deploy.Host]: every app of which something is remembered or set.
+func (h *Host) Apps(ctx context.Context) ([]deploy.App, error) {
+	remembered, err := h.State.Apps()
+	if err != nil {
+		return nil, err
+	}
+	set, err := h.Settings.Apps()
+	if err != nil {
+		return nil, err
+	}
+	names := append(remembered, set...)
+	slices.Sort(names)
+
+	var apps []deploy.App
+	for _, name := range slices.Compact(names) {
+		// What was left of an app that was destroyed while the plugin was disabled claims nothing.
+		exists, err := h.Env.Exists(name)
+		if err != nil {
+			return nil, err
+		}
+		if !exists {
+			continue
+		}
+		app, err := h.App(name)
+		if err != nil {
+			return nil, err
+		}
+		apps = append(apps, app)
+	}
+	return apps, ctx.Err()
+}
+
+// App reads all that the model wants to know of one app. What is wrong with the app's own files is its Err. The error
+// returned is about the host: the global settings can't be read.
+func (h *Host) App(name string) (deploy.App, error) {
+	app := deploy.App{Name: name}
+	fail := func(err error) { app.Err = errors.Join(app.Err, err) }
+
+	scheduler, err := h.Env.Scheduler(name)
+	if err != nil {
+		fail(err)
+	} else if scheduler != dokku.DockerLocal {
+		app.Off = "scheduler " + scheduler
+	}
+	values, own := h.Settings.Effective(name)
+	if own != nil {
+		fail(own)
+		// What the app has goes on by the host's settings.
+		if values, err = h.Settings.Effective(settings.Global); err != nil {
+			return deploy.App{}, err
+		}
+	}
+	app.Upstream, app.Hold, app.HealthCheck = values.Upstream, values.Hold, values.HealthCheck
+	app.Options = values.Policy.Options
+	if values.OldConnections != settings.KeepOld {
+		// The model's 0 keeps them; the setting's cuts at once.
+		app.CutOld = max(values.OldConnections, time.Nanosecond)
+	}
+	switch values.HalfClosed {
+	case deploy.DefaultHalfClosed:
+	case 0:
+		app.HalfClosed = -1
+	default:
+		app.HalfClosed = values.HalfClosed
+	}
+	// What is wrong with it is told above; what the rest of the file says goes all the same.
+	set, _ := h.Settings.Load(name)
+	if set.Disabled {
+		app.Off = "disabled"
+	}
+	app.Operator = OperatorClaims(name, set)
+
+	remembered, err := h.State.Load(name)
+	if err != nil {
+		fail(err)
+	}
+	if remembered.Stopped || remembered.Stopping != nil || h.Closing == name {
+		app.Off = "stopped"
+	}
+	app.Current = remembered.Current
+	app.Images = make(map[string][]deploy.Claim, len(remembered.Images))
+	for image, ports := range remembered.Images {
+		claims, err := ClaimsOf(name, ports)
+		if err != nil {
+			fail(fmt.Errorf("PORTS of image %s: %w", image, err))
+		}
+		app.Images[image] = claims
+	}
+	if app.Places, err = h.Places(name); err != nil {
+		fail(err)
+	}
+	if d := remembered.Deploy; d != nil {
+		app.Deploying = &deploy.Deployment{Before: d.Before, Former: d.Former, Retired: d.Retired}
+		if d.Pending != nil {
+			if app.Deploying.Pending, err = ClaimsOf(name, *d.Pending); err != nil {
+				fail(err)
+			}
+		}
+	}
+	return app, nil
+}
+
+// ClaimsOf parses a remembered PORTS. It was valid when it was read.
+func ClaimsOf(app string, ports state.Ports) ([]deploy.Claim, error) {
+	entries, err := deploy.ParsePorts(ports.File, ports.Text)
+	if err != nil {
+		return nil, err
+	}
+	return deploy.FileClaims(app, ports.File, entries), nil
+}
+
+// Places reads Dokku's CONTAINER files of an app.
+func (h *Host) Places(app string) ([]deploy.Place, error) {
+	current, err := h.Env.Current(app)
+	if err != nil {
+		return nil, err
+	}
+	places := make([]deploy.Place, 0, len(current))
+	for _, p := range current {
+		places = append(places, deploy.Place{Process: p.Process, Dyno: p.Dyno, Container: p.Container})
+	}
+	return places, nil
+}
+
+// Concerns tells, at the cost of two system calls, whether anything is remembered or set for an app.
+func (h *Host) Concerns(app string) bool {
+	return h.State.Known(app) || h.Settings.Known(app)
+}
+
+// Involved tells whether an app has public ports, or had some at its last deploy.
+func (h *Host) Involved(app string) (bool, error) {
+	if h.State.Known(app) {
+		return true, nil
+	}
+	if !h.Settings.Known(app) {
+		return false, nil
+	}
+	set, err := h.Settings.Load(app)
+	return len(set.Mappings) > 0, err
+}
+
+// Local tells whether an app is involved and has its containers on this host.
+func (h *Host) Local(app string) (bool, error) {
+	involved, err := h.Involved(app)
+	if !involved || err != nil {
+		return false, err
+	}
+	scheduler, err := h.Env.Scheduler(app)
+	return scheduler == dokku.DockerLocal, err
+}
+
+// OperatorClaims are the claims of `expose:add`.
+func OperatorClaims(app string, set settings.App) []deploy.Claim {
+	var claims []deploy.Claim
+	for _, m := range set.Mappings {
+		claims = append(claims, deploy.OperatorClaims(app, m)...)
+	}
+	return claims
+}
+
+// DrainsInVain tells that an app's drain-wait is longer than Dokku leaves its old containers running.
+func (h *Host) DrainsInVain(app string, values settings.Values) error {
+	retire, err := h.Env.WaitToRetire(app)
+	if err != nil || values.DrainWait <= retire {
+		return err
+	}
+	return fmt.Errorf("drain-wait is %s, but Dokku stops old containers %s after their successors are up (wait-to-retire), and their connections with them; allow them longer: dokku checks:set %s wait-to-retire %.0f",
+		values.DrainWait, retire, app, math.Ceil(values.DrainWait.Seconds()))
+}

@@ -1,0 +1,105 @@
+package host
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"dokku-expose/deploy"
+)
+
+// Counters are those of the engine in force. That it does not run is an error.
+func (h *Host) Counters(ctx context.Context) (deploy.Observation, error) {
+	engine, err := h.Engine()
+	if err != nil {
+		return deploy.Observation{}, err
+	}
+	o, err := engine.Observe(ctx, deploy.Counters)
+	return o, cmp.Or(err, ErrStopped(o))
+}
+
+// NamedCounters are the counters with all that is known of the containers behind addresses.
+func (h *Host) NamedCounters(ctx context.Context) (deploy.Observation, error) {
+	o, err := h.Counters(ctx)
+	if err != nil || !slices.ContainsFunc(o.Routes, isNameless) {
+		return o, err
+	}
+	containers, err := h.containers(ctx)
+	if err != nil {
+		// What the engine counts is known all the same.
+		o.Warning = fmt.Sprintf("containers are shown by their addresses only, since Docker can't be asked: %v", err)
+	}
+	if err := name(o.Routes, containers, h.processes); err != nil {
+		return o, err
+	}
+	o.Sort()
+	return o, nil
+}
+
+// askDocker bounds what is waited for names: the page and a scrape don't wait much longer for all of it.
+const askDocker = 3 * time.Second
+
+func (h *Host) containers(ctx context.Context) ([]deploy.Container, error) {
+	client, err := h.Docker()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askDocker)
+	defer cancel()
+	return client.Containers(ctx)
+}
+
+func isNameless(r deploy.RouteState) bool {
+	return r.Process == "" || slices.ContainsFunc(r.Servers, func(s deploy.ServerState) bool { return s.Container == "" })
+}
+
+// name adds what the engine does not know: the containers behind addresses, and the process types of ports. An app may have a
+// thousand ports, and to ask for its processes is to read all that is known of it: each app is asked for once.
+func name(routes []deploy.RouteState, containers []deploy.Container, processes func(app string) (map[deploy.Listen]string, error)) error {
+	asked := make(map[string]map[deploy.Listen]string)
+	for i := range routes {
+		r := &routes[i]
+		NameServers(r, containers)
+		if r.Process != "" {
+			continue
+		}
+		of, known := asked[r.App]
+		if !known {
+			var err error
+			if of, err = processes(r.App); err != nil {
+				return err
+			}
+			asked[r.App] = of
+		}
+		r.Process = of[r.Listen]
+	}
+	return nil
+}
+
+// NameServers says which containers are behind the addresses of a route. One that is gone keeps no name: its address may be
+// another one's by now.
+func NameServers(r *deploy.RouteState, containers []deploy.Container) {
+	for i := range r.Servers {
+		s := &r.Servers[i]
+		for _, c := range containers {
+			if c.App == r.App && c.Running && c.Owns(s.Addr) {
+				s.Container, s.Dyno = c.ID, c.Dyno
+			}
+		}
+	}
+}
+
+// processes are the process types that an app's public addresses lead to now.
+func (h *Host) processes(name string) (map[deploy.Listen]string, error) {
+	app, err := h.App(name)
+	if err != nil {
+		return nil, err
+	}
+	types := make(map[deploy.Listen]string)
+	for _, claim := range slices.Concat(app.Operator, app.Images[app.Current]) {
+		types[claim.Listen] = claim.Process
+	}
+	return types, nil
+}

@@ -1,0 +1,177 @@
+package host
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"dokku-expose/deploy"
+	"dokku-expose/haproxy"
+	"dokku-expose/hooks/settings"
+	"dokku-expose/proxy"
+)
+
+// ErrStopped is why an engine that does not run is of no use; nil of one that runs.
+func ErrStopped(o deploy.Observation) error {
+	if o.Running {
+		return nil
+	}
+	return errors.Join(o.Wrong...)
+}
+
+// MustRun is the error of an engine that does not run, or can't be asked.
+func MustRun(ctx context.Context, e deploy.Engine) error {
+	o, err := e.Observe(ctx)
+	return cmp.Or(err, ErrStopped(o))
+}
+
+// Engine is the engine in force.
+func (h *Host) Engine() (deploy.Engine, error) {
+	name, err := h.EngineName()
+	if err != nil {
+		return nil, err
+	}
+	return h.engineCalled(name, true)
+}
+
+// Serving is the engine in force, and what it serves now.
+func (h *Host) Serving(ctx context.Context) (deploy.Engine, map[deploy.Listen]deploy.RouteState, error) {
+	engine, err := h.Engine()
+	if err != nil {
+		return nil, nil, err
+	}
+	o, err := engine.Observe(ctx)
+	return engine, o.Serving(), err
+}
+
+// engineCalled is the engine of that name. One that is not in force has no statistics page: there is one address for both.
+func (h *Host) engineCalled(name string, inForce bool) (deploy.Engine, error) {
+	var (
+		e   deploy.Engine
+		err error
+	)
+	if name == settings.Builtin {
+		e, err = h.Builtin(inForce)
+	} else {
+		e, err = h.HAProxy(inForce)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// restartDaemon is what an operator types to have a new daemon take over.
+const restartDaemon = "systemctl restart dokku-expose (runit: sv restart dokku-expose)"
+
+// Builtin is the engine that is the daemon, with a statistics page or without.
+func (h *Host) Builtin(page bool) (*proxy.Client, error) {
+	global, err := h.Settings.Effective(settings.Global)
+	if err != nil {
+		return nil, err
+	}
+	config := proxy.ClientConfig{
+		Control: h.Control, Version: Version(), TotalConnections: global.TotalConnections,
+		Start: "systemctl start dokku-expose (runit: sv start dokku-expose)", Restart: restartDaemon,
+	}
+	if page {
+		config.Page = global.StatsListen
+	}
+	return proxy.NewClient(config, h.Within), nil
+}
+
+// HAProxy is the engine that is HAProxy, with a statistics page or without.
+func (h *Host) HAProxy(page bool) (*haproxy.Engine, error) {
+	global, err := h.Settings.Effective(settings.Global)
+	if err != nil {
+		return nil, err
+	}
+	config, err := h.HAProxyConfig()
+	if err != nil {
+		return nil, err
+	}
+	config.WorkerDeadline, config.TotalConnections = global.WorkerDeadline, global.TotalConnections
+	if page {
+		config.StatsListen, config.StatsUser, config.DaemonSocket = global.StatsListen, StatsUser, h.PageSocket()
+		if config.StatsPassword, err = h.StatsPassword(); err != nil {
+			return nil, err
+		}
+	}
+	return haproxy.New(config), nil
+}
+
+// EngineName is the engine in force: the one that is set, else the one that the daemon found at its first start, else HAProxy
+// where it is installed. It is written down since a HAProxy that somebody installs, or upgrades, must not move anybody's ports.
+func (h *Host) EngineName() (string, error) {
+	global, err := h.Settings.Effective(settings.Global)
+	if err != nil {
+		return "", err
+	}
+	if global.Engine != settings.Auto {
+		return global.Engine, nil
+	}
+	text, err := os.ReadFile(h.engineFile())
+	switch name := strings.TrimSpace(string(text)); {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return "", err
+	case name == settings.HAProxy || name == settings.Builtin:
+		return name, nil
+	}
+	if _, err := haproxyBinary(); err != nil {
+		return settings.Builtin, nil
+	}
+	return settings.HAProxy, nil
+}
+
+// KeepEngine writes down which engine the setting auto stands for here. The caller holds the lock.
+func (h *Host) KeepEngine() error {
+	if _, err := os.Stat(h.engineFile()); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	name, err := h.EngineName()
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(h.engineFile(), []byte(name+"\n"), 0o644)
+}
+
+func (h *Host) engineFile() string { return filepath.Join(h.Env.DataDir(), "engine") }
+
+// otherEngine is the engine that is not in force; nil where there is none.
+func (h *Host) otherEngine() (deploy.Engine, error) {
+	name, err := h.EngineName()
+	if err != nil {
+		return nil, err
+	}
+	if name == settings.HAProxy {
+		return h.engineCalled(settings.Builtin, false)
+	}
+	if _, err := haproxyBinary(); err != nil {
+		return nil, nil
+	}
+	return h.engineCalled(settings.HAProxy, false)
+}
+
+// askOther bounds what is waited for the engine that is not in force: what closes something does not depend on it.
+const askOther = 2 * time.Second
+
+// besides is the engine in force with the other one beside it: the daemon serves what HAProxy does not support. With vacate the other one
+// gives up all else that it serves, for it was moved away from, if only half.
+func (h *Host) besides(inForce deploy.Engine, vacate bool) (deploy.Engine, error) {
+	other, err := h.otherEngine()
+	_, fallback := other.(*proxy.Client)
+	if err != nil || other == nil || !fallback && !vacate {
+		return inForce, err
+	}
+	return &deploy.Engines{InForce: inForce, Other: other, Fallback: fallback, Warn: func(err error) { h.Out.Warn("%v", err) }}, nil
+}
+
+// PageSocket is where HAProxy reaches the daemon's page: in the one folder where the daemon can write and HAProxy can read.
+func (h *Host) PageSocket() string { return filepath.Join(h.Env.DataDir(), "haproxy", "page.sock") }

@@ -1,0 +1,319 @@
+package host
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"dokku-expose/deploy"
+	"dokku-expose/deploy/docker"
+	"dokku-expose/haproxy"
+	"dokku-expose/hooks/dokku"
+	"dokku-expose/hooks/settings"
+	"dokku-expose/hooks/setup"
+	"dokku-expose/hooks/state"
+	"dokku-expose/proxy"
+)
+
+// Sleep waits; it is false when ctx has ended before.
+func Sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// lockTimeout bounds how long a process waits for the others. A reconcile takes well under a second; a deploy that waits
+// longer than this has found a process that hangs.
+const lockTimeout = 2 * time.Minute
+
+// changeTimeout bounds what is done while the lock is held, below lockTimeout: those who wait find out what became of it.
+const changeTimeout = time.Minute
+
+// Host is the Dokku host that a hook or a subcommand works on. What costs time (Docker, the engine) is made when it is
+// first needed: most hooks are for apps without public ports and need neither.
+type Host struct {
+	Env      dokku.Env
+	Out      *dokku.Printer
+	Stdin    io.Reader
+	Stdout   io.Writer
+	Stderr   io.Writer
+	State    state.Store
+	Settings settings.Store
+	// runDir is where HAProxy's sockets are, control the path of the daemon's.
+	runDir, Control string
+
+	// docked guards dockerClient: the daemon's page asks beside the daemon's other work.
+	docked       sync.Mutex
+	dockerClient *docker.Client
+	// Asks is what the daemon asks for containers in the stead of dockerClient.
+	Asks deploy.Docker
+	// Within is the daemon in the process that is it.
+	Within *proxy.Local
+	// Page is where the daemon's statistics page listens, the zero value when nowhere, in that process.
+	Page atomic.Value
+	// Closing is an app that this process closes, whatever else of it can't be read or written; "" for none.
+	Closing string
+	// Log gets what happens, with the trigger or the command that it happens in.
+	Log *slog.Logger
+}
+
+// runDirVariable names another folder for the engines' sockets than those of the services.
+const runDirVariable = "DOKKU_EXPOSE_RUN_DIR"
+
+func New(getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) (*Host, error) {
+	env, err := dokku.FromEnviron(getenv)
+	if err != nil {
+		return nil, err
+	}
+	h := &Host{
+		Env:      env,
+		Out:      &dokku.Printer{Out: stdout, Err: stderr, Quiet: env.Quiet},
+		Stdin:    stdin,
+		Stdout:   stdout,
+		Stderr:   stderr,
+		State:    state.Store{Dir: filepath.Join(env.DataDir(), "apps")},
+		Settings: settings.Store{Dir: env.SettingsDir()},
+		runDir:   cmp.Or(getenv(runDirVariable), setup.RunDir),
+		Control:  filepath.Join(cmp.Or(getenv(runDirVariable), setup.DaemonRunDir), "control.sock"),
+	}
+	h.Log = slog.New(slog.NewTextHandler(h.EventLog(), nil))
+	return h, nil
+}
+
+// lock waits for the host-wide lock.
+func (h *Host) lock(ctx context.Context) (*deploy.Lock, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	return deploy.Acquire(ctx, filepath.Join(h.Env.DataDir(), "lock"))
+}
+
+// Docker is the client of the host's Docker.
+func (h *Host) Docker() (*docker.Client, error) {
+	h.docked.Lock()
+	defer h.docked.Unlock()
+	if h.dockerClient == nil {
+		client, err := docker.New()
+		if err != nil {
+			return nil, err
+		}
+		h.dockerClient = client
+	}
+	return h.dockerClient, nil
+}
+
+func (h *Host) Close() error {
+	h.docked.Lock()
+	defer h.docked.Unlock()
+	if h.dockerClient != nil {
+		return h.dockerClient.Close()
+	}
+	return nil
+}
+
+// HAProxyConfig is where the host's HAProxy lives. It needs nothing that only user dokku can read.
+func (h *Host) HAProxyConfig() (haproxy.Config, error) {
+	binary, err := haproxyBinary()
+	return haproxy.Config{
+		Binary:       binary,
+		ConfigFile:   filepath.Join(h.Env.DataDir(), "haproxy", "haproxy.cfg"),
+		MasterSocket: filepath.Join(h.runDir, "master.sock"),
+		StatsSocket:  filepath.Join(h.runDir, "stats.sock"),
+	}, err
+}
+
+// haproxyBinary finds the haproxy program. Debian's place for it is not on every user's PATH.
+func haproxyBinary() (string, error) {
+	for _, name := range []string{"haproxy", "/usr/sbin/haproxy", "/usr/local/sbin/haproxy"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", errors.New("HAProxy is not installed; install it (apt-get install haproxy) and run: sudo dokku plugin:install; or use the built-in engine: dokku expose:set --global engine builtin")
+}
+
+// StatsUser is the login of the statistics page.
+const StatsUser = "expose"
+
+// StatsPassword is the login's password, made up when there is none. Whoever asks for it first makes it, and two may be first:
+// some hold the host-wide lock and some don't.
+func (h *Host) StatsPassword() (string, error) {
+	path := filepath.Join(h.Env.DataDir(), "stats-password")
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(bytes.TrimSpace(text)) == 0 {
+		text, err = makePassword(path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("password of the statistics page: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+// makePassword makes the file up, unless somebody else has done it meanwhile. It returns what is in it then.
+func makePassword(path string) (text []byte, err error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	// The lock goes with the file.
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, err
+	}
+	if text, err = io.ReadAll(file); err != nil || len(bytes.TrimSpace(text)) > 0 {
+		return text, err
+	}
+	// An empty one may be somebody's who did not think of who reads it.
+	if err := file.Chmod(0o600); err != nil {
+		return nil, err
+	}
+	text = []byte(rand.Text() + "\n")
+	_, err = file.WriteAt(text, 0)
+	return text, errors.Join(err, file.Truncate(int64(len(text))), file.Sync())
+}
+
+// Reconciler wires the parts that make the host's table real. With vacate the engine that is not in force is taken everything from.
+func (h *Host) Reconciler(vacate bool) (*deploy.Reconciler, error) {
+	client, err := h.Docker()
+	if err != nil {
+		return nil, err
+	}
+	engine, err := h.Engine()
+	if err == nil {
+		engine, err = h.besides(engine, vacate)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := &deploy.Reconciler{Host: h, Docker: client, Engine: engine}
+	if h.Asks != nil {
+		r.Docker = h.Asks
+	}
+	return r, nil
+}
+
+// Reconcile makes everything as it should be. The caller holds the lock.
+func (h *Host) Reconcile(ctx context.Context, lock *deploy.Lock) (deploy.Outcome, error) {
+	r, err := h.Reconciler(true)
+	if err != nil {
+		// A host that has no use for an engine may be without one.
+		if apps, appsErr := h.Apps(ctx); appsErr == nil && !slices.ContainsFunc(apps, deploy.App.Involved) {
+			return deploy.Outcome{}, nil
+		}
+		return deploy.Outcome{}, err
+	}
+	outcome, err := r.Reconcile(ctx, lock)
+	h.Explain(ctx, outcome.Problems)
+	h.Record(outcome)
+	return outcome, err
+}
+
+// Record logs what a reconcile has done.
+func (h *Host) Record(outcome deploy.Outcome) {
+	event := "switch"
+	if h.Within != nil {
+		event = "heal"
+	}
+	for _, listen := range outcome.Applied.Switched {
+		i := slices.IndexFunc(outcome.Table.Routes, func(r deploy.Route) bool { return r.Listen == listen })
+		if i < 0 {
+			continue
+		}
+		r := outcome.Table.Routes[i]
+		if len(r.Servers) == 0 {
+			h.Log.Info("hold", "app", r.App, "public", listen.String())
+			continue
+		}
+		h.Log.Info(event, "app", r.App, "public", listen.String(), "servers", serverNames(r.Servers))
+	}
+	if reason := outcome.Applied.Reload; reason != "" {
+		h.Log.Info("reload", "reason", reason)
+	}
+	h.RecordCut(outcome.Applied.Cut)
+}
+
+// RecordCut logs the connections that HAProxy was told to end. The built-in engine logs its own.
+func (h *Host) RecordCut(cut []deploy.Cut) {
+	for _, c := range cut {
+		h.Log.Warn("cut", "app", c.App, "public", c.Listen.String(), "connections", c.Connections)
+	}
+}
+
+func serverNames(servers []deploy.Server) []string {
+	names := make([]string, 0, len(servers))
+	for _, s := range servers {
+		names = append(names, s.Dyno+"@"+s.Addr.String())
+	}
+	return names
+}
+
+// UnderLock runs change with the host-wide lock held. Whoever goes away meanwhile (the user's ssh connection drops) ends
+// the wait for the lock, but not the change: half a switch would be worse than one that nobody waits for.
+func (h *Host) UnderLock(ctx context.Context, change func(context.Context, *deploy.Lock) error) error {
+	if h.Asks == nil {
+		h.hurry(ctx)
+	}
+	return h.Locked(ctx, change)
+}
+
+// Locked is underLock for what does not have to wait for Docker first.
+func (h *Host) Locked(ctx context.Context, change func(context.Context, *deploy.Lock) error) (err error) {
+	lock, err := h.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Release()) }()
+	if h.Asks == nil {
+		defer h.askBriefly()()
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTimeout)
+	defer cancel()
+	return change(ctx, lock)
+}
+
+// hurriedAnswer is what a Docker that did not answer is waited for once more.
+const hurriedAnswer = time.Second
+
+// hurry waits for a Docker that hangs before the lock is held, not with it: the daemon, which takes servers out of service that
+// are gone meanwhile, needs the lock for that.
+func (h *Host) hurry(ctx context.Context) {
+	client, err := h.Docker()
+	if err != nil {
+		return // Whoever needs it says so.
+	}
+	if client.Ping(ctx) != nil {
+		client.Bound(hurriedAnswer)
+	}
+}
+
+// askBriefly has Docker, which may begin to hang at any time, wait for no longer than the daemon would while the lock is held.
+func (h *Host) askBriefly() (restore func()) {
+	client, err := h.Docker()
+	if err != nil {
+		return func() {}
+	}
+	former := client.Bound(DaemonPatience)
+	client.Bound(min(former, DaemonPatience))
+	return func() { client.Bound(former) }
+}
+
+// DaemonPatience is how long the daemon waits for an answer of Docker's: far longer than one with a thousand containers needs. It
+// must not take one that hangs for one that is only slow, nor wait for it with the host-wide lock held.
+const DaemonPatience = 5 * time.Second

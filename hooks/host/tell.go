@@ -1,0 +1,88 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"dokku-expose/deploy"
+)
+
+// Passing tells whether a problem is to be told, but is no failure: a container of a deploy without checks that is slow to
+// start, whose connections are held, one that this host lacks something to connect to, one that serves at its former kind of address until
+// the next deploy, and ports that no container serves.
+func Passing(p *deploy.Problem) bool {
+	var outage *deploy.Outage
+	return errors.As(p, &outage) || errors.Is(p, deploy.ErrNotAccepting) || errors.Is(p, deploy.ErrHostLack) || errors.Is(p, deploy.ErrAddressKept) || errors.Is(p, deploy.ErrUnended)
+}
+
+// Failures are the problems of apps that mean that something was not switched.
+func Failures(outcome deploy.Outcome, apps ...string) error {
+	var errs []error
+	for _, app := range apps {
+		_, problems := outcome.Of(app)
+		for _, p := range problems {
+			if !Passing(p) {
+				errs = append(errs, p)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Tell prints which public ports of an app lead where now.
+func (h *Host) Tell(outcome deploy.Outcome, app string) {
+	routes, problems := outcome.Of(app)
+	for _, p := range problems {
+		if Passing(p) {
+			h.Out.Warn("%s", p.Error())
+		}
+	}
+	if len(routes) == 0 {
+		return
+	}
+	h.Out.Step("Public ports of %s", app)
+	for _, line := range summary(routes) {
+		h.Out.Detail("%s", line)
+	}
+	if outcome.Applied.Reload != "" {
+		h.Out.Detail("HAProxy was reloaded: %s", outcome.Applied.Reload)
+	}
+}
+
+// summary writes routes shortly, those with the same containers on one line.
+func summary(routes []deploy.Route) []string {
+	var (
+		order []string
+		names = make(map[string][]string)
+		ports = make(map[string][]uint16)
+	)
+	for _, r := range routes {
+		to := "no container; new connections are held"
+		if len(r.Servers) > 0 {
+			var servers []string
+			for _, s := range r.Servers {
+				servers = append(servers, fmt.Sprintf("%s (%.12s)", s.Dyno, s.Container))
+			}
+			to = strings.Join(servers, ", ")
+		}
+		if _, seen := names[to]; !seen {
+			order = append(order, to)
+			names[to] = nil
+		}
+		if r.Listen.IP.IsValid() {
+			names[to] = append(names[to], r.Listen.String())
+		} else {
+			ports[to] = append(ports[to], r.Listen.Port)
+		}
+	}
+	var lines []string
+	for _, to := range order {
+		from := names[to]
+		if len(ports[to]) > 0 {
+			from = append([]string{deploy.PortRanges(ports[to], ", ")}, from...)
+		}
+		lines = append(lines, strings.Join(from, ", ")+" -> "+to)
+	}
+	return lines
+}

@@ -1,0 +1,116 @@
+package trigger
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"dokku-expose/deploy"
+	"dokku-expose/deploy/docker"
+	"dokku-expose/hooks/host"
+	"dokku-expose/hooks/state"
+)
+
+// DockerArgsProcessDeploy notes that a deploy has begun, and publishes the private ports where containers can't be reached directly.
+//
+//	docker-args-process-deploy APP SOURCE_TYPE IMAGE_TAG PROC [INDEX]
+func DockerArgsProcessDeploy(ctx context.Context, h *host.Host, args []string) error {
+	app, tag, process := args[0], args[2], args[3]
+	if _, err := io.Copy(h.Stdout, h.Stdin); err != nil {
+		return err
+	}
+	if local, err := h.Local(app); !local {
+		return err
+	}
+	var claims []deploy.Claim
+	err := h.UnderLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
+		remembered, err := h.State.Load(app)
+		if err != nil {
+			return err
+		}
+		if err := begin(h, app, &remembered); err != nil {
+			return err
+		}
+		ports, image := portsOfDeploy(ctx, h, app, remembered, tag)
+		if err := admitUnstaged(ctx, h, app, &remembered, image); err != nil {
+			return err
+		}
+		if err := h.State.Save(app, remembered); err != nil {
+			return err
+		}
+		claims, err = claimsWith(h, app, ports)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	values, err := h.Settings.Effective(app)
+	if err != nil || values.Upstream != deploy.UpstreamPublished {
+		return err
+	}
+	var ports []uint16
+	for _, c := range claims {
+		if c.Process == process {
+			ports = append(ports, c.Private)
+		}
+	}
+	slices.Sort(ports)
+	var b strings.Builder
+	for _, port := range slices.Compact(ports) {
+		fmt.Fprintf(&b, " -p 127.0.0.1::%d", port)
+	}
+	if b.Len() > 0 {
+		b.WriteByte(' ')
+	}
+	_, err = io.WriteString(h.Stdout, b.String())
+	return err
+}
+
+// portsOfDeploy is the PORTS that the containers of the deploy on its way will serve, and the image that it belongs to, "" where
+// the current one's is taken for want of a better: the name of an image in a registry is not known here.
+func portsOfDeploy(ctx context.Context, h *host.Host, app string, remembered state.App, tag string) (ports state.Ports, image string) {
+	if d := remembered.Deploy; d != nil && d.Pending != nil {
+		return *d.Pending, ""
+	}
+	if client, err := h.Docker(); err == nil {
+		if image, err := client.ImageID(ctx, "dokku/"+app+":"+tag); err == nil {
+			if ports, known := remembered.Images[image]; known {
+				return ports, image
+			}
+		}
+	}
+	return remembered.Images[remembered.Current], ""
+}
+
+// brought is the image that a deploy brings back of which nobody has told yet: the one that has the app's name, if its PORTS
+// never came into force. It is "" where there is none.
+func brought(ctx context.Context, h *host.Host, client *docker.Client, app string, remembered state.App) (string, error) {
+	for image := range remembered.Images {
+		if image == remembered.Current {
+			continue
+		}
+		if named, err := client.HasName(ctx, image, "dokku/"+app); named || err != nil {
+			return image, err
+		}
+	}
+	return "", nil
+}
+
+// admitUnstaged checks what a deploy asks for that brings back the PORTS of an image which never came into force (ps:restart
+// after a push that failed): meanwhile another app may have got what it claims. From here on it is held for the deploy. What
+// this deploy has staged, and what is in force, was admitted before. The caller holds the lock, and writes remembered down.
+func admitUnstaged(ctx context.Context, h *host.Host, app string, remembered *state.App, image string) error {
+	ports, known := remembered.Images[image]
+	if d := remembered.Deploy; !known || image == remembered.Current || d != nil && d.Pending != nil {
+		return nil
+	}
+	if err := admitPorts(ctx, h, app, ports); err != nil {
+		return err
+	}
+	if remembered.Deploy != nil {
+		remembered.Deploy.Pending = &ports
+	}
+	return nil
+}

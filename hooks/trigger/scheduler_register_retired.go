@@ -1,0 +1,65 @@
+package trigger
+
+import (
+	"context"
+	"errors"
+
+	"dokku-expose/deploy"
+	"dokku-expose/hooks/host"
+)
+
+// SchedulerRegisterRetired takes a container out of service before it is stopped. With checks on, the containers that are registered here
+// go on serving until the switch.
+//
+//	scheduler-register-retired APP OLD_CONTAINER_ID WAIT_SECONDS
+func SchedulerRegisterRetired(ctx context.Context, h *host.Host, args []string) error {
+	app, id := args[0], args[1]
+	// Dokku leaves the app's name out when it registers the new container of a deploy that failed.
+	if app == "" {
+		return nil
+	}
+	if local, err := h.Local(app); !local {
+		return err
+	}
+	client, err := h.Docker()
+	if err != nil {
+		return err
+	}
+	container, err := host.Find(ctx, client, app, id)
+	if errors.Is(err, host.ErrGone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if disabled, err := h.Env.ChecksDisabled(app, container.Process); !disabled {
+		return err
+	}
+	return h.UnderLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
+		remembered, err := h.State.Load(app)
+		if err != nil {
+			return err
+		}
+		if err := begin(h, app, &remembered); err != nil {
+			return err
+		}
+		// Refused now, the deploy ends with the old container running.
+		image, err := brought(ctx, h, client, app, remembered)
+		if err != nil {
+			return err
+		}
+		if err := admitUnstaged(ctx, h, app, &remembered, image); err != nil {
+			return err
+		}
+		if len(remembered.Deploy.Retired) == 0 {
+			// That the engine can't be asked is said below.
+			remembered.Deploy.Unserved, _ = unserved(ctx, h, app)
+		}
+		remembered.Deploy.Retired = append(remembered.Deploy.Retired, container.ID)
+		if err := h.State.Save(app, remembered); err != nil {
+			return err
+		}
+		settle(ctx, h, lock, app)
+		return nil
+	})
+}
