@@ -14,7 +14,7 @@ import (
 
 // route is the one that both of the project's engines are measured with.
 func route(listen, origin netip.AddrPort) deploy.Route {
-	return measure.Route("bench", deploy.ListenOn(listen), origin)
+	return measure.Route("bench", deploy.FrontendAt(listen), origin)
 }
 
 func haproxyAsConfigured(ctx context.Context, dir string, listen, origin netip.AddrPort) (*exec.Cmd, error) {

@@ -16,13 +16,13 @@ type Request struct {
 	Policy Policy
 	// Apps are all apps of the host, and Serving is what the engine says that it serves.
 	Apps    []App
-	Serving map[Listen]RouteState
+	Serving map[Frontend]RouteState
 	// Unreadable is what other apps may ask for whose files can't be read, by app.
 	Unreadable map[string]MayClaim
 	// Occupied are addresses that others than apps have.
 	Occupied []Occupied
 	// Impossible are addresses that neither the engine nor the host can open.
-	Impossible map[Listen]error
+	Impossible map[Frontend]error
 }
 
 // MayClaim are the public ports that the files of an app may ask for. Known is false where not even that can be told.
@@ -36,7 +36,7 @@ type MayClaim struct {
 // Occupied is an address that a proxy of Dokku's, a container or another process of the host has.
 type Occupied struct {
 	// Conflicts tells whether an address can't be opened beside it.
-	Conflicts func(Listen) bool
+	Conflicts func(Frontend) bool
 	// Reason says who has it, and what to do about it.
 	Reason func(Claim) error
 	// Listens tells that a socket of the host is meant: one at an address that is served already is the engine's.
@@ -66,7 +66,7 @@ func Admit(r Request) error {
 			found.note(c, err)
 		}
 		if reason := r.OnHost(c); reason != nil {
-			found.note(c, fmt.Errorf("public port %s (%s): %w", c.Listen, c.Where(), reason))
+			found.note(c, fmt.Errorf("public port %s (%s): %w", c.Frontend, c.Where(), reason))
 		}
 	}
 	return found.inOrder()
@@ -74,12 +74,12 @@ func Admit(r Request) error {
 
 // OnHost says why the host can't open the address of a claim, whichever app asks for it; nil when it can.
 func (r Request) OnHost(c Claim) error {
-	if reason := r.Impossible[c.Listen]; reason != nil {
+	if reason := r.Impossible[c.Frontend]; reason != nil {
 		return reason
 	}
-	_, served := r.Serving[c.Listen]
+	_, served := r.Serving[c.Frontend]
 	for _, o := range r.Occupied {
-		if !(o.Listens && served) && o.Conflicts(c.Listen) {
+		if !(o.Listens && served) && o.Conflicts(c.Frontend) {
 			return o.Reason(c)
 		}
 	}
@@ -90,8 +90,8 @@ func (r Request) OnHost(c Claim) error {
 // or these files may ask for it. Nobody knows what is the app's, but it must not become another app's for that.
 func (r Request) unreadable() func(Claim) error {
 	names := slices.Sorted(maps.Keys(r.Unreadable))
-	served, isServed := make(map[Listen]string), make(map[string]bool)
-	own := make(map[Listen]bool)
+	served, isServed := make(map[Frontend]string), make(map[string]bool)
+	own := make(map[Frontend]bool)
 	if len(names) > 0 {
 		for listen, service := range r.Serving {
 			if _, unreadable := r.Unreadable[service.App]; unreadable {
@@ -102,23 +102,23 @@ func (r Request) unreadable() func(Claim) error {
 			if a.Name == r.App {
 				// The addresses in force are the app's own.
 				for _, c := range slices.Concat(a.Operator, a.Images[a.Current]) {
-					own[c.Listen] = true
+					own[c.Frontend] = true
 				}
 			}
 		}
 	}
 	return func(c Claim) error {
 		for listen, app := range served {
-			if c.Listen.Overlaps(listen) {
+			if c.Frontend.Overlaps(listen) {
 				return fmt.Errorf("public port %s (%s) leads to the app %s; use another port, or mend that app, which can't be asked whether it gives it up: %w",
-					c.Listen, c.Where(), app, r.Unreadable[app].Err)
+					c.Frontend, c.Where(), app, r.Unreadable[app].Err)
 			}
 		}
 		for _, app := range names {
 			may := r.Unreadable[app]
-			if !own[c.Listen] && (contains(may.Ports, c.Listen.Port) || !may.Known && !isServed[app]) {
+			if !own[c.Frontend] && (contains(may.Ports, c.Frontend.Port) || !may.Known && !isServed[app]) {
 				return fmt.Errorf("public port %s (%s) may be one of the app %s, which can't be told; use another port, or mend that app: %w",
-					c.Listen, c.Where(), app, may.Err)
+					c.Frontend, c.Where(), app, may.Err)
 			}
 		}
 		return nil
@@ -128,17 +128,17 @@ func (r Request) unreadable() func(Claim) error {
 // objections are what speaks against claims.
 type objections struct {
 	list []objection
-	told map[Listen]bool
+	told map[Frontend]bool
 }
 
 type objection struct {
-	first Listen
+	first Frontend
 	err   error
 }
 
 // note adds what speaks against a claim, unless something does already.
 func (o *objections) note(c Claim, err error) {
-	if !o.told[c.Listen] {
+	if !o.told[c.Frontend] {
 		o.add(err, c)
 	}
 }
@@ -146,11 +146,11 @@ func (o *objections) note(c Claim, err error) {
 // add adds what speaks against one or more claims.
 func (o *objections) add(err error, claims ...Claim) {
 	if o.told == nil {
-		o.told = make(map[Listen]bool)
+		o.told = make(map[Frontend]bool)
 	}
-	o.list = append(o.list, objection{claims[0].Listen, err})
+	o.list = append(o.list, objection{claims[0].Frontend, err})
 	for _, c := range claims {
-		o.told[c.Listen] = true
+		o.told[c.Frontend] = true
 	}
 }
 

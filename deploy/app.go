@@ -96,9 +96,9 @@ func Taken(apps []App, except string) *Holders {
 }
 
 // route is one of the app's routes, without servers.
-func (a *App) route(process string, listen Listen, options Options) Route {
+func (a *App) route(process string, listen Frontend, options Options) Route {
 	r := Route{
-		App: a.Name, Process: process, Listen: listen, Options: options,
+		App: a.Name, Process: process, Frontend: listen, Options: options,
 		Hold: a.Hold, HealthCheck: a.HealthCheck, CutOld: a.CutOld, HalfClosed: a.HalfClosed,
 	}
 	if options.Check == NoCheck {

@@ -13,8 +13,8 @@ type Problem struct {
 	// App is "" for a problem of the whole host.
 	App string
 	// Listen is the zero Listen for a problem of the whole app, and for an [Outage], which names its ports itself.
-	Listen Listen
-	Err    error
+	Frontend Frontend
+	Err      error
 }
 
 func (p *Problem) Error() string {
@@ -31,8 +31,8 @@ func (p *Problem) Error() string {
 func (p *Problem) Ports() string {
 	var outage *Outage
 	switch {
-	case p.Listen != (Listen{}):
-		return p.Listen.String()
+	case p.Frontend != (Frontend{}):
+		return p.Frontend.String()
 	case errors.As(p.Err, &outage):
 		return outage.Ports()
 	}
@@ -58,9 +58,9 @@ var ErrAddressKept = errors.New("until then it goes on serving at the address wh
 var ErrUnended = errors.New("connections to containers out of service were not ended")
 
 func newBuilder(s Snapshot, ev Evidence) *builder {
-	b := &builder{apps: s.Apps, serving: s.Serving, evidence: ev, byID: make(map[string]*Container), byApp: make(map[string][]*Container)}
-	for i := range s.Containers {
-		c := &s.Containers[i]
+	b := &builder{apps: s.Apps, serving: s.Serving, evidence: ev, byID: make(map[string]*Endpoint), byApp: make(map[string][]*Endpoint)}
+	for i := range s.Endpoints {
+		c := &s.Endpoints[i]
 		b.byID[c.ID] = c
 		b.byApp[c.App] = append(b.byApp[c.App], c)
 	}
@@ -78,7 +78,7 @@ func (b *builder) drafts() []*draft {
 
 // servedDrafts are those of routes that the engine serves for their app.
 func (b *builder) servedDrafts() []*draft {
-	return slices.DeleteFunc(b.drafts(), func(d *draft) bool { return !d.app.goesBy(b.serving[d.claim.Listen].App) })
+	return slices.DeleteFunc(b.drafts(), func(d *draft) bool { return !d.app.goesBy(b.serving[d.claim.Frontend].App) })
 }
 
 // servesUnconfirmed tells whether an address gets connections, or may at any moment, that Docker does not say to be the app's.
@@ -110,10 +110,10 @@ func (b *builder) table(drafts []*draft, route func(*draft) Route) Table {
 
 type builder struct {
 	apps     []App
-	serving  map[Listen]RouteState
+	serving  map[Frontend]RouteState
 	evidence Evidence
-	byID     map[string]*Container
-	byApp    map[string][]*Container
+	byID     map[string]*Endpoint
+	byApp    map[string][]*Endpoint
 	problems []*Problem
 	// onHost are the apps by private port whose containers listen there on the host's network, see shareHost.
 	onHost map[uint16][]string
@@ -131,25 +131,25 @@ type draft struct {
 	kept []Server
 }
 
-func (b *builder) problem(app string, listen Listen, err error) {
-	b.problems = append(b.problems, &Problem{App: app, Listen: listen, Err: err})
+func (b *builder) problem(app string, listen Frontend, err error) {
+	b.problems = append(b.problems, &Problem{App: app, Frontend: listen, Err: err})
 }
 
 // app drafts the routes of one app.
 func (b *builder) app(a *App) []*draft {
 	if a.Err != nil {
-		b.problem(a.Name, Listen{}, a.Err)
+		b.problem(a.Name, Frontend{}, a.Err)
 		return b.asServed(a)
 	}
 	if a.Off != "" {
 		return nil
 	}
 	places := b.places(a)
-	drafts := make(map[Listen]*draft)
+	drafts := make(map[Frontend]*draft)
 	for _, image := range b.imagesInForce(a, places) {
-		b.collect(drafts, a, places, a.Images[image], func(c *Container) bool { return b.imageOf(a, c) == image })
+		b.collect(drafts, a, places, a.Images[image], func(c *Endpoint) bool { return b.imageOf(a, c) == image })
 	}
-	b.collect(drafts, a, places, a.Operator, func(*Container) bool { return true })
+	b.collect(drafts, a, places, a.Operator, func(*Endpoint) bool { return true })
 
 	list := make([]*draft, 0, len(drafts))
 	for _, d := range drafts {
@@ -163,7 +163,7 @@ func (b *builder) app(a *App) []*draft {
 
 // collect drafts a route for each claim that some place of the app is there for, with those of its containers that run
 // and of which belongs is true.
-func (b *builder) collect(drafts map[Listen]*draft, a *App, places []Place, claims []Claim, belongs func(*Container) bool) {
+func (b *builder) collect(drafts map[Frontend]*draft, a *App, places []Place, claims []Claim, belongs func(*Endpoint) bool) {
 	byProcess := make(map[string][]Place)
 	for _, p := range places {
 		byProcess[p.Process] = append(byProcess[p.Process], p)
@@ -173,10 +173,10 @@ func (b *builder) collect(drafts map[Listen]*draft, a *App, places []Place, clai
 		if len(byProcess[claim.Process]) == 0 {
 			continue
 		}
-		d := drafts[claim.Listen]
+		d := drafts[claim.Frontend]
 		if d == nil {
 			d = &draft{app: a, claim: claim, options: claim.options(a.Options), targets: make(map[string][]Target)}
-			drafts[claim.Listen] = d
+			drafts[claim.Frontend] = d
 		}
 		for _, p := range byProcess[claim.Process] {
 			c := b.byID[p.Container]
@@ -186,20 +186,20 @@ func (b *builder) collect(drafts map[Listen]*draft, a *App, places []Place, clai
 			targets, err := c.Targets(a.Upstream, claim.Private)
 			if err != nil {
 				err = fmt.Errorf("%s (%s): %w", p.Dyno, shortID(c.ID), err)
-				kept, ok := b.servedAt(a, claim.Listen, c)
+				kept, ok := b.servedAt(a, claim.Frontend, c)
 				if !ok {
-					b.problem(a.Name, claim.Listen, err)
+					b.problem(a.Name, claim.Frontend, err)
 					continue
 				}
-				b.problem(a.Name, claim.Listen, fmt.Errorf("%w; %w", err, ErrAddressKept))
+				b.problem(a.Name, claim.Frontend, fmt.Errorf("%w; %w", err, ErrAddressKept))
 				targets = []Target{c.target(kept)}
 			}
 			if err := b.contested(a, c, targets[0].Addr); err != nil {
-				b.problem(a.Name, claim.Listen, err)
+				b.problem(a.Name, claim.Frontend, err)
 				continue
 			}
 			s := serverAt(c.ID, p.Dyno, targets[0])
-			if served, ok := b.servedAt(a, claim.Listen, c); ok {
+			if served, ok := b.servedAt(a, claim.Frontend, c); ok {
 				if i := slices.IndexFunc(targets, func(t Target) bool { return t.Addr == served }); i > 0 {
 					s = serverAt(c.ID, p.Dyno, targets[i])
 				}
@@ -238,7 +238,7 @@ func (b *builder) places(a *App) []Place {
 
 // serves tells whether c may get connections for a: it runs, Docker says that it is the app's, and Dokku is not about to
 // stop it.
-func (b *builder) serves(a *App, c *Container) bool {
+func (b *builder) serves(a *App, c *Endpoint) bool {
 	if c == nil || !c.Running || !a.goesBy(c.App) {
 		return false
 	}
@@ -246,7 +246,7 @@ func (b *builder) serves(a *App, c *Container) bool {
 }
 
 // containersOf are all containers of the app, those from before a rename too.
-func (b *builder) containersOf(a *App) []*Container {
+func (b *builder) containersOf(a *App) []*Endpoint {
 	if a.Deploying == nil || a.Deploying.Former == "" {
 		return b.byApp[a.Name]
 	}
@@ -254,7 +254,7 @@ func (b *builder) containersOf(a *App) []*Container {
 }
 
 // imageOf is the image whose PORTS goes for c: its own, or the current one when its own was never read.
-func (b *builder) imageOf(a *App, c *Container) string {
+func (b *builder) imageOf(a *App, c *Endpoint) string {
 	if _, ok := a.Images[c.Image]; ok {
 		return c.Image
 	}
@@ -297,7 +297,7 @@ func (b *builder) asServed(a *App) []*draft {
 		if !a.goesBy(service.App) {
 			continue
 		}
-		claim := Claim{App: a.Name, Process: service.Process, Listen: listen}
+		claim := Claim{App: a.Name, Process: service.Process, Frontend: listen}
 		list = append(list, &draft{app: a, claim: claim, options: service.Options, servers: b.stillOwn(a, service)})
 	}
 	return list
@@ -321,7 +321,7 @@ func (b *builder) stillOwn(a *App, service RouteState) []Server {
 }
 
 // servedAt is the address of c that the engine serves now for a public address of the app, if there is one.
-func (b *builder) servedAt(a *App, listen Listen, c *Container) (netip.AddrPort, bool) {
+func (b *builder) servedAt(a *App, listen Frontend, c *Endpoint) (netip.AddrPort, bool) {
 	service := b.serving[listen]
 	if !a.goesBy(service.App) {
 		return netip.AddrPort{}, false
@@ -338,7 +338,7 @@ func serverAt(container, dyno string, t Target) Server {
 	return Server{Container: container, Dyno: dyno, Addr: t.Addr, Published: t.Published}
 }
 
-func (d *draft) newRoute() Route { return d.app.route(d.claim.Process, d.claim.Listen, d.options) }
+func (d *draft) newRoute() Route { return d.app.route(d.claim.Process, d.claim.Frontend, d.options) }
 
 // route makes the final route of a draft: each server that does not accept gives its place back to the one that the
 // engine serves there now, if that one is still the app's and accepts.
@@ -346,13 +346,13 @@ func (b *builder) route(d *draft) Route {
 	r := d.newRoute()
 	if rule, reason := d.claim.contradicts(d.app.Options); rule != "" {
 		remedy := contradictionRemedy(r.App, rule, d.app.Options, []Claim{d.claim})
-		b.problem(r.App, r.Listen, fmt.Errorf("%s: %s; %s", d.claim.Where(), reason, remedy))
+		b.problem(r.App, r.Frontend, fmt.Errorf("%s: %s; %s", d.claim.Where(), reason, remedy))
 	}
 	kept := slices.DeleteFunc(d.kept, func(s Server) bool { return !b.evidence.accepts(s.Addr) })
 	anyProven := slices.ContainsFunc(d.servers, func(s Server) bool { return b.proven(d, s) })
 	for _, s := range d.servers {
 		// One that is served was not asked: what the engine has found out about it meanwhile counts.
-		s.Proven = d.unchecked() || b.evidence.accepts(s.Addr) || b.serving[r.Listen].carried(r.App, s.Addr)
+		s.Proven = d.unchecked() || b.evidence.accepts(s.Addr) || b.serving[r.Frontend].carried(r.App, s.Addr)
 		if b.proven(d, s) {
 			r.Servers = append(r.Servers, s)
 			continue
@@ -360,17 +360,17 @@ func (b *builder) route(d *draft) Route {
 		if lack := b.evidence.lack(s.Addr); lack != nil && b.leads(d, s) {
 			// HAProxy takes a server for down for the same lack. The container is its app's, as Docker says, so the engine goes on checking it.
 			remedy, _ := HostLack(lack)
-			b.problem(r.App, r.Listen, fmt.Errorf("%s (%s) at %s %w: %w; %s", s.Dyno, shortID(s.Container), s.Addr, ErrHostLack, lack, remedy))
+			b.problem(r.App, r.Frontend, fmt.Errorf("%s (%s) at %s %w: %w; %s", s.Dyno, shortID(s.Container), s.Addr, ErrHostLack, lack, remedy))
 			r.Servers = append(r.Servers, s)
 			continue
 		}
 		before := slices.DeleteFunc(slices.Clone(kept), func(k Server) bool { return anyProven && k.Dyno != s.Dyno })
 		if len(before) == 0 {
 			// Left out rather than left to the engine's checks: what accepts at its address later may be somebody else.
-			b.problem(r.App, r.Listen, fmt.Errorf("%s (%s) at %s %w", s.Dyno, shortID(s.Container), s.Addr, ErrNotAccepting))
+			b.problem(r.App, r.Frontend, fmt.Errorf("%s (%s) at %s %w", s.Dyno, shortID(s.Container), s.Addr, ErrNotAccepting))
 			continue
 		}
-		b.problem(r.App, r.Listen, fmt.Errorf("%s (%s) does not accept connections at %s: %w", s.Dyno, shortID(s.Container), s.Addr, ErrKept))
+		b.problem(r.App, r.Frontend, fmt.Errorf("%s (%s) does not accept connections at %s: %w", s.Dyno, shortID(s.Container), s.Addr, ErrKept))
 		for _, k := range before {
 			k.Proven = true
 			if !slices.ContainsFunc(r.Servers, func(o Server) bool { return o.Addr == k.Addr }) {

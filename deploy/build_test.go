@@ -12,9 +12,9 @@ import (
 
 // scene is a host with containers that have addresses of their own.
 type scene struct {
-	containers []Container
+	containers []Endpoint
 	listening  []netip.AddrPort
-	serving    map[Listen]RouteState
+	serving    map[Frontend]RouteState
 }
 
 const (
@@ -30,13 +30,13 @@ func (s *scene) container(id, image, dyno string, n byte, ports ...uint16) {
 		s.listening = append(s.listening, netip.AddrPortFrom(ip, port))
 	}
 	process, _, _ := strings.Cut(dyno, ".")
-	s.containers = append(s.containers, Container{
+	s.containers = append(s.containers, Endpoint{
 		ID: id, App: app, Process: process, Dyno: dyno, Image: image, Running: true, State: "running", Direct: []netip.Addr{ip},
 	})
 }
 
 func (s *scene) snapshot(apps ...App) Snapshot {
-	return Snapshot{Apps: apps, Containers: s.containers, Trust: Fresh, Serving: s.serving}
+	return Snapshot{Apps: apps, Endpoints: s.containers, Trust: Fresh, Serving: s.serving}
 }
 
 // plan is what is planned once all addresses that it depends on have been asked.
@@ -60,20 +60,20 @@ func (s *scene) plan(apps ...App) (Table, []*Problem) {
 func (s *scene) onHostNetwork(id, dyno string) {
 	app, _, _ := strings.Cut(id, "-")
 	process, _, _ := strings.Cut(dyno, ".")
-	s.containers = append(s.containers, Container{
+	s.containers = append(s.containers, Endpoint{
 		ID: id, App: app, Process: process, Dyno: dyno, Image: imageA, Running: true, State: "running", NetworkMode: "host", HostNetwork: true,
 	})
 }
 
 func (s *scene) serves(listen uint16, app string, addrs ...string) {
-	service := RouteState{App: app, Listen: Listen{Port: listen}, Listening: true}
+	service := RouteState{App: app, Frontend: Frontend{Port: listen}, Listening: true}
 	for _, a := range addrs {
 		service.Servers = append(service.Servers, up(netip.MustParseAddrPort(a))...)
 	}
 	if s.serving == nil {
-		s.serving = make(map[Listen]RouteState)
+		s.serving = make(map[Frontend]RouteState)
 	}
-	s.serving[Listen{Port: listen}] = service
+	s.serving[Frontend{Port: listen}] = service
 }
 
 // up are servers that an engine gives connections to, down others that a route of its leads to.
@@ -96,7 +96,7 @@ func (s *scene) stop(id string) {
 }
 
 func claim(app string, public, private uint16, process string) Claim {
-	return Claim{App: app, Listen: Listen{Port: public}, Private: private, Process: process, File: "PORTS", Line: 1}
+	return Claim{App: app, Frontend: Frontend{Port: public}, Private: private, Process: process, File: "PORTS", Line: 1}
 }
 
 func place(dyno, id string) Place {
@@ -119,7 +119,7 @@ func mail(places ...Place) App {
 func lines(t Table) []string {
 	var out []string
 	for _, r := range t.Routes {
-		line := fmt.Sprintf("%s %s:", r.Listen, r.App)
+		line := fmt.Sprintf("%s %s:", r.Frontend, r.App)
 		for _, s := range r.Servers {
 			line += fmt.Sprintf(" %s=%s@%d", s.Dyno, s.Container, s.Addr.Port())
 			if !s.Proven {
@@ -186,7 +186,7 @@ func TestPlan(t *testing.T) {
 			arrange: func(s *scene) []App {
 				s.container("mail-w", imageA, "worker.1", 1, 15025)
 				a := mail(place("worker.1", "mail-w"))
-				a.Operator = []Claim{{App: "mail", Listen: Listen{Port: 24}, Private: 15024, Process: "web"}}
+				a.Operator = []Claim{{App: "mail", Frontend: Frontend{Port: 24}, Private: 15024, Process: "web"}}
 				return []App{a}
 			},
 			problems: []string{"mail: public port 24-25: it is closed, since the process type web has no container (expose:add, PORTS line 1); " +
@@ -194,7 +194,7 @@ func TestPlan(t *testing.T) {
 		}, {
 			name: "an app that was never deployed",
 			arrange: func(*scene) []App {
-				return []App{{Name: "mail", Operator: []Claim{{App: "mail", Listen: Listen{Port: 24}, Private: 15024, Process: "web"}}}}
+				return []App{{Name: "mail", Operator: []Claim{{App: "mail", Frontend: Frontend{Port: 24}, Private: 15024, Process: "web"}}}}
 			},
 			problems: []string{"mail: public port 24: it is closed, since the process type web has no container (expose:add); start one: dokku ps:scale mail web=1"},
 		}, {
@@ -324,7 +324,7 @@ func TestPlan(t *testing.T) {
 			arrange: func(s *scene) []App {
 				s.container("mail-1", imageA, "web.1", 1, 15025)
 				s.container("mail-2", imageA, "web.2", 2)
-				s.serving = map[Listen]RouteState{{Port: 25}: {App: "mail", Servers: down(
+				s.serving = map[Frontend]RouteState{{Port: 25}: {App: "mail", Servers: down(
 					netip.MustParseAddrPort("127.9.0.1:15025"), netip.MustParseAddrPort("127.9.0.2:15025"))}}
 				return []App{mail(place("web.1", "mail-1"), place("web.2", "mail-2"))}
 			},

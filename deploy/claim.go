@@ -14,10 +14,10 @@ import (
 
 // Claim is one public address that an app asks for.
 type Claim struct {
-	App     string
-	Listen  Listen
-	Private uint16
-	Process string
+	App      string
+	Frontend Frontend
+	Private  uint16
+	Process  string
 	// Options are those that the claim itself gives.
 	Options Options
 	// File and Line say where the app's PORTS asks for it. An operator's claim (`expose:add`) has neither.
@@ -29,7 +29,7 @@ type Claim struct {
 
 // Mapping is the public side of that mapping, as `expose:remove` names it.
 func (c Claim) Mapping() string {
-	return Mapping{Bind: c.Listen.IP, Public: c.Mapped}.Listen()
+	return Mapping{Bind: c.Frontend.IP, Public: c.Mapped}.Listen()
 }
 
 // Where says who asked, for messages: "PORTS line 3", "expose:add".
@@ -68,15 +68,15 @@ func whereAll(claims []Claim) string {
 
 // PublicPorts are the public addresses of claims, shortly: "22, 6000-6010, 127.0.0.1:80".
 func PublicPorts(claims []Claim) string {
-	listens := make([]Listen, 0, len(claims))
+	listens := make([]Frontend, 0, len(claims))
 	for _, c := range claims {
-		listens = append(listens, c.Listen)
+		listens = append(listens, c.Frontend)
 	}
 	return PublicAddresses(listens)
 }
 
 // PublicAddresses writes public addresses shortly: "22, 6000-6010, 127.0.0.1:80".
-func PublicAddresses(listens []Listen) string {
+func PublicAddresses(listens []Frontend) string {
 	byIP := make(map[netip.Addr][]portsfile.Range)
 	for _, l := range listens {
 		byIP[l.IP] = append(byIP[l.IP], portsfile.Range{First: l.Port, Last: l.Port})
@@ -94,7 +94,7 @@ func PublicAddresses(listens []Listen) string {
 func (c Claim) pushed() bool { return c.File != "" }
 
 func (c Claim) String() string {
-	return fmt.Sprintf("%s (%s of %s)", c.Listen, c.Where(), c.App)
+	return fmt.Sprintf("%s (%s of %s)", c.Frontend, c.Where(), c.App)
 }
 
 // OperatorClaims expands an operator's mapping, one claim for each of its ports.
@@ -113,7 +113,7 @@ func expand(app, file string, line int, m Mapping) []Claim {
 	claims := make([]Claim, 0, m.Public.Len())
 	for public, private := range m.Ports() {
 		claims = append(claims, Claim{
-			App: app, Listen: Listen{IP: m.Bind, Port: public}, Private: private, Process: m.Process, Options: m.Options,
+			App: app, Frontend: Frontend{IP: m.Bind, Port: public}, Private: private, Process: m.Process, Options: m.Options,
 			File: file, Line: line, Mapped: m.Public,
 		})
 	}
@@ -150,14 +150,14 @@ func (c *Conflict) Error() string {
 	want, held := c.Want, c.Held
 	if want.App == held.App {
 		return fmt.Sprintf("public port %s is asked for twice by %s: by %s (public port %s) and by %s; one of them has to go",
-			want.Listen, want.App, held.Where(), held.Listen, want.Where())
+			want.Frontend, want.App, held.Where(), held.Frontend, want.Where())
 	}
 	free := fmt.Sprintf("take it out of %s of %s and deploy that", held.File, held.App)
 	if held.File == "" {
 		free = fmt.Sprintf("free it there: dokku expose:remove %s %s", held.App, held.Mapping())
 	}
 	return fmt.Sprintf("public port %s (%s) belongs to the app %s already (%s, public port %s); use another port, or %s",
-		want.Listen, want.Where(), held.App, held.Where(), held.Listen, free)
+		want.Frontend, want.Where(), held.App, held.Where(), held.Frontend, free)
 }
 
 // Conflicts are those with what one app holds by one file, or by `expose:add`.
@@ -220,14 +220,14 @@ func (h *Holders) Add(claims ...Claim) {
 		h.byPort = make(map[uint16][]Claim)
 	}
 	for _, c := range claims {
-		h.byPort[c.Listen.Port] = append(h.byPort[c.Listen.Port], c)
+		h.byPort[c.Frontend.Port] = append(h.byPort[c.Frontend.Port], c)
 	}
 }
 
 // Conflict returns why c can't be had beside what is held, or nil.
 func (h *Holders) Conflict(c Claim) *Conflict {
-	for _, held := range h.byPort[c.Listen.Port] {
-		if held.Listen.Overlaps(c.Listen) {
+	for _, held := range h.byPort[c.Frontend.Port] {
+		if held.Frontend.Overlaps(c.Frontend) {
 			return &Conflict{Want: c, Held: held}
 		}
 	}

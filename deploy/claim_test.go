@@ -9,12 +9,12 @@ import (
 	"dokku-expose/portsfile"
 )
 
-func listen(t *testing.T, s string, port uint16) Listen {
+func listen(t *testing.T, s string, port uint16) Frontend {
 	t.Helper()
 	if s == "" {
-		return Listen{Port: port}
+		return Frontend{Port: port}
 	}
-	return Listen{IP: netip.MustParseAddr(s), Port: port}
+	return Frontend{IP: netip.MustParseAddr(s), Port: port}
 }
 
 func TestOverlaps(t *testing.T) {
@@ -127,13 +127,13 @@ func TestPolicy(t *testing.T) {
 		{
 			"address that may not be bound",
 			Policy{Allowed: all, Max: 9, Bind: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
-			[]Claim{claim("a", 25, 1, "web"), {Listen: listen(t, "127.0.0.1", 26)}, {Listen: listen(t, "10.0.0.1", 27)}, {Listen: listen(t, "0.0.0.0", 28)}},
+			[]Claim{claim("a", 25, 1, "web"), {Frontend: listen(t, "127.0.0.1", 26)}, {Frontend: listen(t, "10.0.0.1", 27)}, {Frontend: listen(t, "0.0.0.0", 28)}},
 			[]string{"allow-bind"},
 		},
 		{
 			"every IPv4 address may be bound, so 0.0.0.0 may, but not IPv6",
 			Policy{Allowed: all, Max: 9, Bind: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}},
-			[]Claim{claim("a", 25, 1, "web"), {Listen: listen(t, "0.0.0.0", 26)}, {Listen: listen(t, "::1", 27)}},
+			[]Claim{claim("a", 25, 1, "web"), {Frontend: listen(t, "0.0.0.0", 26)}, {Frontend: listen(t, "::1", 27)}},
 			[]string{"allow-bind"},
 		},
 	}
@@ -168,7 +168,7 @@ func TestRefusalIsOneLineWithOneCommand(t *testing.T) {
 	}
 	bound := func(ip string, port uint16) Claim {
 		c := line(1, port)
-		c.Listen = listen(t, ip, port)
+		c.Frontend = listen(t, ip, port)
 		return c
 	}
 	asks := func(n int, option string) Claim {

@@ -25,8 +25,8 @@ type limited struct {
 }
 
 func (l *limited) Supports(r deploy.Route) error {
-	if slices.Contains(l.not, r.Listen.Port) {
-		return fmt.Errorf("port %d is %w", r.Listen.Port, deploy.ErrUnsupported)
+	if slices.Contains(l.not, r.Frontend.Port) {
+		return fmt.Errorf("port %d is %w", r.Frontend.Port, deploy.ErrUnsupported)
 	}
 	return l.Engine.Supports(r)
 }
@@ -61,11 +61,11 @@ func TestEnginesBesideOneAnother(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			app := enginetest.NewServer(t, "v1")
 			route := func(name string) deploy.Route {
-				return deploy.Route{App: name, Process: "web", Listen: deploy.Listen{Port: enginetest.FreePort(t)},
+				return deploy.Route{App: name, Process: "web", Frontend: deploy.Frontend{Port: enginetest.FreePort(t)},
 					Servers: []deploy.Server{{Container: "v1", Dyno: "web.1", Addr: app.Addr, Proven: true}}}
 			}
 			plain, special := route("plain"), route("special")
-			inForce, other := &limited{start(t), []uint16{special.Listen.Port}}, builtin(t)
+			inForce, other := &limited{start(t), []uint16{special.Frontend.Port}}, builtin(t)
 			var warned error
 			engines := &deploy.Engines{InForce: inForce, Other: other, Fallback: true, Warn: func(err error) { warned = err }}
 			serves := func(e deploy.Engine, want ...deploy.Route) {
@@ -76,10 +76,10 @@ func TestEnginesBesideOneAnother(t *testing.T) {
 				}
 				got := o.Serving()
 				for _, r := range want {
-					if s := got[r.Listen]; s.App != r.App || !slices.Equal(s.Addresses(true), []netip.AddrPort{app.Addr}) {
+					if s := got[r.Frontend]; s.App != r.App || !slices.Equal(s.Addresses(true), []netip.AddrPort{app.Addr}) {
 						t.Errorf("%s is served as %+v", r.App, s)
 					}
-					conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.Listen.Port))
+					conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.Frontend.Port))
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -118,7 +118,7 @@ func TestEnginesBesideOneAnother(t *testing.T) {
 			serves(inForce, plain, special)
 			serves(other)
 
-			inForce.not = []uint16{special.Listen.Port}
+			inForce.not = []uint16{special.Frontend.Port}
 			must(apply(plain, special))
 			serves(other, special)
 			must(apply(plain))

@@ -32,7 +32,7 @@ func (b *builder) shareHost() {
 
 // Contested says why a container of an app that is not in force yet may not be the one that listens on its private ports: a container of
 // another app on the host's network has one of them.
-func Contested(s Snapshot, app string, c Container, claims []Claim) error {
+func Contested(s Snapshot, app string, c Endpoint, claims []Claim) error {
 	b := newBuilder(s, nil)
 	b.shareHost()
 	var errs []error
@@ -47,7 +47,7 @@ func Contested(s Snapshot, app string, c Container, claims []Claim) error {
 }
 
 // contested says why c may not be the one that listens at addr, nil when it is. The app that alone is served there already goes on.
-func (b *builder) contested(a *App, c *Container, addr netip.AddrPort) error {
+func (b *builder) contested(a *App, c *Endpoint, addr netip.AddrPort) error {
 	sharers := b.onHost[addr.Port()]
 	if !c.HostNetwork || !addr.Addr().IsLoopback() || len(sharers) == 0 || slices.Equal(sharers, []string{a.Name}) {
 		return nil

@@ -10,48 +10,67 @@ import (
 	"time"
 )
 
-// Listen is a public address: where clients connect to on the host.
-type Listen struct {
+// Proto is a frontend's protocol.
+type Proto uint8
+
+const (
+	TCP Proto = iota
+	UDP
+)
+
+// udpSuffix follows the port of UDP in text.
+const udpSuffix = "/udp"
+
+// Frontend is a public address: where clients connect to on the host. It can be bound once.
+type Frontend struct {
+	Proto Proto
 	// IP is the address to bind. The zero Addr stands for every address of the host, IPv4 and IPv6.
 	IP netip.Addr
 	// Port is the public port, 1 to 65535.
 	Port uint16
 }
 
-// ListenOn is the public address addr.
-func ListenOn(addr netip.AddrPort) Listen { return Listen{IP: addr.Addr(), Port: addr.Port()} }
+// FrontendAt is the TCP frontend at addr.
+func FrontendAt(addr netip.AddrPort) Frontend { return Frontend{IP: addr.Addr(), Port: addr.Port()} }
 
-// String returns the address as a PORTS file writes it: "25", "127.0.0.1:5432", "[::1]:5432".
-func (l Listen) String() string {
-	if !l.IP.IsValid() {
-		return strconv.Itoa(int(l.Port))
+// String returns the address as a PORTS file writes it: "25", "127.0.0.1:5432", "[::1]:5432", "53/udp".
+func (f Frontend) String() string {
+	text := strconv.Itoa(int(f.Port))
+	if f.IP.IsValid() {
+		text = netip.AddrPortFrom(f.IP, f.Port).String()
 	}
-	return netip.AddrPortFrom(l.IP, l.Port).String()
+	if f.Proto == UDP {
+		text += udpSuffix
+	}
+	return text
 }
 
-// MarshalText implements [encoding.TextMarshaler]: see [Listen.String].
-func (l Listen) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+// MarshalText implements [encoding.TextMarshaler]: see [Frontend.String].
+func (f Frontend) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
 
 // UnmarshalText implements [encoding.TextUnmarshaler].
-func (l *Listen) UnmarshalText(text []byte) error {
+func (f *Frontend) UnmarshalText(text []byte) error {
 	bind, port, found := "", string(text), false
+	if tcp, udp := strings.CutSuffix(port, udpSuffix); udp {
+		f.Proto, port = UDP, tcp
+	}
 	if i := strings.LastIndexByte(port, ':'); i >= 0 {
 		bind, port, found = port[:i], port[i+1:], true
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err == nil && found {
-		l.IP, err = netip.ParseAddr(strings.Trim(bind, "[]"))
+		f.IP, err = netip.ParseAddr(strings.Trim(bind, "[]"))
 	}
-	l.Port = uint16(n)
+	f.Port = uint16(n)
 	return err
 }
 
 // Overlaps tells whether the two can't be bound side by side: the same port, and addresses of which one covers the other.
-func (l Listen) Overlaps(o Listen) bool {
-	if l.Port != o.Port {
+func (f Frontend) Overlaps(o Frontend) bool {
+	if f.Proto != o.Proto || f.Port != o.Port {
 		return false
 	}
-	return covers(l.IP, o.IP) || covers(o.IP, l.IP)
+	return covers(f.IP, o.IP) || covers(o.IP, f.IP)
 }
 
 // covers tells whether binding a takes b too: every address covers all, 0.0.0.0 covers IPv4 and :: covers IPv6 (engines
@@ -66,9 +85,9 @@ func covers(a, b netip.Addr) bool {
 	return false
 }
 
-// Compare orders by port, then address, every address first.
-func (l Listen) Compare(o Listen) int {
-	return cmp.Or(cmp.Compare(l.Port, o.Port), l.IP.Compare(o.IP))
+// Compare orders by port, then address, every address first, then protocol.
+func (f Frontend) Compare(o Frontend) int {
+	return cmp.Or(cmp.Compare(f.Port, o.Port), f.IP.Compare(o.IP), cmp.Compare(f.Proto, o.Proto))
 }
 
 // Server is one container behind a route.
@@ -89,9 +108,9 @@ type Server struct {
 
 // Route is one public address and the containers that serve it now.
 type Route struct {
-	App     string
-	Process string
-	Listen  Listen
+	App      string
+	Process  string
+	Frontend Frontend
 	// Servers get the new connections, in the order of their dynos. None: connections are held, then closed.
 	Servers []Server
 	// Hold is how long a new connection waits while no server is up; 0 closes it at once.
@@ -126,18 +145,18 @@ type Table struct {
 
 func (t Table) sort() {
 	slices.SortFunc(t.Routes, func(a, b Route) int {
-		return cmp.Or(cmp.Compare(a.App, b.App), a.Listen.Compare(b.Listen))
+		return cmp.Or(cmp.Compare(a.App, b.App), a.Frontend.Compare(b.Frontend))
 	})
 }
 
 // lacks tells whether something is served that the table does not have.
-func (t Table) lacks(serving map[Listen]RouteState) bool {
+func (t Table) lacks(serving map[Frontend]RouteState) bool {
 	if len(serving) > len(t.Routes) {
 		return true
 	}
-	has := make(map[Listen]Route, len(t.Routes))
+	has := make(map[Frontend]Route, len(t.Routes))
 	for _, r := range t.Routes {
-		has[r.Listen] = r
+		has[r.Frontend] = r
 	}
 	for listen, service := range serving {
 		r, ok := has[listen]
@@ -155,14 +174,14 @@ func (t Table) lacks(serving map[Listen]RouteState) bool {
 
 // RouteError is why one route could not be made real. Other routes are not touched by it.
 type RouteError struct {
-	App    string
-	Listen Listen
+	App      string
+	Frontend Frontend
 	// Err says what is wrong and what to do about it.
 	Err error
 }
 
 func (e *RouteError) Error() string {
-	return fmt.Sprintf("%s: public port %s: %v", e.App, e.Listen, e.Err)
+	return fmt.Sprintf("%s: public port %s: %v", e.App, e.Frontend, e.Err)
 }
 
 func (e *RouteError) Unwrap() error { return e.Err }

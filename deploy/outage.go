@@ -23,7 +23,7 @@ type Outage struct {
 
 	places []Place
 	// states are the containers of the places that Docker knows as the app's, by id.
-	states map[string]Container
+	states map[string]Endpoint
 	// ends are what is known of how some of them ended, by id.
 	ends map[string]End
 }
@@ -147,16 +147,16 @@ func (e End) String() string {
 // outages adds a problem for each process type of an app whose public ports no container serves, unless the reason is
 // known already, or the deploy on its way is about to replace the containers.
 func (b *builder) outages(table Table) {
-	served := make(map[Listen]bool)
+	served := make(map[Frontend]bool)
 	for _, r := range table.Routes {
-		served[r.Listen] = len(r.Servers) > 0
+		served[r.Frontend] = len(r.Servers) > 0
 	}
-	told := make(map[string]map[Listen]bool)
+	told := make(map[string]map[Frontend]bool)
 	for _, p := range b.problems {
 		if told[p.App] == nil {
-			told[p.App] = make(map[Listen]bool)
+			told[p.App] = make(map[Frontend]bool)
 		}
-		told[p.App][p.Listen] = true
+		told[p.App][p.Frontend] = true
 	}
 	for i := range b.apps {
 		a := &b.apps[i]
@@ -166,7 +166,7 @@ func (b *builder) outages(table Table) {
 		places := b.places(a)
 		byProcess := make(map[string]*Outage)
 		for _, claim := range b.claimsInForce(a, places) {
-			if served[claim.Listen] || told[a.Name][claim.Listen] {
+			if served[claim.Frontend] || told[a.Name][claim.Frontend] {
 				continue
 			}
 			o := byProcess[claim.Process]
@@ -181,8 +181,8 @@ func (b *builder) outages(table Table) {
 			if o.beingReplaced(a.Deploying) {
 				continue
 			}
-			slices.SortFunc(o.Claims, func(x, y Claim) int { return x.Listen.Compare(y.Listen) })
-			o.Claims = slices.CompactFunc(o.Claims, func(x, y Claim) bool { return x.Listen == y.Listen })
+			slices.SortFunc(o.Claims, func(x, y Claim) int { return x.Frontend.Compare(y.Frontend) })
+			o.Claims = slices.CompactFunc(o.Claims, func(x, y Claim) bool { return x.Frontend == y.Frontend })
 			b.problems = append(b.problems, &Problem{App: a.Name, Err: o})
 		}
 	}
@@ -198,7 +198,7 @@ func (b *builder) claimsInForce(a *App, places []Place) []Claim {
 }
 
 func (b *builder) newOutage(a *App, process string, places []Place) *Outage {
-	o := &Outage{App: a.Name, Process: process, states: make(map[string]Container)}
+	o := &Outage{App: a.Name, Process: process, states: make(map[string]Endpoint)}
 	for _, p := range places {
 		c := b.byID[p.Container]
 		if p.Process != process {

@@ -31,7 +31,7 @@ func TestOutageTellsTheReason(t *testing.T) {
 			o := &Outage{
 				App: "mail", Process: "web", Claims: []Claim{claim("mail", 25, 15025, "web")},
 				places: []Place{place("web.1", "mail-1")},
-				states: map[string]Container{"mail-1": {ID: "mail-1", App: "mail", State: tt.state}},
+				states: map[string]Endpoint{"mail-1": {ID: "mail-1", App: "mail", State: tt.state}},
 			}
 			if asked := slices.Contains(o.Ended(), "mail-1"); asked != (tt.state != "paused") {
 				t.Errorf("Docker is asked about how it ended: %t", asked)
@@ -50,7 +50,7 @@ func TestOutageTellsTheReason(t *testing.T) {
 		if got := gone.Error(); !strings.HasSuffix(got, "is gone from Docker; start the app anew: dokku ps:restart mail") {
 			t.Errorf("the container is gone: %q", got)
 		}
-		gone.states = map[string]Container{"mail-1": {ID: "mail-1", App: "mail", State: "created"}}
+		gone.states = map[string]Endpoint{"mail-1": {ID: "mail-1", App: "mail", State: "created"}}
 		gone.Explain("mail-1", End{Failure: "port is already allocated"})
 		if got := gone.Error(); strings.Contains(got, hint) {
 			t.Errorf("the container has never run: %q", got)

@@ -47,7 +47,7 @@ type Loss struct {
 	Died []string
 	// GivenUp tells which addresses an app gives up. With Reset all others get the options that go for them now, which Docker has
 	// nothing to do with: who may connect, for one.
-	GivenUp func(app string, l Listen) bool
+	GivenUp func(app string, l Frontend) bool
 	Reset   bool
 }
 
@@ -58,7 +58,7 @@ func Reduce(s Snapshot, loss Loss) *Table {
 	switch {
 	case loss.GivenUp != nil:
 		table = withoutGivenUp(s, loss)
-		if !slices.ContainsFunc(table.Routes, func(r Route) bool { return r.Options != s.Serving[r.Listen].Options }) && len(table.Routes) == len(s.Serving) {
+		if !slices.ContainsFunc(table.Routes, func(r Route) bool { return r.Options != s.Serving[r.Frontend].Options }) && len(table.Routes) == len(s.Serving) {
 			return nil
 		}
 	case loss.Died != nil:
@@ -66,7 +66,7 @@ func Reduce(s Snapshot, loss Loss) *Table {
 		if confirmed(s).lacks(s.Serving) {
 			return nil
 		}
-		s.Containers = slices.DeleteFunc(slices.Clone(s.Containers), func(c Container) bool { return slices.Contains(loss.Died, c.ID) })
+		s.Endpoints = slices.DeleteFunc(slices.Clone(s.Endpoints), func(c Endpoint) bool { return slices.Contains(loss.Died, c.ID) })
 		if table = confirmed(s); !table.lacks(s.Serving) {
 			return nil
 		}
@@ -99,9 +99,9 @@ func confirmed(s Snapshot) Table {
 	b := newBuilder(s, nil)
 	return b.table(b.servedDrafts(), func(d *draft) Route {
 		r := d.newRoute()
-		r.Servers = b.stillOwn(d.app, s.Serving[r.Listen])
+		r.Servers = b.stillOwn(d.app, s.Serving[r.Frontend])
 		for i := range r.Servers {
-			r.Servers[i].Proven = s.Serving[r.Listen].carried(r.App, r.Servers[i].Addr)
+			r.Servers[i].Proven = s.Serving[r.Frontend].carried(r.App, r.Servers[i].Addr)
 		}
 		return r
 	})
@@ -112,8 +112,8 @@ func asServed(s Snapshot) Table {
 	b := newBuilder(Snapshot{Apps: s.Apps, Serving: s.Serving}, nil)
 	return b.table(b.servedDrafts(), func(d *draft) Route {
 		r := d.newRoute()
-		for _, addr := range s.Serving[r.Listen].All() {
-			r.Servers = append(r.Servers, Server{Addr: addr, Proven: s.Serving[r.Listen].carried(r.App, addr)})
+		for _, addr := range s.Serving[r.Frontend].All() {
+			r.Servers = append(r.Servers, Server{Addr: addr, Proven: s.Serving[r.Frontend].carried(r.App, addr)})
 		}
 		return r
 	})
@@ -128,10 +128,10 @@ func unserved(s Snapshot) Table {
 // withoutGivenUp is what is served now but for the addresses that are given up. All else stays as it is served, the options too unless
 // they are to be reset.
 func withoutGivenUp(s Snapshot, loss Loss) Table {
-	options := make(map[Listen]Options)
+	options := make(map[Frontend]Options)
 	if loss.Reset {
 		for _, d := range newBuilder(Snapshot{Apps: s.Apps, Serving: s.Serving}, nil).servedDrafts() {
-			options[d.claim.Listen] = d.options
+			options[d.claim.Frontend] = d.options
 		}
 	}
 	var table Table
@@ -159,10 +159,10 @@ func withoutGivenUp(s Snapshot, loss Loss) Table {
 // unasked tells which addresses that an app is served at are asked for by nobody any more: those of apps that are off or gone, and
 // those that no claim names. Of an app whose files can't be read all are asked for, and so is what any image of an app claims, since
 // only Docker knows which images are in force.
-func unasked(apps []App) func(app string, l Listen) bool {
+func unasked(apps []App) func(app string, l Frontend) bool {
 	type address struct {
 		app    string
-		listen Listen
+		listen Frontend
 	}
 	all := make(map[string]bool)
 	asked := make(map[address]bool)
@@ -177,8 +177,8 @@ func unasked(apps []App) func(app string, l Listen) bool {
 			claims = append(claims, ofImage...)
 		}
 		for _, c := range claims {
-			asked[address{a.Name, c.Listen}] = true
+			asked[address{a.Name, c.Frontend}] = true
 		}
 	}
-	return func(app string, l Listen) bool { return !all[app] && !asked[address{app, l}] }
+	return func(app string, l Frontend) bool { return !all[app] && !asked[address{app, l}] }
 }

@@ -14,7 +14,7 @@ func TestUnasked(t *testing.T) {
 	claim := func(ports ...uint16) []Claim {
 		var claims []Claim
 		for _, port := range ports {
-			claims = append(claims, Claim{App: "mail", Listen: Listen{Port: port}})
+			claims = append(claims, Claim{App: "mail", Frontend: Frontend{Port: port}})
 		}
 		return claims
 	}
@@ -35,7 +35,7 @@ func TestUnasked(t *testing.T) {
 		gone := unasked([]App{{Name: "news", Operator: claim(6)}, tt.app})
 		var got []uint16
 		for port := uint16(1); port <= 6; port++ {
-			if gone("mail", Listen{Port: port}) {
+			if gone("mail", Frontend{Port: port}) {
 				got = append(got, port)
 			}
 		}
@@ -49,7 +49,7 @@ func TestUnasked(t *testing.T) {
 func TestWithoutGoneLeavesTheRest(t *testing.T) {
 	good, bad := netip.MustParseAddrPort("172.17.0.2:5025"), netip.MustParseAddrPort("172.17.0.3:5025")
 	options := Options{Rate: 7}
-	serving := map[Listen]RouteState{
+	serving := map[Frontend]RouteState{
 		{Port: 25}: {App: "mail", Process: "web", Servers: slices.Concat(up(good), down(bad)), Options: options},
 		{Port: 26}: {App: "mail", Process: "web", Servers: up(good)},
 		{Port: 27}: {App: "mail", Process: "web", Servers: up(good), Options: Options{Check: NoCheck}},
@@ -58,13 +58,13 @@ func TestWithoutGoneLeavesTheRest(t *testing.T) {
 		Name: "mail", Hold: time.Second, HealthCheck: 2 * time.Second, CutOld: 3 * time.Second, HalfClosed: 4 * time.Second,
 		Options: Options{Rate: 99},
 	}}
-	table := withoutGivenUp(Snapshot{Apps: apps, Serving: serving}, Loss{GivenUp: func(app string, l Listen) bool { return l.Port == 26 }})
+	table := withoutGivenUp(Snapshot{Apps: apps, Serving: serving}, Loss{GivenUp: func(app string, l Frontend) bool { return l.Port == 26 }})
 	want := Table{Routes: []Route{{
-		App: "mail", Process: "web", Listen: Listen{Port: 25}, Options: options,
+		App: "mail", Process: "web", Frontend: Frontend{Port: 25}, Options: options,
 		Servers: []Server{{Addr: good}, {Addr: bad}},
 		Hold:    time.Second, HealthCheck: 2 * time.Second, CutOld: 3 * time.Second, HalfClosed: 4 * time.Second,
 	}, {
-		App: "mail", Process: "web", Listen: Listen{Port: 27}, Options: Options{Check: NoCheck},
+		App: "mail", Process: "web", Frontend: Frontend{Port: 27}, Options: Options{Check: NoCheck},
 		Servers: []Server{{Addr: good}},
 		Hold:    time.Second, CutOld: 3 * time.Second, HalfClosed: 4 * time.Second,
 	}}}
@@ -88,9 +88,9 @@ func TestOptionsAreResetWithoutContainers(t *testing.T) {
 		t.Fatalf("%+v", table)
 	}
 	for _, r := range table.Routes {
-		service := snap.Serving[r.Listen]
+		service := snap.Serving[r.Frontend]
 		service.Options = r.Options
-		snap.Serving[r.Listen] = service
+		snap.Serving[r.Frontend] = service
 		if len(r.Servers) != 1 || r.Servers[0].Addr != service.Servers[0].Addr {
 			t.Errorf("%+v", r)
 		}
@@ -126,8 +126,8 @@ func TestReduce(t *testing.T) {
 		{"none: an engine that serves nothing holds connections", None, nil, Loss{}, []string{"25 mail:"}},
 		{"fresh: whatever no container stands behind goes", Fresh, []string{one, three}, Loss{}, []string{"25 mail: web.1=mail-1@15025?"}},
 		{"fresh: containers stand behind all", Fresh, []string{one}, Loss{}, nil},
-		{"a port is given up", None, []string{one}, Loss{GivenUp: func(app string, l Listen) bool { return app == "mail" && l.Port == 25 }}, []string{}},
-		{"another one is given up", None, []string{one}, Loss{GivenUp: func(_ string, l Listen) bool { return l.Port == 26 }}, nil},
+		{"a port is given up", None, []string{one}, Loss{GivenUp: func(app string, l Frontend) bool { return app == "mail" && l.Port == 25 }}, []string{}},
+		{"another one is given up", None, []string{one}, Loss{GivenUp: func(_ string, l Frontend) bool { return l.Port == 26 }}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := new(scene)
@@ -138,7 +138,7 @@ func TestReduce(t *testing.T) {
 			}
 			snap := s.snapshot(mail(place("web.1", "mail-1"), place("web.2", "mail-2")))
 			if snap.Trust = tt.trust; tt.trust == None {
-				snap.Containers = nil
+				snap.Endpoints = nil
 			}
 			table := Reduce(snap, tt.loss)
 			switch {

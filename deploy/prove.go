@@ -82,7 +82,7 @@ func gone(ctx context.Context, s Snapshot) []netip.AddrPort {
 		gone = append(gone, service.Addresses(false)...)
 	}
 	own := func(addr netip.AddrPort) bool {
-		return slices.ContainsFunc(s.Containers, func(c Container) bool { return c.Running && slices.Contains(c.Direct, addr.Addr()) })
+		return slices.ContainsFunc(s.Endpoints, func(c Endpoint) bool { return c.Running && slices.Contains(c.Direct, addr.Addr()) })
 	}
 	slices.SortFunc(addrs, netip.AddrPort.Compare)
 	addrs = slices.Compact(addrs)

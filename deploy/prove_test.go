@@ -165,10 +165,10 @@ func TestServersThatNobodyAsks(t *testing.T) {
 				_ = app.Close()
 			}
 			// Behind Docker's proxy a proof is a connection, which can be counted.
-			containers := []Container{{ID: "mail-1", App: "mail", Image: imageA, Running: true, Published: map[uint16]netip.AddrPort{15025: app.addr}}}
+			containers := []Endpoint{{ID: "mail-1", App: "mail", Image: imageA, Running: true, Published: map[uint16]netip.AddrPort{15025: app.addr}}}
 			a := mail(place("web.1", "mail-1"))
 			a.Options, a.HealthCheck = row.options, row.healthCheck
-			table, problems := plan(t, Snapshot{Apps: []App{a}, Containers: containers, Trust: Fresh})
+			table, problems := plan(t, Snapshot{Apps: []App{a}, Endpoints: containers, Trust: Fresh})
 			r := table.Routes[0]
 			if served := len(r.Servers) == 1 && r.Servers[0].Proven; served != row.served || (len(problems) == 0) != row.served {
 				t.Errorf("the route is %+v, with %v", r, problems)
@@ -234,12 +234,12 @@ func TestLackOfTheHostTakesNoServerAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	listen := Listen{Port: 25}
-	containers := []Container{{ID: "one", App: "mail", Process: "web", Dyno: "web.1", Running: true, Image: "image", Direct: []netip.Addr{app.addr.Addr()}}}
+	listen := Frontend{Port: 25}
+	containers := []Endpoint{{ID: "one", App: "mail", Process: "web", Dyno: "web.1", Running: true, Image: "image", Direct: []netip.Addr{app.addr.Addr()}}}
 	apps := []App{{
 		Name: "mail", Current: "image", Upstream: UpstreamDirect, HealthCheck: time.Second,
 		Places: []Place{{Process: "web", Dyno: "web.1", Container: "one"}},
-		Images: map[string][]Claim{"image": {{App: "mail", Listen: listen, Private: app.addr.Port(), Process: "web"}}},
+		Images: map[string][]Claim{"image": {{App: "mail", Frontend: listen, Private: app.addr.Port(), Process: "web"}}},
 	}}
 	for _, row := range []struct {
 		name    string
@@ -250,7 +250,7 @@ func TestLackOfTheHostTakesNoServerAway(t *testing.T) {
 		{"down", RouteState{App: "mail", Servers: down(app.addr)}, 1, ErrHostLack},
 		{"new", RouteState{App: "mail"}, 0, ErrNotAccepting},
 	} {
-		table, problems := plan(t, Snapshot{Apps: apps, Containers: containers, Trust: Fresh, Serving: map[Listen]RouteState{listen: row.service}})
+		table, problems := plan(t, Snapshot{Apps: apps, Endpoints: containers, Trust: Fresh, Serving: map[Frontend]RouteState{listen: row.service}})
 		if len(table.Routes) != 1 || len(table.Routes[0].Servers) != row.servers {
 			t.Errorf("%s: the table is %+v, want %d servers", row.name, table, row.servers)
 		}

@@ -9,7 +9,7 @@ import (
 // Reconciler makes the host's routes what Dokku, the operator and Docker say that they should be.
 type Reconciler struct {
 	Host   Host
-	Docker Docker
+	Source Source
 	Engine Engine
 }
 
@@ -21,7 +21,7 @@ type Outcome struct {
 	// Refused tells that some of them are the engine's, which could not make a route real: the reason may go away by itself.
 	Refused bool
 	// Containers are what Docker told of, nil when nothing had to be asked.
-	Containers []Container
+	Endpoints []Endpoint
 	// Apps are what the host told of.
 	Apps []App
 }
@@ -62,7 +62,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 		}
 		return outcome, errors.Join(err, reduceErr)
 	}
-	outcome := Outcome{Apps: s.Apps, Containers: s.Containers}
+	outcome := Outcome{Apps: s.Apps, Endpoints: s.Endpoints}
 	if first := First(s); first != nil {
 		// Its errors come again below, where they are reported. A route that is merely not wanted any more is closed below, in the same
 		// step in which others open: each such step may be a reload.
@@ -85,7 +85,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 	routeErrors, rest := splitRouteErrors(err)
 	outcome.Refused = len(routeErrors) > 0
 	for _, e := range routeErrors {
-		outcome.Problems = append(outcome.Problems, &Problem{App: e.App, Listen: e.Listen, Err: e.Err})
+		outcome.Problems = append(outcome.Problems, &Problem{App: e.App, Frontend: e.Frontend, Err: e.Err})
 	}
 	if unended := outcome.Applied.Unended; unended != nil {
 		outcome.Problems = append(outcome.Problems, &Problem{Err: fmt.Errorf("%w: %w", ErrUnended, unended)})
@@ -122,7 +122,7 @@ type Known struct {
 	// Fresh has Docker asked: whatever it does not say to be its app's is taken out of service.
 	Fresh bool
 	// Containers are those that Docker told of last, nil where it has told of none.
-	Containers []Container
+	Endpoints []Endpoint
 	Loss
 	// Probe has the servers asked whether they accept connections, and those that don't taken out of service.
 	Probe bool
@@ -142,11 +142,11 @@ func (r *Reconciler) Reduce(ctx context.Context, lock *Lock, known Known) (Outco
 			return Outcome{}, err
 		}
 		outcome, err := r.reduce(ctx, s, known.Loss)
-		outcome.Apps, outcome.Containers = s.Apps, s.Containers
+		outcome.Apps, outcome.Endpoints = s.Apps, s.Endpoints
 		return outcome, err
 	}
-	s := Snapshot{Containers: known.Containers}
-	if known.Containers != nil {
+	s := Snapshot{Endpoints: known.Endpoints}
+	if known.Endpoints != nil {
 		s.Trust = Stale
 	}
 	var err error

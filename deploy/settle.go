@@ -21,13 +21,13 @@ const (
 // settle leaves out drafts whose address another app has a better right to. An app that has no drafts now, since it is stopped
 // or its files can't be read, keeps what it has in force; only one that is served there by right is not interrupted for that.
 func (b *builder) settle(drafts []*draft) []*draft {
-	byApp := make(map[*App]map[Listen]bool, len(b.apps))
+	byApp := make(map[*App]map[Frontend]bool, len(b.apps))
 	var absent []Claim
 	for i := range b.apps {
 		a := &b.apps[i]
-		listens := make(map[Listen]bool)
+		listens := make(map[Frontend]bool)
 		for _, c := range a.Claims() {
-			listens[c.Listen] = true
+			listens[c.Frontend] = true
 		}
 		byApp[a] = listens
 		if a.Off != "" || a.Err != nil {
@@ -35,8 +35,8 @@ func (b *builder) settle(drafts []*draft) []*draft {
 		}
 	}
 	right := func(d *draft) int {
-		isServed := d.app.goesBy(b.serving[d.claim.Listen].App)
-		switch isInForce := byApp[d.app][d.claim.Listen]; {
+		isServed := d.app.goesBy(b.serving[d.claim.Frontend].App)
+		switch isInForce := byApp[d.app][d.claim.Frontend]; {
 		case isServed && (isInForce || d.app.Err != nil):
 			return servedByRight
 		case isInForce:
@@ -51,7 +51,7 @@ func (b *builder) settle(drafts []*draft) []*draft {
 		rights[d] = right(d)
 	}
 	slices.SortFunc(drafts, func(x, y *draft) int {
-		return cmp.Or(cmp.Compare(rights[x], rights[y]), cmp.Compare(x.app.Name, y.app.Name), x.claim.Listen.Compare(y.claim.Listen))
+		return cmp.Or(cmp.Compare(rights[x], rights[y]), cmp.Compare(x.app.Name, y.app.Name), x.claim.Frontend.Compare(y.claim.Frontend))
 	})
 	var (
 		holders Holders
@@ -63,7 +63,7 @@ func (b *builder) settle(drafts []*draft) []*draft {
 			absent = nil
 		}
 		if conflict := holders.Conflict(d.claim); conflict != nil {
-			b.problem(d.app.Name, d.claim.Listen, conflict)
+			b.problem(d.app.Name, d.claim.Frontend, conflict)
 			continue
 		}
 		holders.Add(d.claim)

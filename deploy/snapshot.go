@@ -25,10 +25,10 @@ type Snapshot struct {
 	// Apps are what Dokku and the operator want.
 	Apps []App
 	// Containers are the endpoints, as far as Trust says.
-	Containers []Container
-	Trust      Trust
+	Endpoints []Endpoint
+	Trust     Trust
 	// Serving is what the engine says that it serves, nil where it can't be asked.
-	Serving map[Listen]RouteState
+	Serving map[Frontend]RouteState
 }
 
 // Evidence is what probes have found out: for each address that was asked nil, or why it does not accept.
@@ -58,7 +58,7 @@ func (r *Reconciler) read(ctx context.Context) (s Snapshot, err error) {
 	s.Trust = Fresh
 	// A host without public ports needs no Docker either.
 	if slices.ContainsFunc(s.Apps, App.Involved) {
-		if s.Containers, err = r.Docker.Containers(ctx); err != nil {
+		if s.Endpoints, err = r.Source.Endpoints(ctx); err != nil {
 			s.Trust = None
 		}
 	}
@@ -68,7 +68,7 @@ func (r *Reconciler) read(ctx context.Context) (s Snapshot, err error) {
 }
 
 // serving asks the engine; it is nil with an error.
-func (r *Reconciler) serving(ctx context.Context) (map[Listen]RouteState, error) {
+func (r *Reconciler) serving(ctx context.Context) (map[Frontend]RouteState, error) {
 	o, err := r.Engine.Observe(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("engine %s: %w", r.Engine.Name(), err)

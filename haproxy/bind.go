@@ -17,11 +17,16 @@ import (
 func (e *Engine) bindable(routes []deploy.Route, live *snapshot) (good []deploy.Route, refused []*deploy.RouteError, err error) {
 	own := ownListens(live)
 	var fresh []deploy.Route
-	probed := make(map[deploy.Listen]error)
+	probed := make(map[deploy.Frontend]error)
 	for _, r := range routes {
-		if _, ok := live.proxies[proxyName(r.App, r.Listen)]; !ok {
+		if err := e.Supports(r); errors.Is(err, deploy.ErrUnsupported) {
 			fresh = append(fresh, r)
-			probed[r.Listen] = e.probe(r, own)
+			probed[r.Frontend] = err
+			continue
+		}
+		if _, ok := live.proxies[proxyName(r.App, r.Frontend)]; !ok {
+			fresh = append(fresh, r)
+			probed[r.Frontend] = e.probe(r, own)
 		}
 	}
 	if len(fresh) == 0 {
@@ -32,12 +37,12 @@ func (e *Engine) bindable(routes []deploy.Route, live *snapshot) (good []deploy.
 		return nil, nil, fmt.Errorf("sockets of this host: %w", err)
 	}
 	for _, r := range routes {
-		reason, isFresh := probed[r.Listen]
+		reason, isFresh := probed[r.Frontend]
 		if isFresh {
-			reason = holder(r.Listen, sockets, own, reason)
+			reason = holder(r.Frontend, sockets, own, reason)
 		}
 		if reason != nil {
-			refused = append(refused, &deploy.RouteError{App: r.App, Listen: r.Listen, Err: reason})
+			refused = append(refused, &deploy.RouteError{App: r.App, Frontend: r.Frontend, Err: reason})
 			continue
 		}
 		good = append(good, r)
@@ -46,47 +51,49 @@ func (e *Engine) bindable(routes []deploy.Route, live *snapshot) (good []deploy.
 }
 
 // ownListens are the addresses that the running HAProxy listens on.
-func ownListens(live *snapshot) []deploy.Listen {
-	var own []deploy.Listen
+func ownListens(live *snapshot) []deploy.Frontend {
+	var own []deploy.Frontend
 	for name := range live.proxies {
 		if _, l, ok := parseName(name); ok {
 			own = append(own, l)
 		}
 	}
 	if addr, err := netip.ParseAddrPort(live.stats); err == nil {
-		own = append(own, deploy.ListenOn(addr))
+		own = append(own, deploy.FrontendAt(addr))
 	}
 	return own
 }
 
 // Supports implements [deploy.Engine].
 func (e *Engine) Supports(r deploy.Route) error {
-	switch l := r.Listen; {
-	case l.Overlaps(deploy.ListenOn(nowhere)):
+	switch l := r.Frontend; {
+	case l.Proto != deploy.TCP:
+		return fmt.Errorf("UDP is %w by HAProxy", deploy.ErrUnsupported)
+	case l.Overlaps(deploy.FrontendAt(nowhere)):
 		return fmt.Errorf("HAProxy needs port %d to stay closed on 127.0.0.1, for connections that are held; choose another public port", holdPort)
-	case slices.ContainsFunc(e.holdAddrs(), func(a netip.AddrPort) bool { return l.Overlaps(deploy.ListenOn(a)) }):
+	case slices.ContainsFunc(e.holdAddrs(), func(a netip.AddrPort) bool { return l.Overlaps(deploy.FrontendAt(a)) }):
 		return fmt.Errorf("HAProxy needs port %d on addresses that begin with 127, for connections that are held while it reloads; choose another public port", takeoverPort)
-	case e.cfg.StatsListen.IsValid() && l.Overlaps(deploy.ListenOn(e.cfg.StatsListen)):
+	case e.cfg.StatsListen.IsValid() && l.Overlaps(deploy.FrontendAt(e.cfg.StatsListen)):
 		return fmt.Errorf("the statistics page listens on %s; choose another public port", e.cfg.StatsListen)
 	}
 	return nil
 }
 
 // probe finds out what can be found without asking who listens: nil when its address is free as far as it goes.
-func (e *Engine) probe(r deploy.Route, own []deploy.Listen) error {
+func (e *Engine) probe(r deploy.Route, own []deploy.Frontend) error {
 	if err := e.Supports(r); err != nil {
 		return err
 	}
 	for _, o := range own {
-		if r.Listen.Overlaps(o) {
+		if r.Frontend.Overlaps(o) {
 			return nil // HAProxy's own socket would look like somebody else's.
 		}
 	}
-	return listeners.TryBind(r.Listen)
+	return listeners.TryBind(r.Frontend)
 }
 
 // holder makes an error of what holds l, if anything does.
-func holder(l deploy.Listen, sockets []listeners.Listener, own []deploy.Listen, probed error) error {
+func holder(l deploy.Frontend, sockets []listeners.Listener, own []deploy.Frontend, probed error) error {
 	if probed != nil && !errors.Is(probed, listeners.ErrInUse) {
 		return probed
 	}
@@ -116,6 +123,6 @@ func (e *Engine) statsFree(live *snapshot) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("sockets of this host: %w", err)
 	}
-	own, l := ownListens(live), deploy.ListenOn(e.cfg.StatsListen)
+	own, l := ownListens(live), deploy.FrontendAt(e.cfg.StatsListen)
 	return holder(l, sockets, own, listeners.TryBind(l)) == nil, nil
 }

@@ -40,7 +40,7 @@ func TestMoreOldWorkersThanTheMasterLists(t *testing.T) {
 	apply(t, h, mail)
 	var conns []net.Conn
 	for range old {
-		conn, _ := connect(t, mail.Listen)
+		conn, _ := connect(t, mail.Frontend)
 		conns = append(conns, conn)
 		// Another port each time, so that each is a reload.
 		apply(t, h, mail, route("more", port(t)))
@@ -108,7 +108,7 @@ func TestReloadThatAnswersLate(t *testing.T) {
 	if applied := apply(t, h, mail, news); applied.Reload == "" {
 		t.Error("a new port took no reload")
 	}
-	answers(t, news.Listen, "v1")
+	answers(t, news.Frontend, "v1")
 	if s := status(t, h).Stale; s != "" {
 		t.Errorf("the file is not what runs: %s", s)
 	}

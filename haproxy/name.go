@@ -13,7 +13,7 @@ import (
 // proxyName is the name of a route's proxy in HAProxy: APP:PORT, or APP:PORT:ADDRESS. HAProxy takes letters, digits and
 // "-_.:" in a name, Dokku much more in an app's: every other byte is written as _XX, in hexadecimal. The underscore itself
 // and the colon count as other bytes, so no two routes share a name, and parseName has it back.
-func proxyName(app string, l deploy.Listen) string {
+func proxyName(app string, l deploy.Frontend) string {
 	name := escape(app) + ":" + strconv.Itoa(int(l.Port))
 	if l.IP.IsValid() {
 		name += ":" + escape(l.IP.String())
@@ -22,23 +22,23 @@ func proxyName(app string, l deploy.Listen) string {
 }
 
 // parseName takes a proxy's name apart. It is false for proxies that belong to no route.
-func parseName(name string) (app string, l deploy.Listen, ok bool) {
+func parseName(name string) (app string, l deploy.Frontend, ok bool) {
 	parts := strings.Split(name, ":")
 	if len(parts) != 2 && len(parts) != 3 {
-		return "", deploy.Listen{}, false
+		return "", deploy.Frontend{}, false
 	}
 	port, err := strconv.ParseUint(parts[1], 10, 16)
 	if err != nil {
-		return "", deploy.Listen{}, false
+		return "", deploy.Frontend{}, false
 	}
 	l.Port = uint16(port)
 	if len(parts) == 3 {
 		text, err := unescape(parts[2])
 		if err != nil {
-			return "", deploy.Listen{}, false
+			return "", deploy.Frontend{}, false
 		}
 		if l.IP, err = netip.ParseAddr(text); err != nil {
-			return "", deploy.Listen{}, false
+			return "", deploy.Frontend{}, false
 		}
 	}
 	app, err = unescape(parts[0])

@@ -12,9 +12,9 @@ import (
 func TestValidateBlamesTheRoute(t *testing.T) {
 	e := New(Config{Binary: need.HAProxy(t), StatsSocket: "/nowhere"})
 	w, err := e.want([]deploy.Route{
-		{App: "good", Listen: deploy.Listen{Port: 2500}},
-		{App: "bad", Listen: deploy.Listen{Port: 2501}},
-		{App: "ugly", Listen: deploy.Listen{Port: 2502}},
+		{App: "good", Frontend: deploy.Frontend{Port: 2500}},
+		{App: "bad", Frontend: deploy.Frontend{Port: 2501}},
+		{App: "ugly", Frontend: deploy.Frontend{Port: 2502}},
 	}, &snapshot{}, false)
 	if err != nil {
 		t.Fatal(err)

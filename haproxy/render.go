@@ -193,7 +193,7 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
 	}
 	if stats {
 		v.Stats = &statsView{
-			Listen: e.cfg.StatsListen, Bind: bind(deploy.ListenOn(e.cfg.StatsListen), true),
+			Listen: e.cfg.StatsListen, Bind: bind(deploy.FrontendAt(e.cfg.StatsListen), true),
 			User: e.cfg.StatsUser, Password: e.cfg.StatsPassword, Clients: statsClients(e.cfg.TotalConnections),
 		}
 		if e.cfg.DaemonSocket != "" {
@@ -203,7 +203,7 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
 	ipv6 := listeners.HasIPv6()
 	for i, p := range proxies {
 		pv := proxyView{
-			Name: p.name, About: e.about(p.route), Bind: bind(p.route.Listen, ipv6), Options: viewOptions(i, p), Retries: retries(p),
+			Name: p.name, About: e.about(p.route), Bind: bind(p.route.Frontend, ipv6), Options: viewOptions(i, p), Retries: retries(p),
 			HalfClosed: milliseconds(halfClosed(p.route)),
 			PlainCheck: p.checked() && header(p.route) != "", Server: strings.TrimSpace(check(p.route) + " " + header(p.route)),
 		}
@@ -229,7 +229,7 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
 // about says on the statistics page what a proxy is for: only what seldom changes, since each change of it is a reload. The page takes
 // it for HTML.
 func (e *Engine) about(r deploy.Route) string {
-	text := fmt.Sprintf("public port %s of app %s", r.Listen, r.App)
+	text := fmt.Sprintf("public port %s of app %s", r.Frontend, r.App)
 	if r.Process != "" {
 		text += ", process type " + r.Process
 	}
@@ -254,7 +254,7 @@ func oneLine(text string) string {
 // bind is the address of a listener in HAProxy's words. Every address is one socket for each family: clients of IPv4 would have
 // addresses of IPv6 on one for both, which is not what apps expect in a PROXY header. On a host without IPv6 its socket would
 // fail the start of all listeners.
-func bind(l deploy.Listen, ipv6 bool) string {
+func bind(l deploy.Frontend, ipv6 bool) string {
 	switch {
 	case l.IP.IsValid() && l.IP == netip.IPv6Unspecified():
 		return fmt.Sprintf("[::]:%d v6only", l.Port)

@@ -77,7 +77,7 @@ func (e *Engine) generation(live *snapshot) (generation, error) {
 
 // taken tells whether an address for held connections can't be bound.
 func (e *Engine) taken(addr netip.AddrPort, sockets []listeners.Listener) bool {
-	l := deploy.ListenOn(addr)
+	l := deploy.FrontendAt(addr)
 	return holder(l, sockets, nil, listeners.TryBind(l)) != nil
 }
 

@@ -38,11 +38,11 @@ func TestTurnedAway(t *testing.T) {
 			}
 			apply(t, s, r)
 			for range row.before {
-				c := dialPort(t, r.Listen.Port)
+				c := dialPort(t, r.Frontend.Port)
 				c.greeting()
 				c.conn.Close()
 			}
-			if err := talk(r.Listen.Port, row.says); !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) {
+			if err := talk(r.Frontend.Port, row.says); !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) {
 				t.Errorf("it ends with %v", err)
 			}
 			wait.Until(t, "nothing is left", func() bool { return s.connections() == 0 })

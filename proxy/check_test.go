@@ -15,7 +15,7 @@ func TestChecksAreSharedFairly(t *testing.T) {
 	s, full := newServer(t), fullBacklog(t)
 	routes := routesTo(t, ports+1, "hung")
 	server := enginetest.NewServer(t, "calm")
-	calm := routeTo("calm", routes[ports].Listen.Port, server)
+	calm := routeTo("calm", routes[ports].Frontend.Port, server)
 	calm.HealthCheck = 10 * time.Millisecond
 	routes = routes[:ports]
 	for i := range routes {
@@ -28,7 +28,7 @@ func TestChecksAreSharedFairly(t *testing.T) {
 	apply(t, s, append(routes, calm)...)
 	server.Refuse()
 	wait.Until(t, "the other app's server is known to be down", func() bool {
-		return len(observe(t, s).Serving()[calm.Listen].Addresses(false)) == 1
+		return len(observe(t, s).Serving()[calm.Frontend].Addresses(false)) == 1
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -50,10 +50,10 @@ func (c *Client) Name() string { return EngineName }
 
 // Supports implements [deploy.Engine].
 func (c *Client) Supports(r deploy.Route) error {
-	if r.Listen.Overlaps(deploy.ListenOn(c.config.Page)) {
+	if r.Frontend.Overlaps(deploy.FrontendAt(c.config.Page)) {
 		return fmt.Errorf("the statistics page listens on %s; choose another public port", c.config.Page)
 	}
-	return nil
+	return (*Server)(nil).Supports(r)
 }
 
 // Observe implements [deploy.Engine].

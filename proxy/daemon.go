@@ -208,7 +208,7 @@ func (d *daemon) handOver(w wire) (done bool, err error) {
 	err = d.predecessors.handOver(func(predecessors []syscall.Conn) error {
 		var files []syscall.Conn
 		for _, r := range table.Routes {
-			files = append(files, s.listeners[r.Listen].tcp)
+			files = append(files, s.listeners[r.Frontend].tcp)
 		}
 		files = append(files, d.listener)
 		files = append(files, predecessors...)

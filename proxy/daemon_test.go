@@ -191,7 +191,7 @@ func TestPredecessorFollows(t *testing.T) {
 	apply(t, c, empty, routeTo("mail", port, v1))
 	old := dialPort(t, port)
 	old.greeting()
-	waiting := dialPort(t, empty.Listen.Port)
+	waiting := dialPort(t, empty.Frontend.Port)
 	wait.Until(t, "it waits", func() bool { return held(t, c, "empty") == 1 })
 
 	// Two generations, so that a predecessor is handed on.

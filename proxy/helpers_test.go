@@ -90,7 +90,7 @@ func apply(t testing.TB, e deploy.Engine, routes ...deploy.Route) {
 
 func routeTo(app string, port uint16, servers ...*enginetest.Server) deploy.Route {
 	r := deploy.Route{
-		App: app, Process: "web", Listen: deploy.Listen{IP: netip.MustParseAddr("127.0.0.1"), Port: port},
+		App: app, Process: "web", Frontend: deploy.Frontend{IP: netip.MustParseAddr("127.0.0.1"), Port: port},
 		Hold: 10 * time.Second, HealthCheck: 2 * time.Second,
 	}
 	for _, s := range servers {

@@ -19,7 +19,7 @@ type lacks struct {
 	told time.Time
 }
 
-func (l *lacks) tell(app string, listen deploy.Listen, err error) {
+func (l *lacks) tell(app string, listen deploy.Frontend, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if time.Since(l.told) < lackPause {

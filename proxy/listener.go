@@ -23,7 +23,7 @@ const (
 // listener gives the connections to one public address to the route that has the address at that moment. It is their
 // [tcp.Acceptor].
 type listener struct {
-	listen deploy.Listen
+	listen deploy.Frontend
 	tcp    *tcp.Listener
 	route  atomic.Pointer[route]
 	limit  *limiter
@@ -38,7 +38,7 @@ type listener struct {
 	backoff time.Duration
 }
 
-func newListener(listen deploy.Listen, socket *tcp.Listener, limit *limiter, log *slog.Logger) *listener {
+func newListener(listen deploy.Frontend, socket *tcp.Listener, limit *limiter, log *slog.Logger) *listener {
 	return &listener{listen: listen, tcp: socket, limit: limit, log: log, backoff: minBackoff}
 }
 
@@ -73,7 +73,7 @@ func (l *listener) Missed(err error) {
 }
 
 // listen opens a public address. The error says who holds it.
-func listen(address deploy.Listen) (*tcp.Listener, error) {
+func listen(address deploy.Frontend) (*tcp.Listener, error) {
 	socket, err := tcp.Listen(address.IP, address.Port)
 	switch {
 	case err == nil:
@@ -91,7 +91,7 @@ func listen(address deploy.Listen) (*tcp.Listener, error) {
 }
 
 // holder says who has the port where address can't be bound.
-func holder(address deploy.Listen) error {
+func holder(address deploy.Frontend) error {
 	all, err := listeners.List()
 	if err != nil {
 		return err

@@ -42,7 +42,7 @@ func TestPredecessorFindsTheNextDaemon(t *testing.T) {
 	truth(t, config.Truth, routeTo("mail", port, v1), empty)
 	first := startProcess(t, config)
 	c := clientOf(config.Control)
-	old, waiting := dialPort(t, port), dialPort(t, empty.Listen.Port)
+	old, waiting := dialPort(t, port), dialPort(t, empty.Frontend.Port)
 	old.greeting()
 	wait.Until(t, "it waits", func() bool { return held(t, c, "empty") == 1 })
 	startProcess(t, config).kill()
@@ -77,11 +77,11 @@ func TestPredecessorFollowsWhatIsInForce(t *testing.T) {
 	truth(t, config.Truth, mail)
 	startProcess(t, config)
 	c := clientOf(config.Control)
-	waiting := dialPort(t, mail.Listen.Port)
+	waiting := dialPort(t, mail.Frontend.Port)
 	wait.Until(t, "it waits", func() bool { return held(t, c, "mail") == 1 })
 	second := startProcess(t, config)
 
-	overlapping := routeTo("chat", mail.Listen.Port)
+	overlapping := routeTo("chat", mail.Frontend.Port)
 	again := func(routes ...deploy.Route) {
 		truth(t, config.Truth, routes...)
 		second.signal(syscall.SIGHUP)
@@ -89,7 +89,7 @@ func TestPredecessorFollowsWhatIsInForce(t *testing.T) {
 	}
 	again(overlapping, mail)
 	again(routeTo("taken", v1.Addr.Port(), v1), mail)
-	mail.Servers = routeTo("mail", mail.Listen.Port, v1).Servers
+	mail.Servers = routeTo("mail", mail.Frontend.Port, v1).Servers
 	again(mail)
 	waiting.greeting()
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"slices"
 	"time"
@@ -10,7 +11,12 @@ import (
 )
 
 // Supports implements [deploy.Engine].
-func (s *Server) Supports(deploy.Route) error { return nil }
+func (s *Server) Supports(r deploy.Route) error {
+	if r.Frontend.Proto != deploy.TCP {
+		return fmt.Errorf("UDP is %w by the built-in engine", deploy.ErrUnsupported)
+	}
+	return nil
+}
 
 // CutOld implements [deploy.Engine].
 func (s *Server) CutOld(context.Context, map[string]time.Duration) ([]deploy.Cut, error) {
@@ -42,7 +48,7 @@ func (r *route) observe(counters bool) deploy.RouteState {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	state := deploy.RouteState{
-		App: r.app, Process: r.spec.Process, Listen: r.listen, Options: r.spec.Options, Listening: r.active, Servers: []deploy.ServerState{},
+		App: r.app, Process: r.spec.Process, Frontend: r.listen, Options: r.spec.Options, Listening: r.active, Servers: []deploy.ServerState{},
 	}
 	if !counters {
 		for _, u := range r.current {
@@ -119,9 +125,9 @@ func merge(o *deploy.Observation, p *observed) {
 	o.Old = append(o.Old, deploy.Process{PID: p.Processes[0], Connections: p.Connections()})
 	o.Old, o.Processes = append(o.Old, p.Old...), append(o.Processes, p.Processes...)
 	for _, r := range p.Routes {
-		at := slices.IndexFunc(o.Routes, func(now deploy.RouteState) bool { return now.App == r.App && now.Listen == r.Listen })
+		at := slices.IndexFunc(o.Routes, func(now deploy.RouteState) bool { return now.App == r.App && now.Frontend == r.Frontend })
 		if at < 0 {
-			o.Routes = append(o.Routes, deploy.RouteState{App: r.App, Process: r.Process, Listen: r.Listen, Servers: []deploy.ServerState{}})
+			o.Routes = append(o.Routes, deploy.RouteState{App: r.App, Process: r.Process, Frontend: r.Frontend, Servers: []deploy.ServerState{}})
 			at = len(o.Routes) - 1
 		}
 		route := &o.Routes[at]

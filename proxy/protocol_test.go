@@ -32,7 +32,7 @@ func FuzzDecodeRequest(f *testing.F) {
 		}
 		if r.Call == callApply {
 			for _, route := range r.Table.Routes {
-				if route.App == "" || route.Listen.Port == 0 {
+				if route.App == "" || route.Frontend.Port == 0 {
 					t.Errorf("route %+v was accepted", route)
 				}
 			}
@@ -55,7 +55,7 @@ func TestCheckRefuses(t *testing.T) {
 		table func() []deploy.Route
 	}{
 		{"no app", func() []deploy.Route { r := good(); r.App = ""; return []deploy.Route{r} }},
-		{"no port", func() []deploy.Route { r := good(); r.Listen.Port = 0; return []deploy.Route{r} }},
+		{"no port", func() []deploy.Route { r := good(); r.Frontend.Port = 0; return []deploy.Route{r} }},
 		{"a negative hold", func() []deploy.Route { r := good(); r.Hold = -1; return []deploy.Route{r} }},
 		{"a server without an address", func() []deploy.Route {
 			r := good()
@@ -68,7 +68,7 @@ func TestCheckRefuses(t *testing.T) {
 		{"the same address twice", func() []deploy.Route { return []deploy.Route{good(), good()} }},
 		{"every address beside one", func() []deploy.Route {
 			r := good()
-			r.Listen = deploy.Listen{Port: 25}
+			r.Frontend = deploy.Frontend{Port: 25}
 			return []deploy.Route{good(), r}
 		}},
 	} {
@@ -99,9 +99,9 @@ func TestWhatIsNotAskedForIsNotSaid(t *testing.T) {
 }
 
 func TestErrorsComeThrough(t *testing.T) {
-	listen := deploy.Listen{Port: 25}
-	one := &deploy.RouteError{App: "mail", Listen: listen, Err: errors.New("taken")}
-	r := appliedResponse(deploy.Applied{Switched: []deploy.Listen{listen}}, errors.Join(one, errors.Join(one)))
+	listen := deploy.Frontend{Port: 25}
+	one := &deploy.RouteError{App: "mail", Frontend: listen, Err: errors.New("taken")}
+	r := appliedResponse(deploy.Applied{Switched: []deploy.Frontend{listen}}, errors.Join(one, errors.Join(one)))
 	if r.Error != "" || len(r.Failed) != 2 || r.errors().Error() != errors.Join(one, one).Error() {
 		t.Errorf("got %+v", r)
 	}

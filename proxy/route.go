@@ -18,7 +18,7 @@ import (
 // connection has ended.
 type route struct {
 	app    string
-	listen deploy.Listen
+	listen deploy.Frontend
 	// checks bound the connect checks that are made at the same time.
 	checks slots
 	log    *slog.Logger
@@ -49,7 +49,7 @@ type route struct {
 	next       int
 }
 
-func newRoute(app string, listen deploy.Listen, checks slots, log *slog.Logger, lacks *lacks, failed func()) *route {
+func newRoute(app string, listen deploy.Frontend, checks slots, log *slog.Logger, lacks *lacks, failed func()) *route {
 	return &route{
 		app: app, listen: listen, checks: checks, log: log, lacks: lacks, failed: failed,
 		turn: make(chan struct{}, 1), changed: make(chan struct{}),

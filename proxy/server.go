@@ -32,13 +32,13 @@ type Server struct {
 	// mu keeps changes apart: one Apply, or one handover, at a time.
 	mu        sync.Mutex
 	table     deploy.Table
-	listeners map[deploy.Listen]*listener
+	listeners map[deploy.Frontend]*listener
 	routes    map[routeKey]*route
 	// checks are slots for all connect checks together, appChecks those of each app.
 	checks    chan struct{}
 	appChecks map[string]chan struct{}
 	// refused is what was logged of the addresses that can't be listened on. It is tried again and again.
-	refused map[deploy.Listen]string
+	refused map[deploy.Frontend]string
 	// retired tells that nothing is listened on any more, and never will be again.
 	retired bool
 	// switches are the Applies that switched anything, switchTime is what they took.
@@ -48,7 +48,7 @@ type Server struct {
 
 type routeKey struct {
 	app    string
-	listen deploy.Listen
+	listen deploy.Frontend
 }
 
 var _ deploy.Engine = (*Server)(nil)
@@ -62,7 +62,7 @@ func NewServer(log *slog.Logger) (*Server, error) {
 	}
 	return &Server{
 		log: log, limit: limit, lacks: &lacks{log: log}, failed: func() {}, checks: make(chan struct{}, checksAtOnce), started: time.Now(),
-		listeners: make(map[deploy.Listen]*listener), routes: make(map[routeKey]*route), appChecks: make(map[string]chan struct{}),
+		listeners: make(map[deploy.Frontend]*listener), routes: make(map[routeKey]*route), appChecks: make(map[string]chan struct{}),
 	}, nil
 }
 
@@ -96,9 +96,9 @@ func (s *Server) applyAnd(t deploy.Table, then func(deploy.Table)) (deploy.Appli
 
 // apply does the work of Apply; mu is held.
 func (s *Server) apply(t deploy.Table) (applied deploy.Applied, err error) {
-	wanted := make(map[deploy.Listen]bool, len(t.Routes))
+	wanted := make(map[deploy.Frontend]bool, len(t.Routes))
 	for _, r := range t.Routes {
-		wanted[r.Listen] = true
+		wanted[r.Frontend] = true
 	}
 	// First what goes: what comes may overlap it.
 	var gone []*upstream
@@ -110,21 +110,21 @@ func (s *Server) apply(t deploy.Table) (applied deploy.Applied, err error) {
 		}
 	}
 	s.table = deploy.Table{TotalConnections: t.TotalConnections}
-	refused := make(map[deploy.Listen]string)
+	refused := make(map[deploy.Frontend]string)
 	for _, spec := range t.Routes {
 		old, switched, routeErr := s.applyRoute(spec)
 		gone = append(gone, old...)
 		if routeErr != nil {
-			err = errors.Join(err, &deploy.RouteError{App: spec.App, Listen: spec.Listen, Err: routeErr})
-			refused[spec.Listen] = routeErr.Error()
-			if s.refused[spec.Listen] != routeErr.Error() {
-				s.log.Error("can't listen", "port", spec.Listen.String(), "app", spec.App, "error", routeErr)
+			err = errors.Join(err, &deploy.RouteError{App: spec.App, Frontend: spec.Frontend, Err: routeErr})
+			refused[spec.Frontend] = routeErr.Error()
+			if s.refused[spec.Frontend] != routeErr.Error() {
+				s.log.Error("can't listen", "port", spec.Frontend.String(), "app", spec.App, "error", routeErr)
 			}
 			continue
 		}
 		s.table.Routes = append(s.table.Routes, spec)
 		if switched {
-			applied.Switched = append(applied.Switched, spec.Listen)
+			applied.Switched = append(applied.Switched, spec.Frontend)
 		}
 	}
 	s.refused = refused
@@ -148,19 +148,22 @@ func (s *Server) forgetUnused() {
 }
 
 func (s *Server) applyRoute(spec deploy.Route) (gone []*upstream, switched bool, err error) {
-	l := s.listeners[spec.Listen]
+	if err := s.Supports(spec); err != nil {
+		return nil, false, err
+	}
+	l := s.listeners[spec.Frontend]
 	opened := l == nil
 	if opened {
-		socket, err := listen(spec.Listen)
+		socket, err := listen(spec.Frontend)
 		if err != nil {
 			return nil, false, err
 		}
-		l = newListener(spec.Listen, socket, s.limit, s.log)
+		l = newListener(spec.Frontend, socket, s.limit, s.log)
 	}
 	gone, switched = s.lead(l, spec)
 	if opened {
 		s.accept(l)
-		s.log.Info("listening", "port", spec.Listen.String(), "app", spec.App)
+		s.log.Info("listening", "port", spec.Frontend.String(), "app", spec.App)
 	}
 	return gone, switched, nil
 }
@@ -184,13 +187,13 @@ func (s *Server) accept(l *listener) {
 }
 
 func (s *Server) route(spec deploy.Route) *route {
-	key := routeKey{spec.App, spec.Listen}
+	key := routeKey{spec.App, spec.Frontend}
 	r := s.routes[key]
 	if r == nil {
 		if s.appChecks[spec.App] == nil {
 			s.appChecks[spec.App] = make(chan struct{}, checksOfApp)
 		}
-		r = newRoute(spec.App, spec.Listen, slots{s.appChecks[spec.App], s.checks}, s.log, s.lacks, s.failed)
+		r = newRoute(spec.App, spec.Frontend, slots{s.appChecks[spec.App], s.checks}, s.log, s.lacks, s.failed)
 		s.routes[key] = r
 	}
 	return r
@@ -201,7 +204,7 @@ func (s *Server) adopt(t deploy.Table, sockets []*tcp.Listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, spec := range t.Routes {
-		l := newListener(spec.Listen, sockets[i], s.limit, s.log)
+		l := newListener(spec.Frontend, sockets[i], s.limit, s.log)
 		s.lead(l, spec)
 		s.accept(l)
 	}
@@ -210,7 +213,7 @@ func (s *Server) adopt(t deploy.Table, sockets []*tcp.Listener) {
 }
 
 // addresses are those that are listened on.
-func (s *Server) addresses() []deploy.Listen {
+func (s *Server) addresses() []deploy.Frontend {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Collect(maps.Keys(s.listeners))
@@ -266,7 +269,7 @@ func (s *Server) follow(t deploy.Table) {
 	wanted := make(map[routeKey]bool, len(t.Routes))
 	var gone []*upstream
 	for _, spec := range t.Routes {
-		key := routeKey{spec.App, spec.Listen}
+		key := routeKey{spec.App, spec.Frontend}
 		wanted[key] = true
 		if r := s.routes[key]; r != nil {
 			old, _ := r.update(spec)

@@ -140,11 +140,11 @@ func TestTotalConnectionsOfOnePort(t *testing.T) {
 	}
 	var clients []*client
 	for range most {
-		c := dialPort(t, r.Listen.Port)
+		c := dialPort(t, r.Frontend.Port)
 		c.greeting()
 		clients = append(clients, c)
 	}
-	next := dialPort(t, r.Listen.Port)
+	next := dialPort(t, r.Frontend.Port)
 	clients[0].echo()
 	if n := s.connections(); n != most {
 		t.Errorf("there are %d connections, want %d", n, most)
@@ -164,14 +164,14 @@ func TestOptionsAreHandedOver(t *testing.T) {
 	}
 	r.Options = options
 	apply(t, first, r)
-	old := dialPort(t, r.Listen.Port)
+	old := dialPort(t, r.Frontend.Port)
 	old.greeting()
 	second := runDaemon(t, Options{Control: control})
-	if got := observe(t, second).Serving()[r.Listen].Options; got != options {
+	if got := observe(t, second).Serving()[r.Frontend].Options; got != options {
 		t.Errorf("serving with %s, want %s", got, options)
 	}
 	// What the former daemon has does not count here.
-	one, two := dialPort(t, r.Listen.Port), dialPort(t, r.Listen.Port)
+	one, two := dialPort(t, r.Frontend.Port), dialPort(t, r.Frontend.Port)
 	one.greeting()
 	old.echo()
 	one.conn.Close()

@@ -63,7 +63,7 @@ func TestPortChangesHandsWhileClientsWait(t *testing.T) {
 	s, mail := newServer(t), routeTo("mail", enginetest.FreePort(t))
 	mail.Servers = []deploy.Server{{Container: "full", Dyno: "web.1", Addr: fullBacklog(t), Proven: true}}
 	mail.HealthCheck = 0
-	news := routeTo("news", mail.Listen.Port, enginetest.NewServer(t, "news"))
+	news := routeTo("news", mail.Frontend.Port, enginetest.NewServer(t, "news"))
 	var err error
 	if news.Options, err = deploy.ParseOptions("accept-proxy=127.0.0.1"); err != nil {
 		t.Fatal(err)
@@ -71,7 +71,7 @@ func TestPortChangesHandsWhileClientsWait(t *testing.T) {
 	apply(t, s, mail)
 	var waiting []*client
 	for range clients {
-		waiting = append(waiting, dialPort(t, mail.Listen.Port))
+		waiting = append(waiting, dialPort(t, mail.Frontend.Port))
 	}
 	wait.Until(t, "all of them are being connected", func() bool { return dialing(s, "mail") == clients })
 	apply(t, s, news)

@@ -22,7 +22,7 @@ func TestManyPortsAreHandedOver(t *testing.T) {
 	}
 	truth(t, config.Truth, routes...)
 	old := startProcess(t, config)
-	held := dialPort(t, routes[0].Listen.Port)
+	held := dialPort(t, routes[0].Frontend.Port)
 	held.greeting()
 	open, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(old.worker), "fd"))
 	if err != nil {
@@ -34,8 +34,8 @@ func TestManyPortsAreHandedOver(t *testing.T) {
 	}
 	startProcess(t, config)
 	for _, r := range routes {
-		if got := dialPort(t, r.Listen.Port).greeting(); got != "v1" {
-			t.Errorf("%s answered at %s", got, r.Listen)
+		if got := dialPort(t, r.Frontend.Port).greeting(); got != "v1" {
+			t.Errorf("%s answered at %s", got, r.Frontend)
 		}
 	}
 	held.echo()

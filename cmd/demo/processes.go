@@ -41,7 +41,7 @@ const acceptGrace = 300 * time.Millisecond
 
 // process is one version of the app.
 type process struct {
-	deploy.Container
+	deploy.Endpoint
 	command *exec.Cmd
 }
 
@@ -122,7 +122,7 @@ func (p *processes) reconcile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	reconciler := deploy.Reconciler{Host: p, Docker: p, Engine: p.engine}
+	reconciler := deploy.Reconciler{Host: p, Source: p, Engine: p.engine}
 	outcome, err := reconciler.Reconcile(ctx, lock)
 	for _, problem := range outcome.Problems {
 		err = errors.Join(err, problem)
@@ -133,11 +133,17 @@ func (p *processes) reconcile(ctx context.Context) error {
 // Apps implements [deploy.Host].
 func (p *processes) Apps(context.Context) ([]deploy.App, error) { return []deploy.App{p.app}, nil }
 
-// Containers implements [deploy.Docker].
-func (p *processes) Containers(context.Context) ([]deploy.Container, error) {
-	var list []deploy.Container
+// Watch implements [deploy.Source]. The demo knows of each change.
+func (p *processes) Watch(ctx context.Context, subscribed func() error, _ func(died string)) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// Endpoints implements [deploy.Source].
+func (p *processes) Endpoints(context.Context) ([]deploy.Endpoint, error) {
+	var list []deploy.Endpoint
 	for _, r := range p.running {
-		list = append(list, r.Container)
+		list = append(list, r.Endpoint)
 	}
 	return list, nil
 }
@@ -157,7 +163,7 @@ func (p *processes) start(ctx context.Context, version string) (*process, error)
 		return nil, err
 	}
 	at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
-	return &process{command: command, Container: deploy.Container{
+	return &process{command: command, Endpoint: deploy.Endpoint{
 		ID: id, App: app, Process: "web", Dyno: "web.1", Image: version, Running: true,
 		Published: map[uint16]netip.AddrPort{private: at},
 	}}, nil
@@ -192,7 +198,7 @@ func (p *processes) show(ctx context.Context) error {
 		for _, addr := range r.Addresses(true) {
 			servers = append(servers, addr.String())
 		}
-		fmt.Fprintf(p.demo.out, "%s of %s -> %s\n", r.Listen, r.App, strings.Join(servers, ", "))
+		fmt.Fprintf(p.demo.out, "%s of %s -> %s\n", r.Frontend, r.App, strings.Join(servers, ", "))
 	}
 	return nil
 }

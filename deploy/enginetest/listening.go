@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -33,7 +34,7 @@ var listening = []testCase{
 		if got := greeted(b, local(free)); got != "v1" {
 			b.Errorf("%s answered", got)
 		}
-		b.serving(map[deploy.Listen]service{free: {App: "mail", Servers: []netip.AddrPort{v1.Addr}}})
+		b.serving(map[deploy.Frontend]service{free: {App: "mail", Servers: []netip.AddrPort{v1.Addr}}})
 
 		// And while it lasts, others' deploys go on.
 		v2 := NewServer(b, "v2")
@@ -53,6 +54,25 @@ var listening = []testCase{
 		b.apply(table...)
 		if got := greeted(b, local(taken)); got != "v1" {
 			b.Errorf("%s answered", got)
+		}
+	}},
+	{"a protocol that the engine does not support", func(b *bench) {
+		tcp := b.port()
+		udp := deploy.Frontend{Proto: deploy.UDP, Port: tcp.Port}
+		if tcp.Overlaps(udp) {
+			b.Error("the same port of two protocols conflicts")
+		}
+		v1 := NewServer(b, "v1")
+		mail, dns := route("mail", tcp, proven(v1)...), route("mail", udp, proven(v1)...)
+		if b.engine.Supports(dns) == nil {
+			b.Skip("it does")
+		}
+		for range 2 {
+			_, err := b.tryApply(mail, dns)
+			if e := b.oneRouteError(err, "mail", udp); !errors.Is(e, deploy.ErrUnsupported) {
+				b.Errorf("got %v", e)
+			}
+			b.serving(map[deploy.Frontend]service{tcp: {App: "mail", Servers: []netip.AddrPort{v1.Addr}}})
 		}
 	}},
 	{"a port that an outgoing connection has", func(b *bench) {
@@ -85,14 +105,14 @@ var listening = []testCase{
 		b.oneRouteError(err, "mail", taken)
 
 		// Beside it there is room.
-		beside := deploy.Listen{IP: loopback, Port: taken.Port}
+		beside := deploy.Frontend{IP: loopback, Port: taken.Port}
 		b.apply(route("mail", beside, proven(v1)...))
 		if got := greeted(b, local(beside)); got != "v1" {
 			b.Errorf("%s answered", got)
 		}
 	}},
 	{"an address that the host does not have", func(b *bench) {
-		v1, good, bad := NewServer(b, "v1"), b.port(), deploy.Listen{IP: elsewhere, Port: FreePort(b)}
+		v1, good, bad := NewServer(b, "v1"), b.port(), deploy.Frontend{IP: elsewhere, Port: FreePort(b)}
 		_, err := b.tryApply(route("mail", good, proven(v1)...), route("lost", bad, proven(v1)...))
 		b.oneRouteError(err, "lost", bad)
 		if got := greeted(b, local(good)); got != "v1" {
@@ -101,7 +121,7 @@ var listening = []testCase{
 	}},
 	{"two apps on one port of different addresses", func(b *bench) {
 		port := FreePort(b)
-		one, two := deploy.Listen{IP: loopback, Port: port}, deploy.Listen{IP: loopback2, Port: port}
+		one, two := deploy.Frontend{IP: loopback, Port: port}, deploy.Frontend{IP: loopback2, Port: port}
 		b.apply(route("one", one, proven(NewServer(b, "one"))...), route("two", two, proven(NewServer(b, "two"))...))
 		for range 10 {
 			if got := greeted(b, local(one)); got != "one" {
@@ -114,7 +134,7 @@ var listening = []testCase{
 	}},
 	{"from one address to all and back", func(b *bench) {
 		all := b.port()
-		one := deploy.Listen{IP: loopback, Port: all.Port}
+		one := deploy.Frontend{IP: loopback, Port: all.Port}
 		servers := proven(NewServer(b, "v1"))
 		for range 2 {
 			b.apply(route("mail", one, servers...))
@@ -141,7 +161,7 @@ var listening = []testCase{
 				b.Errorf("%s answered at %s", got, ip)
 			}
 		}
-		four, six := deploy.Listen{IP: netip.IPv4Unspecified(), Port: all.Port}, deploy.Listen{IP: netip.IPv6Unspecified(), Port: all.Port}
+		four, six := deploy.Frontend{IP: netip.IPv4Unspecified(), Port: all.Port}, deploy.Frontend{IP: netip.IPv6Unspecified(), Port: all.Port}
 		b.apply(route("four", four, proven(NewServer(b, "four"))...), route("six", six, proven(NewServer(b, "six"))...))
 		for range 10 {
 			if got := greeted(b, local(four)); got != "four" {
@@ -151,7 +171,7 @@ var listening = []testCase{
 				b.Errorf("%s answered at %s", got, six)
 			}
 		}
-		only := deploy.Listen{IP: loopback6, Port: all.Port}
+		only := deploy.Frontend{IP: loopback6, Port: all.Port}
 		b.apply(route("only", only, proven(NewServer(b, "only"))...))
 		refused(b, netip.AddrPortFrom(loopback, all.Port))
 		if got := greeted(b, local(only)); got != "only" {
@@ -166,13 +186,13 @@ var listening = []testCase{
 		} {
 			routes = append(routes, route(name, b.port(), proven(NewServer(b, fmt.Sprintf("server%d", len(routes))))...))
 		}
-		want := make(map[deploy.Listen]service)
+		want := make(map[deploy.Frontend]service)
 		for _, r := range routes {
-			want[r.Listen] = service{App: r.App, Servers: []netip.AddrPort{r.Servers[0].Addr}}
+			want[r.Frontend] = service{App: r.App, Servers: []netip.AddrPort{r.Servers[0].Addr}}
 		}
-		wanted := make(map[deploy.Listen]string)
+		wanted := make(map[deploy.Frontend]string)
 		for _, r := range routes {
-			wanted[r.Listen] = r.Servers[0].Container
+			wanted[r.Frontend] = r.Servers[0].Container
 		}
 		b.apply(routes...)
 		b.serving(want)
@@ -182,6 +202,6 @@ var listening = []testCase{
 			}
 		}
 		b.apply()
-		b.serving(map[deploy.Listen]service{})
+		b.serving(map[deploy.Frontend]service{})
 	}},
 }

@@ -75,7 +75,7 @@ func (b *bench) needIPv6() {
 }
 
 // dialFrom connects from an address of this host.
-func dialFrom(b *bench, from netip.Addr, listen deploy.Listen) *client {
+func dialFrom(b *bench, from netip.Addr, listen deploy.Frontend) *client {
 	b.Helper()
 	c, err := tryDialFrom(b, from, listen)
 	if err != nil {
@@ -84,7 +84,7 @@ func dialFrom(b *bench, from netip.Addr, listen deploy.Listen) *client {
 	return c
 }
 
-func tryDialFrom(b *bench, from netip.Addr, listen deploy.Listen) (*client, error) {
+func tryDialFrom(b *bench, from netip.Addr, listen deploy.Frontend) (*client, error) {
 	b.Helper()
 	to := loopback
 	if from.Is6() {
@@ -103,7 +103,7 @@ func tryDialFrom(b *bench, from netip.Addr, listen deploy.Listen) (*client, erro
 }
 
 // rejected wants a connection from an address of this host to be closed at accept.
-func (b *bench) rejected(from netip.Addr, listen deploy.Listen) {
+func (b *bench) rejected(from netip.Addr, listen deploy.Frontend) {
 	b.Helper()
 	c, err := tryDialFrom(b, from, listen)
 	if errors.Is(err, syscall.ECONNRESET) {
@@ -117,7 +117,7 @@ func (b *bench) rejected(from netip.Addr, listen deploy.Listen) {
 }
 
 // admitted wants those sources to get through, of all that there are, and the others to be closed.
-func (b *bench) admitted(listen deploy.Listen, sources ...netip.Addr) {
+func (b *bench) admitted(listen deploy.Frontend, sources ...netip.Addr) {
 	b.Helper()
 	for _, from := range []netip.Addr{loopback, loopback2, loopback6} {
 		if !slices.Contains(sources, from) {
@@ -177,20 +177,20 @@ var admitting = []testCase{
 			if b.Failed() {
 				b.Fatalf("with allow=%s", c.allow)
 			}
-			b.serving(map[deploy.Listen]service{listen: {App: "mail", Servers: []netip.AddrPort{plain.Servers[0].Addr}, Options: r.Options}})
+			b.serving(map[deploy.Frontend]service{listen: {App: "mail", Servers: []netip.AddrPort{plain.Servers[0].Addr}, Options: r.Options}})
 		}
 		b.switchTo(plain)
 		b.admitted(listen, loopback, loopback2, loopback6)
 	}},
 	{"a port of one address", func(b *bench) {
-		r := route("mail", deploy.Listen{IP: loopback, Port: FreePort(b)}, proven(NewServer(b, "v1"))...)
+		r := route("mail", deploy.Frontend{IP: loopback, Port: FreePort(b)}, proven(NewServer(b, "v1"))...)
 		b.apply(with(b, r, "allow=127.0.0.2"))
-		b.rejected(loopback, r.Listen)
-		dialFrom(b, loopback2, r.Listen).greeting()
+		b.rejected(loopback, r.Frontend)
+		dialFrom(b, loopback2, r.Frontend).greeting()
 		b.switchTo(with(b, r, "allow=0.0.0.0/0"))
-		dialFrom(b, loopback, r.Listen).greeting()
+		dialFrom(b, loopback, r.Frontend).greeting()
 		b.switchTo(with(b, r, "allow=::/0"))
-		b.rejected(loopback, r.Listen)
+		b.rejected(loopback, r.Frontend)
 	}},
 	{"as many networks as there can be", func(b *bench) {
 		b.needIPv6()
@@ -225,23 +225,23 @@ var admitting = []testCase{
 		mail, news := route("mail", b.port(), proven(NewServer(b, "mail"))...), route("news", b.port(), proven(NewServer(b, "news"))...)
 		news = with(b, news, "allow=127.0.0.2")
 		b.apply(mail, news)
-		c := dialFrom(b, loopback, mail.Listen)
+		c := dialFrom(b, loopback, mail.Frontend)
 		c.greeting()
 		mail = with(b, mail, "allow=::1")
 		b.switchTo(mail, news)
 		c.echo("still there")
-		b.admitted(mail.Listen, loopback6)
-		b.admitted(news.Listen, loopback2)
+		b.admitted(mail.Frontend, loopback6)
+		b.admitted(news.Frontend, loopback2)
 
 		// And when ports come and go, all is as it was.
 		more := []deploy.Route{route("alpha", b.port(), proven(NewServer(b, "alpha"))...), route("zulu", b.port(), proven(NewServer(b, "zulu"))...)}
 		b.apply(mail, news, more[0], more[1])
-		b.admitted(more[0].Listen, loopback, loopback2, loopback6)
+		b.admitted(more[0].Frontend, loopback, loopback2, loopback6)
 		b.switchTo(mail, news, with(b, more[0], "allow=127.0.0.1"), more[1])
-		b.admitted(more[0].Listen, loopback)
+		b.admitted(more[0].Frontend, loopback)
 		b.apply(mail, news)
-		b.admitted(mail.Listen, loopback6)
-		b.admitted(news.Listen, loopback2)
+		b.admitted(mail.Frontend, loopback6)
+		b.admitted(news.Frontend, loopback2)
 		c.echo("still there")
 	}},
 	{"containers and networks change at once", func(b *bench) {
@@ -249,16 +249,16 @@ var admitting = []testCase{
 		b.apply(with(b, r, "allow=127.0.0.1"))
 		r.Servers = proven(NewServer(b, "v2"))
 		b.switchTo(with(b, r, "allow=127.0.0.2"))
-		b.rejected(loopback, r.Listen)
-		if got := dialFrom(b, loopback2, r.Listen).greeting(); got != "v2" {
+		b.rejected(loopback, r.Frontend)
+		if got := dialFrom(b, loopback2, r.Frontend).greeting(); got != "v2" {
 			b.Errorf("%s answered", got)
 		}
 	}},
 	{"who may not connect does not wait either", func(b *bench) {
 		r := with(b, route("mail", b.port()), "allow=127.0.0.2")
 		b.apply(r)
-		b.rejected(loopback, r.Listen)
-		waiting := dialFrom(b, loopback2, r.Listen)
+		b.rejected(loopback, r.Frontend)
+		waiting := dialFrom(b, loopback2, r.Frontend)
 		r.Servers = proven(NewServer(b, "v1"))
 		b.switchTo(r)
 		waiting.greeting()

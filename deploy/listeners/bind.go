@@ -14,7 +14,7 @@ var ErrInUse = errors.New("the port is in use, if only by a socket that does not
 
 // TryBind binds l for a moment, without listening, so that no client gets in between. The error wraps [ErrInUse] when somebody has
 // the port. For an unprivileged user it says nothing of ports below 1024.
-func TryBind(l deploy.Listen) error {
+func TryBind(l deploy.Frontend) error {
 	family, addr := sockaddr(l)
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if errors.Is(err, unix.EAFNOSUPPORT) {
@@ -49,7 +49,7 @@ func TryBind(l deploy.Listen) error {
 	}
 }
 
-func sockaddr(l deploy.Listen) (family int, addr unix.Sockaddr) {
+func sockaddr(l deploy.Frontend) (family int, addr unix.Sockaddr) {
 	switch {
 	case !l.IP.IsValid() && HasIPv6():
 		return unix.AF_INET6, &unix.SockaddrInet6{Port: int(l.Port)}

@@ -83,22 +83,22 @@ func sockets(states uint32) ([]socket, error) {
 }
 
 // Listen is the public address that the listener takes.
-func (l Listener) Listen() deploy.Listen {
+func (l Listener) Listen() deploy.Frontend {
 	if l.IP == netip.IPv6Unspecified() && !l.V6Only {
-		return deploy.Listen{Port: l.Port}
+		return deploy.Frontend{Port: l.Port}
 	}
-	return deploy.Listen{IP: l.IP.WithZone(""), Port: l.Port}
+	return deploy.Frontend{IP: l.IP.WithZone(""), Port: l.Port}
 }
 
 // Conflicts tells whether the listener takes a part of what o wants: binding o would fail, or share the port.
-func (l Listener) Conflicts(o deploy.Listen) bool {
+func (l Listener) Conflicts(o deploy.Frontend) bool {
 	o.IP = o.IP.Unmap().WithZone("")
 	return l.Listen().Overlaps(o)
 }
 
 // Is tells whether the listener is that of the one who serves o: nobody else can listen on the same address. Of somebody who
 // serves every address it is one on all of a family.
-func (l Listener) Is(o deploy.Listen) bool {
+func (l Listener) Is(o deploy.Frontend) bool {
 	return l.Port == o.Port && (l.IP.WithZone("") == o.IP || !o.IP.IsValid() && l.IP.IsUnspecified())
 }
 
@@ -155,7 +155,7 @@ func who(owner uint32, inode uint64) string {
 }
 
 // TakenBy says which of sockets conflicts with l, those of the addresses own left out. It is nil when none does.
-func TakenBy(l deploy.Listen, sockets []Listener, own []deploy.Listen) error {
+func TakenBy(l deploy.Frontend, sockets []Listener, own []deploy.Frontend) error {
 	for _, s := range sockets {
 		if s.Conflicts(l) && !slices.ContainsFunc(own, s.Is) {
 			return Taken(s)

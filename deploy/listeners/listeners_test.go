@@ -235,7 +235,7 @@ func TestConflictsAsTheKernelSays(t *testing.T) {
 				continue
 			}
 			for _, w := range wanted {
-				listen := deploy.Listen{Port: port(listener)}
+				listen := deploy.Frontend{Port: port(listener)}
 				if w.listen != "" {
 					listen.IP = netip.MustParseAddr(w.listen)
 				}
@@ -267,7 +267,7 @@ func TestConflictsAsTheKernelSays(t *testing.T) {
 					if got := list[0].Conflicts(listen); got != taken && !(unknown && got) {
 						t.Errorf("%s: %s beside %s: conflict %v, and the kernel says %v", source.name, listen, k, got, taken)
 					}
-					if other := (deploy.Listen{IP: listen.IP, Port: listen.Port ^ 1}); list[0].Conflicts(other) {
+					if other := (deploy.Frontend{IP: listen.IP, Port: listen.Port ^ 1}); list[0].Conflicts(other) {
 						t.Errorf("%s: %s conflicts with another port", source.name, k)
 					}
 				}
@@ -290,7 +290,7 @@ func TestConflictsIgnoresForms(t *testing.T) {
 		{"another address", listener("192.0.2.1"), "192.0.2.2", false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			if got := row.listener.Conflicts(deploy.Listen{IP: netip.MustParseAddr(row.listen), Port: 25}); got != row.want {
+			if got := row.listener.Conflicts(deploy.Frontend{IP: netip.MustParseAddr(row.listen), Port: 25}); got != row.want {
 				t.Errorf("got %v", got)
 			}
 		})

@@ -24,17 +24,17 @@ const (
 )
 
 // InUse is the error for an address that can't be bound though nobody listens on it: the outgoing connection that has it, or [ErrInUse].
-func InUse(l deploy.Listen) error { return cmp.Or(occupied(l), ErrInUse) }
+func InUse(l deploy.Frontend) error { return cmp.Or(occupied(l), ErrInUse) }
 
 // occupied says which outgoing connection has the port of l as its local one: while it does, nobody can listen on l. It is nil when
 // none has it.
-func occupied(l deploy.Listen) error {
+func occupied(l deploy.Frontend) error {
 	all, err := sockets(connected)
 	if err != nil {
 		return err
 	}
 	all = slices.DeleteFunc(all, func(s socket) bool {
-		return !deploy.ListenOn(s.local).Overlaps(l)
+		return !deploy.FrontendAt(s.local).Overlaps(l)
 	})
 	if len(all) == 0 {
 		return nil

@@ -44,7 +44,7 @@ func TestOccupied(t *testing.T) {
 		}
 		defer server.Close()
 		limit(t, 40000, 40009, "8080,9000-9001")
-		taken := deploy.Listen{Port: 40003}
+		taken := deploy.Frontend{Port: 40003}
 		if err := TryBind(taken); err != nil {
 			t.Errorf("a free port: %v", err)
 		}
@@ -73,7 +73,7 @@ func TestOccupied(t *testing.T) {
 				t.Errorf("%q is missing in: %s", want, text)
 			}
 		}
-		for _, free := range []deploy.Listen{{Port: 40004}, {IP: netip.MustParseAddr("127.0.0.2"), Port: 40003}} {
+		for _, free := range []deploy.Frontend{{Port: 40004}, {IP: netip.MustParseAddr("127.0.0.2"), Port: 40003}} {
 			if err := occupied(free); err != nil {
 				t.Errorf("%s: %v", free, err)
 			}

@@ -22,7 +22,7 @@ func checkListeners(o deploy.Observation, note func(app, public string, err erro
 		return
 	}
 	own, serving := ownSockets(o.Processes), o.Serving()
-	for _, listen := range slices.SortedFunc(maps.Keys(serving), deploy.Listen.Compare) {
+	for _, listen := range slices.SortedFunc(maps.Keys(serving), deploy.Frontend.Compare) {
 		service := serving[listen]
 		var ours, others []listeners.Listener
 		for _, s := range sockets {

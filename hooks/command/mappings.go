@@ -64,8 +64,8 @@ func noteStopped(ctx context.Context, h *host.Host, app string) error {
 	if err != nil {
 		return err
 	}
-	containers, err := client.ContainersOf(ctx, app)
-	if err != nil || slices.ContainsFunc(containers, func(c deploy.Container) bool { return c.Running }) {
+	containers, err := client.EndpointsOf(ctx, app)
+	if err != nil || slices.ContainsFunc(containers, func(c deploy.Endpoint) bool { return c.Running }) {
 		return err
 	}
 	return h.State.Save(app, state.App{Stopped: true})

@@ -70,7 +70,7 @@ func (d *healer) noteOld(routes []deploy.RouteState) {
 		return // The engine could not be asked.
 	}
 	runs := func(container string) bool {
-		return slices.ContainsFunc(d.known, func(c deploy.Container) bool { return c.ID == container && c.Running })
+		return slices.ContainsFunc(d.known, func(c deploy.Endpoint) bool { return c.ID == container && c.Running })
 	}
 	var now []draining
 	for i := range routes {

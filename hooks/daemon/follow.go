@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
-	"dokku-expose/deploy/docker"
+	"dokku-expose/deploy/source/docker"
 	"dokku-expose/hooks/host"
 	"dokku-expose/stats"
 )
@@ -44,6 +44,7 @@ func follow(ctx context.Context, h *host.Host, log *slog.Logger, counters *stats
 	if err != nil {
 		return err
 	}
+	client.Bound(host.DaemonPatience)
 	w := newWatcher(client, log, func(died string) {
 		d.noteDied(died)
 		select {
@@ -137,7 +138,7 @@ type healer struct {
 	// problems tells of what is wrong.
 	problems problemLog
 	// known are the containers as Docker told them last.
-	known []deploy.Container
+	known []deploy.Endpoint
 	// apps and engine are what could be read last, unread why they can't be now.
 	apps   []deploy.App
 	engine deploy.Engine
@@ -179,10 +180,10 @@ func (d *healer) takeDied() []string {
 // drop takes containers out of service at once that have died.
 func (d *healer) drop(ctx context.Context) {
 	died := d.takeDied()
-	if !slices.ContainsFunc(d.known, func(c deploy.Container) bool { return slices.Contains(died, c.ID) }) {
+	if !slices.ContainsFunc(d.known, func(c deploy.Endpoint) bool { return slices.Contains(died, c.ID) }) {
 		return
 	}
-	err := d.reduce(ctx, deploy.Known{Containers: d.known, Loss: deploy.Loss{Died: died}})
+	err := d.reduce(ctx, deploy.Known{Endpoints: d.known, Loss: deploy.Loss{Died: died}})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		d.log.Error("problem", "error", err)
 	}
@@ -208,8 +209,8 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 		}
 		return errors.Join(err, keepErr)
 	})
-	if outcome.Containers != nil {
-		d.known = outcome.Containers
+	if outcome.Endpoints != nil {
+		d.known = outcome.Endpoints
 	}
 	var problems []problem
 	pause = relist
@@ -246,7 +247,7 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 func (d *healer) doubt(ctx context.Context) {
 	first := d.known == nil && !d.listening
 	d.listening = true
-	err := d.reduce(ctx, deploy.Known{Containers: d.known, Probe: true, Hold: first})
+	err := d.reduce(ctx, deploy.Known{Endpoints: d.known, Probe: true, Hold: first})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		d.problems.note(append(d.problems.ofApps(), hostProblems(err)...), time.Now())
 	}

@@ -24,7 +24,7 @@ func (d *healer) reconciler(ctx context.Context) *deploy.Reconciler {
 		if d.engine == nil {
 			d.engine = d.anyEngine(ctx)
 		}
-		r = &deploy.Reconciler{Docker: d.host.Asks, Engine: d.engine}
+		r = &deploy.Reconciler{Source: d.host.Asks, Engine: d.engine}
 	}
 	d.engine, r.Host = r.Engine, d
 	return r
@@ -108,8 +108,8 @@ func (d *healer) confirm(ctx context.Context, lock *deploy.Lock) error {
 	d.unread = nil
 	outcome, err := d.reconciler(ctx).Reduce(ctx, lock, deploy.Known{Fresh: true})
 	d.host.Record(outcome)
-	if outcome.Containers != nil {
-		d.known = outcome.Containers
+	if outcome.Endpoints != nil {
+		d.known = outcome.Endpoints
 	}
 	return err
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
-	"dokku-expose/deploy/docker"
 	"dokku-expose/hooks/host"
 )
 
@@ -17,8 +16,8 @@ const firstSearch, lastSearch = 100 * time.Millisecond, 500 * time.Millisecond
 
 // watcher hears of Docker's events for the daemon, and knows whether Docker can be asked.
 type watcher struct {
-	client *docker.Client
-	log    *slog.Logger
+	deploy.Source
+	log *slog.Logger
 	// poke is called for each event, and whenever Docker is lost or there again.
 	poke func(died string)
 	// away is true until Docker has told of its containers, and again from when it is lost. A socket that accepts proves nothing:
@@ -33,9 +32,8 @@ type watcher struct {
 	cancel context.CancelFunc
 }
 
-func newWatcher(client *docker.Client, log *slog.Logger, poke func(died string)) *watcher {
-	client.Bound(host.DaemonPatience)
-	w := &watcher{client: client, log: log, poke: poke}
+func newWatcher(source deploy.Source, log *slog.Logger, poke func(died string)) *watcher {
+	w := &watcher{Source: source, log: log, poke: poke}
 	w.away.Store(true)
 	return w
 }
@@ -65,8 +63,8 @@ func (w *watcher) watch(ctx context.Context) error {
 	w.mu.Lock()
 	w.stream, w.cancel = ctx, cancel
 	w.mu.Unlock()
-	return w.client.Watch(ctx, func() error {
-		if _, err := w.client.Containers(ctx); err != nil {
+	return w.Source.Watch(ctx, func() error {
+		if _, err := w.Source.Endpoints(ctx); err != nil {
 			return err
 		}
 		w.log.Info("watching Docker")
@@ -87,9 +85,9 @@ func (w *watcher) lose() {
 	}
 }
 
-// Containers implements [deploy.Docker]. It ends with the events: whoever waits holds the host-wide lock, and there are servers to
+// Endpoints implements [deploy.Source]. It ends with the events: whoever waits holds the host-wide lock, and there are servers to
 // be looked after when Docker is lost.
-func (w *watcher) Containers(ctx context.Context) ([]deploy.Container, error) {
+func (w *watcher) Endpoints(ctx context.Context) ([]deploy.Endpoint, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	w.mu.Lock()
@@ -98,5 +96,5 @@ func (w *watcher) Containers(ctx context.Context) ([]deploy.Container, error) {
 	if stream != nil {
 		defer context.AfterFunc(stream, cancel)()
 	}
-	return w.client.Containers(ctx)
+	return w.Source.Endpoints(ctx)
 }

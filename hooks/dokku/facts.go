@@ -12,16 +12,22 @@ import (
 	"time"
 )
 
-// DockerLocal is the scheduler that runs containers on this host, and the only one whose apps can have public ports.
-const DockerLocal = "docker-local"
+// Scheduler is the name of one of Dokku's: "docker-local", "k3s", "null", ...
+type Scheduler string
 
-// Scheduler returns the app's scheduler: "docker-local", "k3s", "null", ...
-func (e Env) Scheduler(app string) (string, error) {
+// DockerLocal is the scheduler that runs containers on this host.
+const DockerLocal Scheduler = "docker-local"
+
+// HasPorts tells whether its apps can have public ports.
+func (s Scheduler) HasPorts() bool { return s == DockerLocal }
+
+// Scheduler returns the app's scheduler.
+func (e Env) Scheduler(app string) (Scheduler, error) {
 	value, err := e.computed("scheduler", app, "selected")
 	if value == "" && err == nil {
-		value = DockerLocal
+		return DockerLocal, nil
 	}
-	return value, err
+	return Scheduler(value), err
 }
 
 // ChecksDisabled tells whether Dokku stops the containers of the process type before it starts the new ones. It decides as

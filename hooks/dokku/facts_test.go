@@ -12,7 +12,7 @@ import (
 )
 
 func TestFacts(t *testing.T) {
-	scheduler := func(e Env) (any, error) { return e.Scheduler("mail") }
+	scheduler := func(e Env) (any, error) { s, err := e.Scheduler("mail"); return string(s), err }
 	web := func(e Env) (any, error) { return e.ChecksDisabled("mail", "web") }
 	stopped := func(e Env) (any, error) { return e.Stopped("mail") }
 	retire := func(e Env) (any, error) { return e.WaitToRetire("mail") }

@@ -81,14 +81,14 @@ func (h *Host) AdmitPage(ctx context.Context, listen string) error {
 	if err != nil {
 		return err
 	}
-	page := deploy.ListenOn(values.StatsListen)
-	conflict := deploy.Taken(apps, "").Conflict(deploy.Claim{Listen: page})
+	page := deploy.FrontendAt(values.StatsListen)
+	conflict := deploy.Taken(apps, "").Conflict(deploy.Claim{Frontend: page})
 	if conflict == nil {
 		return nil
 	}
 	held := conflict.Held
 	return fmt.Errorf("the statistics page can't listen on %s: public port %s belongs to the app %s (%s); choose another port",
-		values.StatsListen, held.Listen, held.App, held.Where())
+		values.StatsListen, held.Frontend, held.App, held.Where())
 }
 
 // proxies are the ports that Dokku's own proxies (nginx and the like) map for any app. These proxies don't look who has a port: one that
@@ -101,7 +101,7 @@ func (h *Host) proxies(policy deploy.Policy) (occupied []deploy.Occupied) {
 	for _, m := range mapped {
 		if !policy.Excepts(m.Host) {
 			occupied = append(occupied, deploy.Occupied{
-				Conflicts: func(l deploy.Listen) bool { return l.Port == m.Host },
+				Conflicts: func(l deploy.Frontend) bool { return l.Port == m.Host },
 				Reason:    func(deploy.Claim) error { return ProxyConflict(m) },
 			})
 		}
@@ -130,7 +130,7 @@ func (h *Host) AdmitProxyOf(ctx context.Context, app string) error {
 		if p.App != app {
 			continue
 		}
-		conflict := taken.Conflict(deploy.Claim{App: app, Listen: deploy.Listen{Port: p.Host}})
+		conflict := taken.Conflict(deploy.Claim{App: app, Frontend: deploy.Frontend{Port: p.Host}})
 		if conflict == nil {
 			continue
 		}
@@ -141,7 +141,7 @@ func (h *Host) AdmitProxyOf(ctx context.Context, app string) error {
 		}
 		if !values.Policy.Excepts(p.Host) {
 			errs = append(errs, fmt.Errorf("a proxy of Dokku would listen on port %d for the app %s (%s), but the app %s has it (%s, public port %s); "+
-				"%s", p.Host, app, mappedBy(p), held.App, held.Where(), held.Listen, otherPort(app)))
+				"%s", p.Host, app, mappedBy(p), held.App, held.Where(), held.Frontend, otherPort(app)))
 		}
 	}
 	return errors.Join(errs...)
@@ -194,16 +194,16 @@ func (h *Host) LookAround(ctx context.Context, engine deploy.Engine, r *deploy.R
 			})
 		}
 	}
-	r.Impossible = make(map[deploy.Listen]error)
+	r.Impossible = make(map[deploy.Frontend]error)
 	for _, c := range r.Claims {
-		switch err := engine.Supports(deploy.Route{App: c.App, Process: c.Process, Listen: c.Listen, Options: c.Options}); {
+		switch err := engine.Supports(deploy.Route{App: c.App, Process: c.Process, Frontend: c.Frontend, Options: c.Options}); {
 		case err != nil:
-			r.Impossible[c.Listen] = err
-		case listeners.TryBind(deploy.Listen{IP: c.Listen.IP}) != nil:
-			r.Impossible[c.Listen] = fmt.Errorf("this host has no address %s; use one that it has (ip address), or none", c.Listen.IP)
+			r.Impossible[c.Frontend] = err
+		case listeners.TryBind(deploy.Frontend{IP: c.Frontend.IP}) != nil:
+			r.Impossible[c.Frontend] = fmt.Errorf("this host has no address %s; use one that it has (ip address), or none", c.Frontend.IP)
 		// The engine's own socket would look like somebody else's.
-		case r.OnHost(c) == nil && !slices.ContainsFunc(served, c.Listen.Overlaps) && errors.Is(listeners.TryBind(c.Listen), listeners.ErrInUse):
-			r.Impossible[c.Listen] = listeners.InUse(c.Listen)
+		case r.OnHost(c) == nil && !slices.ContainsFunc(served, c.Frontend.Overlaps) && errors.Is(listeners.TryBind(c.Frontend), listeners.ErrInUse):
+			r.Impossible[c.Frontend] = listeners.InUse(c.Frontend)
 		}
 	}
 	return nil
@@ -214,7 +214,7 @@ func (h *Host) LookAround(ctx context.Context, engine deploy.Engine, r *deploy.R
 func (h *Host) WarnUnreserved(claims []deploy.Claim) {
 	var ports []uint16
 	for _, c := range claims {
-		ports = append(ports, c.Listen.Port)
+		ports = append(ports, c.Frontend.Port)
 	}
 	which, remedy, err := listeners.Unreserved(ports)
 	switch {

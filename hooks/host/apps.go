@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
-	"dokku-expose/hooks/dokku"
 	"dokku-expose/hooks/settings"
 	"dokku-expose/hooks/state"
 )
@@ -55,8 +54,8 @@ func (h *Host) App(name string) (deploy.App, error) {
 	scheduler, err := h.Env.Scheduler(name)
 	if err != nil {
 		fail(err)
-	} else if scheduler != dokku.DockerLocal {
-		app.Off = "scheduler " + scheduler
+	} else if !scheduler.HasPorts() {
+		app.Off = "scheduler " + string(scheduler)
 	}
 	values, own := h.Settings.Effective(name)
 	if own != nil {
@@ -155,14 +154,14 @@ func (h *Host) Involved(app string) (bool, error) {
 	return len(set.Mappings) > 0, err
 }
 
-// Local tells whether an app is involved and has its containers on this host.
+// Local tells whether an app is involved, and its scheduler one whose apps can have public ports.
 func (h *Host) Local(app string) (bool, error) {
 	involved, err := h.Involved(app)
 	if !involved || err != nil {
 		return false, err
 	}
 	scheduler, err := h.Env.Scheduler(app)
-	return scheduler == dokku.DockerLocal, err
+	return scheduler.HasPorts(), err
 }
 
 // OperatorClaims are the claims of `expose:add`.

@@ -42,7 +42,7 @@ func (h *Host) Broken(apps ...string) error {
 type Give struct {
 	App string
 	// Gone tells which of the app's public addresses it gives up.
-	Gone func(deploy.Listen) bool
+	Gone func(deploy.Frontend) bool
 	// Write writes that down, nil where it is.
 	Write func() error
 	// Again is how to have it written down once what keeps it from that is mended.
@@ -50,26 +50,26 @@ type Give struct {
 }
 
 // All is every address.
-func All(deploy.Listen) bool { return true }
+func All(deploy.Frontend) bool { return true }
 
 // GiveUp writes down that an app is to have fewer public ports, closes these, and says which, before anybody waits for Docker. What is
 // written stays, and so does what is closed. The error says what is not done, and what completes it. The caller has the
 // lock from locked.
-func (h *Host) GiveUp(ctx context.Context, lock *deploy.Lock, g Give) (outcome deploy.Outcome, closed []deploy.Listen, err error) {
+func (h *Host) GiveUp(ctx context.Context, lock *deploy.Lock, g Give) (outcome deploy.Outcome, closed []deploy.Frontend, err error) {
 	s := h.Salvaged()
 	open, unasked := s.openOf(ctx, g)
 	var unwritten error
 	if g.Write != nil {
 		unwritten = g.Write()
 	}
-	var left []deploy.Listen
+	var left []deploy.Frontend
 	var unclosed error
 	if len(open) > 0 || unasked != nil {
 		left, unclosed = s.shut(ctx, lock, g)
 	}
 
 	if unclosed == nil || len(left) > 0 {
-		closed = slices.DeleteFunc(open, func(l deploy.Listen) bool { return slices.Contains(left, l) })
+		closed = slices.DeleteFunc(open, func(l deploy.Frontend) bool { return slices.Contains(left, l) })
 	}
 	if len(closed) > 0 {
 		h.Out.Step("Closed public ports of %s: %s", g.App, deploy.PublicAddresses(closed))
@@ -101,11 +101,11 @@ func (h *Host) GiveUp(ctx context.Context, lock *deploy.Lock, g Give) (outcome d
 var errStillServed = errors.New("the engine goes on serving")
 
 // shut closes what an app has given up. It returns what is open still, none where that is not known, and why.
-func (h *Host) shut(ctx context.Context, lock *deploy.Lock, g Give) (left []deploy.Listen, err error) {
+func (h *Host) shut(ctx context.Context, lock *deploy.Lock, g Give) (left []deploy.Frontend, err error) {
 	err = h.eachEngine(ctx, func(ctx context.Context, e deploy.Engine) error {
 		r := deploy.Reconciler{Host: h, Engine: e}
 		outcome, err := r.Reduce(ctx, lock, deploy.Known{Loss: deploy.Loss{
-			GivenUp: func(app string, l deploy.Listen) bool { return app == g.App && g.Gone(l) },
+			GivenUp: func(app string, l deploy.Frontend) bool { return app == g.App && g.Gone(l) },
 		}})
 		h.Record(outcome)
 		return err
@@ -121,7 +121,7 @@ func (h *Host) shut(ctx context.Context, lock *deploy.Lock, g Give) (left []depl
 }
 
 // openOf are the addresses that an app is to give up and is served at now, by any engine.
-func (h *Host) openOf(ctx context.Context, g Give) (open []deploy.Listen, err error) {
+func (h *Host) openOf(ctx context.Context, g Give) (open []deploy.Frontend, err error) {
 	err = h.eachEngine(ctx, func(ctx context.Context, e deploy.Engine) error {
 		o, err := e.Observe(ctx)
 		for listen, service := range o.Serving() {
@@ -131,7 +131,7 @@ func (h *Host) openOf(ctx context.Context, g Give) (open []deploy.Listen, err er
 		}
 		return err
 	})
-	slices.SortFunc(open, deploy.Listen.Compare)
+	slices.SortFunc(open, deploy.Frontend.Compare)
 	return open, err
 }
 

@@ -41,14 +41,14 @@ func (h *Host) NamedCounters(ctx context.Context) (deploy.Observation, error) {
 // askDocker bounds what is waited for names: the page and a scrape don't wait much longer for all of it.
 const askDocker = 3 * time.Second
 
-func (h *Host) containers(ctx context.Context) ([]deploy.Container, error) {
+func (h *Host) containers(ctx context.Context) ([]deploy.Endpoint, error) {
 	client, err := h.Docker()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, askDocker)
 	defer cancel()
-	return client.Containers(ctx)
+	return client.Endpoints(ctx)
 }
 
 func isNameless(r deploy.RouteState) bool {
@@ -57,8 +57,8 @@ func isNameless(r deploy.RouteState) bool {
 
 // name adds what the engine does not know: the containers behind addresses, and the process types of ports. An app may have a
 // thousand ports, and to ask for its processes is to read all that is known of it: each app is asked for once.
-func name(routes []deploy.RouteState, containers []deploy.Container, processes func(app string) (map[deploy.Listen]string, error)) error {
-	asked := make(map[string]map[deploy.Listen]string)
+func name(routes []deploy.RouteState, containers []deploy.Endpoint, processes func(app string) (map[deploy.Frontend]string, error)) error {
+	asked := make(map[string]map[deploy.Frontend]string)
 	for i := range routes {
 		r := &routes[i]
 		NameServers(r, containers)
@@ -73,14 +73,14 @@ func name(routes []deploy.RouteState, containers []deploy.Container, processes f
 			}
 			asked[r.App] = of
 		}
-		r.Process = of[r.Listen]
+		r.Process = of[r.Frontend]
 	}
 	return nil
 }
 
 // NameServers says which containers are behind the addresses of a route. One that is gone keeps no name: its address may be
 // another one's by now.
-func NameServers(r *deploy.RouteState, containers []deploy.Container) {
+func NameServers(r *deploy.RouteState, containers []deploy.Endpoint) {
 	for i := range r.Servers {
 		s := &r.Servers[i]
 		for _, c := range containers {
@@ -92,14 +92,14 @@ func NameServers(r *deploy.RouteState, containers []deploy.Container) {
 }
 
 // processes are the process types that an app's public addresses lead to now.
-func (h *Host) processes(name string) (map[deploy.Listen]string, error) {
+func (h *Host) processes(name string) (map[deploy.Frontend]string, error) {
 	app, err := h.App(name)
 	if err != nil {
 		return nil, err
 	}
-	types := make(map[deploy.Listen]string)
+	types := make(map[deploy.Frontend]string)
 	for _, claim := range slices.Concat(app.Operator, app.Images[app.Current]) {
-		types[claim.Listen] = claim.Process
+		types[claim.Frontend] = claim.Process
 	}
 	return types, nil
 }

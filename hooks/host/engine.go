@@ -42,7 +42,7 @@ func (h *Host) Engine() (deploy.Engine, error) {
 }
 
 // Serving is the engine in force, and what it serves now.
-func (h *Host) Serving(ctx context.Context) (deploy.Engine, map[deploy.Listen]deploy.RouteState, error) {
+func (h *Host) Serving(ctx context.Context) (deploy.Engine, map[deploy.Frontend]deploy.RouteState, error) {
 	engine, err := h.Engine()
 	if err != nil {
 		return nil, nil, err

@@ -21,7 +21,7 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
-	"dokku-expose/deploy/docker"
+	"dokku-expose/deploy/source/docker"
 	"dokku-expose/haproxy"
 	"dokku-expose/hooks/dokku"
 	"dokku-expose/hooks/settings"
@@ -64,7 +64,7 @@ type Host struct {
 	docked       sync.Mutex
 	dockerClient *docker.Client
 	// Asks is what the daemon asks for containers in the stead of dockerClient.
-	Asks deploy.Docker
+	Asks deploy.Source
 	// Within is the daemon in the process that is it.
 	Within *proxy.Local
 	// Page is where the daemon's statistics page listens, the zero value when nowhere, in that process.
@@ -202,9 +202,9 @@ func (h *Host) Reconciler(vacate bool) (*deploy.Reconciler, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &deploy.Reconciler{Host: h, Docker: client, Engine: engine}
+	r := &deploy.Reconciler{Host: h, Source: client, Engine: engine}
 	if h.Asks != nil {
-		r.Docker = h.Asks
+		r.Source = h.Asks
 	}
 	return r, nil
 }
@@ -232,7 +232,7 @@ func (h *Host) Record(outcome deploy.Outcome) {
 		event = "heal"
 	}
 	for _, listen := range outcome.Applied.Switched {
-		i := slices.IndexFunc(outcome.Table.Routes, func(r deploy.Route) bool { return r.Listen == listen })
+		i := slices.IndexFunc(outcome.Table.Routes, func(r deploy.Route) bool { return r.Frontend == listen })
 		if i < 0 {
 			continue
 		}
@@ -252,7 +252,7 @@ func (h *Host) Record(outcome deploy.Outcome) {
 // RecordCut logs the connections that HAProxy was told to end. The built-in engine logs its own.
 func (h *Host) RecordCut(cut []deploy.Cut) {
 	for _, c := range cut {
-		h.Log.Warn("cut", "app", c.App, "public", c.Listen.String(), "connections", c.Connections)
+		h.Log.Warn("cut", "app", c.App, "public", c.Frontend.String(), "connections", c.Connections)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"dokku-expose/deploy"
-	"dokku-expose/deploy/docker"
+	"dokku-expose/deploy/source/docker"
 	"dokku-expose/hooks/settings"
 	"dokku-expose/hooks/state"
 	"dokku-expose/portsfile"
@@ -54,15 +54,15 @@ func (h *Host) ImagePorts(ctx context.Context, client *docker.Client, app, image
 var ErrGone = errors.New("is gone")
 
 // Find returns the container of the app with that id.
-func Find(ctx context.Context, client *docker.Client, app, id string) (deploy.Container, error) {
-	containers, err := client.ContainersOf(ctx, app)
+func Find(ctx context.Context, client *docker.Client, app, id string) (deploy.Endpoint, error) {
+	containers, err := client.EndpointsOf(ctx, app)
 	if err != nil {
-		return deploy.Container{}, err
+		return deploy.Endpoint{}, err
 	}
 	for _, c := range containers {
 		if strings.HasPrefix(c.ID, id) && id != "" {
 			return c, nil
 		}
 	}
-	return deploy.Container{}, fmt.Errorf("container %.12s %w", id, ErrGone)
+	return deploy.Endpoint{}, fmt.Errorf("container %.12s %w", id, ErrGone)
 }

@@ -4,7 +4,7 @@ import (
 	"fmt"
 
 	"dokku-expose/deploy"
-	"dokku-expose/deploy/docker"
+	"dokku-expose/deploy/source/docker"
 )
 
 // publishedBy says who publishes the port of a claim with Docker, and how to free it.

@@ -70,10 +70,10 @@ func summary(routes []deploy.Route) []string {
 			order = append(order, to)
 			names[to] = nil
 		}
-		if r.Listen.IP.IsValid() {
-			names[to] = append(names[to], r.Listen.String())
+		if r.Frontend.IP.IsValid() {
+			names[to] = append(names[to], r.Frontend.String())
 		} else {
-			ports[to] = append(ports[to], r.Listen.Port)
+			ports[to] = append(ports[to], r.Frontend.Port)
 		}
 	}
 	var lines []string

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
-	"dokku-expose/deploy/docker"
+	"dokku-expose/deploy/source/docker"
 	"dokku-expose/hooks/host"
 	"dokku-expose/hooks/settings"
 )
@@ -65,7 +65,7 @@ func CheckDeploy(ctx context.Context, h *host.Host, args []string) error {
 
 // admitOnHost looks whether a container on the host's network has its private ports for itself. The checks can't find out: the other
 // app's container accepts there.
-func admitOnHost(ctx context.Context, h *host.Host, client *docker.Client, app string, c deploy.Container, claims []deploy.Claim) error {
+func admitOnHost(ctx context.Context, h *host.Host, client *docker.Client, app string, c deploy.Endpoint, claims []deploy.Claim) error {
 	if !c.HostNetwork {
 		return nil
 	}
@@ -74,7 +74,7 @@ func admitOnHost(ctx context.Context, h *host.Host, client *docker.Client, app s
 	if s.Apps, err = h.Apps(ctx); err != nil {
 		return err
 	}
-	if s.Containers, err = client.Containers(ctx); err != nil {
+	if s.Endpoints, err = client.Endpoints(ctx); err != nil {
 		return err
 	}
 	if _, s.Serving, err = h.Serving(ctx); err != nil {
@@ -85,7 +85,7 @@ func admitOnHost(ctx context.Context, h *host.Host, client *docker.Client, app s
 
 // claimsOfContainer are the claims that a container is to serve: those of its image and the operator's, for its process
 // type.
-func claimsOfContainer(h *host.Host, app, process string, c deploy.Container) ([]deploy.Claim, error) {
+func claimsOfContainer(h *host.Host, app, process string, c deploy.Endpoint) ([]deploy.Claim, error) {
 	all, err := claimsOfImage(h, app, c.Image)
 	return ofProcess(all, process), err
 }
@@ -156,7 +156,7 @@ func of(claims []deploy.Claim, ports map[uint16]error) []deploy.Claim {
 }
 
 // silent returns the claims' private ports on which the container accepts no connection at any of its addresses, with why.
-func silent(ctx context.Context, c deploy.Container, upstream deploy.Upstream, claims []deploy.Claim) (map[uint16]error, error) {
+func silent(ctx context.Context, c deploy.Endpoint, upstream deploy.Upstream, claims []deploy.Claim) (map[uint16]error, error) {
 	targets := make(map[uint16][]deploy.Target)
 	for _, claim := range claims {
 		at, err := c.Targets(upstream, claim.Private)
@@ -177,7 +177,7 @@ func silent(ctx context.Context, c deploy.Container, upstream deploy.Upstream, c
 
 // notAccepting says why a container is refused, and what to do. An address that answers, if only to refuse, is another matter than
 // one that does not.
-func notAccepting(c deploy.Container, timeout time.Duration, waiting map[uint16]error, claims []deploy.Claim) error {
+func notAccepting(c deploy.Endpoint, timeout time.Duration, waiting map[uint16]error, claims []deploy.Claim) error {
 	var (
 		errs              []error
 		refused, noAnswer bool
@@ -189,11 +189,11 @@ func notAccepting(c deploy.Container, timeout time.Duration, waiting map[uint16]
 		}
 		if remedy, lack := deploy.HostLack(err); lack {
 			errs = append(errs, fmt.Errorf("%s: this host can't connect to the private port %d (%s, public port %s) of container %.12s, for a lack of its own: %w; %s",
-				c.App, claim.Private, claim.Where(), claim.Listen, c.ID, err, remedy))
+				c.App, claim.Private, claim.Where(), claim.Frontend, c.ID, err, remedy))
 			continue
 		}
 		errs = append(errs, fmt.Errorf("%s: nothing accepts connections on the private port %d (%s, public port %s) of container %.12s after %s: %w",
-			c.App, claim.Private, claim.Where(), claim.Listen, c.ID, timeout, err))
+			c.App, claim.Private, claim.Where(), claim.Frontend, c.ID, timeout, err))
 		if isNoAnswer(err) {
 			noAnswer = true
 		} else {

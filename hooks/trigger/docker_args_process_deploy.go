@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"dokku-expose/deploy"
-	"dokku-expose/deploy/docker"
+	"dokku-expose/deploy/source/docker"
 	"dokku-expose/hooks/host"
 	"dokku-expose/hooks/state"
 )

@@ -72,7 +72,7 @@ func upstreams(ctx context.Context, h *host.Host, app string, places []deploy.Pl
 	if err != nil {
 		return nil, err
 	}
-	containers, err := client.ContainersOf(ctx, app)
+	containers, err := client.EndpointsOf(ctx, app)
 	if err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ func PostDeploy(ctx context.Context, h *host.Host, args []string) error {
 	if err != nil {
 		return err
 	}
-	if scheduler != dokku.DockerLocal {
+	if !scheduler.HasPorts() {
 		h.Out.Warn("%s: its public ports are left alone: they need the scheduler %s, and the app is on %s", app, dokku.DockerLocal, scheduler)
 		return nil
 	}
@@ -123,7 +123,7 @@ func promoted(ctx context.Context, h *host.Host, app string, remembered state.Ap
 	if err != nil {
 		return state.App{}, err
 	}
-	containers, err := client.ContainersOf(ctx, app)
+	containers, err := client.EndpointsOf(ctx, app)
 	if err != nil {
 		return state.App{}, err
 	}
@@ -157,7 +157,7 @@ func givenUp(h *host.Host, app string, before, after state.App) ([]deploy.Claim,
 		return nil, err
 	}
 	return slices.DeleteFunc(had, func(c deploy.Claim) bool {
-		return slices.ContainsFunc(has, func(o deploy.Claim) bool { return o.Listen == c.Listen })
+		return slices.ContainsFunc(has, func(o deploy.Claim) bool { return o.Frontend == c.Frontend })
 	}), nil
 }
 

@@ -62,7 +62,7 @@ func PreBuild(ctx context.Context, h *host.Host, args []string) error {
 	if err != nil {
 		return err
 	}
-	if scheduler != dokku.DockerLocal {
+	if !scheduler.HasPorts() {
 		if ports.Text != "" {
 			h.Out.Warn("%s: %s is left alone: public ports need the scheduler %s, and the app is on %s", app, ports.File, dokku.DockerLocal, scheduler)
 		}

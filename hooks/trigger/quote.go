@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 
 	"dokku-expose/deploy"
-	"dokku-expose/deploy/docker"
+	"dokku-expose/deploy/source/docker"
 	"dokku-expose/hooks/host"
 )
 
@@ -19,7 +19,7 @@ const (
 )
 
 // stoppedEarly says how a new container ended before it served.
-func stoppedEarly(ctx context.Context, h *host.Host, client *docker.Client, c deploy.Container) error {
+func stoppedEarly(ctx context.Context, h *host.Host, client *docker.Client, c deploy.Endpoint) error {
 	how := fmt.Sprintf("(%s)", c.State)
 	if end, err := client.End(ctx, c.ID); err == nil && !end.At.IsZero() {
 		how = end.String()
@@ -29,7 +29,7 @@ func stoppedEarly(ctx context.Context, h *host.Host, client *docker.Client, c de
 
 // quote prints the last lines of a new container that fails its deploy. Dokku prints them only when its own check fails,
 // removes the container, and `dokku logs` shows the old one.
-func quote(ctx context.Context, h *host.Host, client *docker.Client, c deploy.Container) {
+func quote(ctx context.Context, h *host.Host, client *docker.Client, c deploy.Endpoint) {
 	lines, err := client.LastLines(ctx, c.ID, quotedLines, quotedBytes)
 	if err != nil {
 		h.Out.Warn("%v", err)

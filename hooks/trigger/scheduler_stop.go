@@ -14,8 +14,8 @@ import (
 //
 //	scheduler-stop SCHEDULER APP [REMOVE_CONTAINERS]
 func SchedulerStop(ctx context.Context, h *host.Host, args []string) error {
-	scheduler, app := args[0], args[1]
-	if scheduler != dokku.DockerLocal {
+	scheduler, app := dokku.Scheduler(args[0]), args[1]
+	if !scheduler.HasPorts() {
 		return nil
 	}
 	// With an error too: an app whose settings can't be read is to stop all the same.

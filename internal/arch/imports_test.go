@@ -13,27 +13,27 @@ import (
 const module = "dokku-expose/"
 
 // mayImport names for each room of the program the rooms that it may import; "hooks/..." is hooks and all below it. A new
-// room needs a row. Arrows run one way: cmd -> hooks -> {deploy/docker, engines, stats} -> deploy -> portsfile.
+// room needs a row. Arrows run one way: cmd -> hooks -> {deploy/source/docker, engines, stats} -> deploy -> portsfile.
 var mayImport = map[string][]string{
-	"portsfile":        {},
-	"deploy":           {"portsfile"},
-	"deploy/docker":    {"deploy"},
-	"deploy/listeners": {"deploy"},
-	"templates":        {},
-	"haproxy":          {"deploy", "deploy/listeners", "templates"},
-	"proxy":            {"proxy/tcp", "deploy", "deploy/listeners"},
-	"proxy/tcp":        {},
-	"stats":            {"deploy", "templates"},
-	"hooks/dokku":      {},
-	"hooks/settings":   {"hooks/dokku", "deploy", "portsfile"},
-	"hooks/state":      {"hooks/dokku", "deploy", "portsfile"},
-	"hooks/setup":      {"hooks/dokku", "templates"},
-	"hooks/host":       {"hooks/dokku", "hooks/settings", "hooks/setup", "hooks/state", "deploy/...", "haproxy", "proxy", "portsfile"},
-	"hooks/daemon":     {"hooks/host", "hooks/settings", "deploy/...", "haproxy", "proxy", "stats"},
-	"hooks/command":    {"hooks/host", "hooks/dokku", "hooks/settings", "hooks/state", "deploy/...", "haproxy", "proxy", "portsfile", "stats"},
-	"hooks/trigger":    {"hooks/host", "hooks/command", "hooks/dokku", "hooks/settings", "hooks/state", "deploy/...", "portsfile"},
-	"hooks":            {"hooks/...", "deploy/...", "haproxy", "proxy", "portsfile", "templates"},
-	"cmd/dokku-expose": {"hooks"},
+	"portsfile":            {},
+	"deploy":               {"portsfile"},
+	"deploy/source/docker": {"deploy"},
+	"deploy/listeners":     {"deploy"},
+	"templates":            {},
+	"haproxy":              {"deploy", "deploy/listeners", "templates"},
+	"proxy":                {"proxy/tcp", "deploy", "deploy/listeners"},
+	"proxy/tcp":            {},
+	"stats":                {"deploy", "templates"},
+	"hooks/dokku":          {},
+	"hooks/settings":       {"hooks/dokku", "deploy", "portsfile"},
+	"hooks/state":          {"hooks/dokku", "deploy", "portsfile"},
+	"hooks/setup":          {"hooks/dokku", "templates"},
+	"hooks/host":           {"hooks/dokku", "hooks/settings", "hooks/setup", "hooks/state", "deploy/...", "haproxy", "proxy", "portsfile"},
+	"hooks/daemon":         {"hooks/host", "hooks/settings", "deploy/...", "haproxy", "proxy", "stats"},
+	"hooks/command":        {"hooks/host", "hooks/dokku", "hooks/settings", "hooks/state", "deploy/...", "haproxy", "proxy", "portsfile", "stats"},
+	"hooks/trigger":        {"hooks/host", "hooks/command", "hooks/dokku", "hooks/settings", "hooks/state", "deploy/...", "portsfile"},
+	"hooks":                {"hooks/...", "deploy/...", "haproxy", "proxy", "portsfile", "templates"},
+	"cmd/dokku-expose":     {"hooks"},
 }
 
 // isHelper tells whether a package is of the tests, the demo, the benchmarks or the Makefile. Such a package may import what it likes, and the

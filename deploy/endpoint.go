@@ -8,14 +8,18 @@ import (
 	"strings"
 )
 
-// Docker tells which containers there are.
-type Docker interface {
-	// Containers returns the containers of all apps, stopped ones too.
-	Containers(ctx context.Context) ([]Container, error)
+// Source knows endpoints, and tells when they change.
+type Source interface {
+	// Endpoints returns those of all apps, stopped ones too.
+	Endpoints(ctx context.Context) ([]Endpoint, error)
+
+	// Watch calls changed whenever endpoints may have changed, with the id of one that has died, else "". It calls subscribed once no
+	// change can be missed any more. It returns when ctx ends, when subscribed returns an error, or when the source is lost.
+	Watch(ctx context.Context, subscribed func() error, changed func(died string)) error
 }
 
-// Container is what the model needs to know of a container: whose it is, and where this host reaches it.
-type Container struct {
+// Endpoint can serve: it is a container, of which the model knows whose it is, and where this host reaches it.
+type Endpoint struct {
 	// ID is the full id.
 	ID string
 	// App, Process and Dyno ("mail", "web", "web.1") are what Dokku's labels say, "" where it has no such label.
@@ -49,7 +53,7 @@ const (
 // Targets are where this host reaches the container's private port, the best one first: with IPv6 there are two, of which the app may
 // listen on one only. With the host's network it is 127.0.0.1, whatever u is. The error says what the container lacks, and the command
 // that helps.
-func (c Container) Targets(u Upstream, private uint16) ([]Target, error) {
+func (c Endpoint) Targets(u Upstream, private uint16) ([]Target, error) {
 	if !c.Running {
 		return nil, fmt.Errorf("%s does not run (Docker says %q): see `dokku ps:report %s` and `dokku logs %s`", c.label(), c.State, c.App, c.App)
 	}
@@ -85,12 +89,12 @@ func (c Container) Targets(u Upstream, private uint16) ([]Target, error) {
 }
 
 // target is one of the container's own addresses.
-func (c Container) target(addr netip.AddrPort) Target {
+func (c Endpoint) target(addr netip.AddrPort) Target {
 	return Target{Addr: addr, Published: !c.HostNetwork && !slices.Contains(c.Direct, addr.Addr())}
 }
 
 // Owns tells whether addr leads to the container.
-func (c Container) Owns(addr netip.AddrPort) bool {
+func (c Endpoint) Owns(addr netip.AddrPort) bool {
 	if slices.Contains(c.Direct, addr.Addr()) || c.HostNetwork && addr.Addr().IsLoopback() {
 		return true
 	}
@@ -103,6 +107,6 @@ func (c Container) Owns(addr netip.AddrPort) bool {
 }
 
 // label names the container in messages.
-func (c Container) label() string {
+func (c Endpoint) label() string {
 	return fmt.Sprintf("container %s (%s of %s)", shortID(c.ID), c.Dyno, c.App)
 }

@@ -27,18 +27,18 @@ const (
 	typeDeploy = "deploy"
 )
 
-// Containers implements [deploy.Docker] with a single call of Docker's API. An error that Docker does not answer wraps
+// Endpoints implements [deploy.Source] with a single call of Docker's API. An error that Docker does not answer wraps
 // [ErrUnreachable].
-func (c *Client) Containers(ctx context.Context) ([]deploy.Container, error) {
+func (c *Client) Endpoints(ctx context.Context) ([]deploy.Endpoint, error) {
 	return c.containers(ctx, "listing the containers of all apps")
 }
 
 // ContainersOf is Containers for a single app, which costs Docker less the more apps there are.
-func (c *Client) ContainersOf(ctx context.Context, app string) ([]deploy.Container, error) {
+func (c *Client) EndpointsOf(ctx context.Context, app string) ([]deploy.Endpoint, error) {
 	return c.containers(ctx, "listing the containers of "+app, filters.Arg("label", labelApp+"="+app))
 }
 
-func (c *Client) containers(ctx context.Context, what string, narrower ...filters.KeyValuePair) ([]deploy.Container, error) {
+func (c *Client) containers(ctx context.Context, what string, narrower ...filters.KeyValuePair) ([]deploy.Endpoint, error) {
 	list, err := c.list(ctx, what, container.ListOptions{
 		All:     true,
 		Filters: filters.NewArgs(append(narrower, filters.Arg("label", labelType+"="+typeDeploy))...),
@@ -50,7 +50,7 @@ func (c *Client) containers(ctx context.Context, what string, narrower ...filter
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	containers := make([]deploy.Container, len(list))
+	containers := make([]deploy.Endpoint, len(list))
 	for i := range list {
 		containers[i] = neutral(&list[i], subnets)
 	}
@@ -59,7 +59,7 @@ func (c *Client) containers(ctx context.Context, what string, narrower ...filter
 
 // Published is a TCP port that Docker publishes on this host. With Docker's userland-proxy off no socket shows it.
 type Published struct {
-	Listen deploy.Listen
+	Listen deploy.Frontend
 	// Container is the container's name, App the app's that it belongs to, "" where it is no app's.
 	Container, App string
 }
@@ -76,7 +76,7 @@ func (c *Client) PublishedPorts(ctx context.Context) ([]Published, error) {
 		s := &list[i]
 		for _, port := range s.Ports {
 			if addr, ok := published(port); ok {
-				p := Published{Listen: deploy.Listen{IP: addr, Port: port.PublicPort}, Container: name(s)}
+				p := Published{Listen: deploy.Frontend{IP: addr, Port: port.PublicPort}, Container: name(s)}
 				// A container that somebody runs of an app's image has the labels of that, but no type.
 				if s.Labels[labelType] == typeDeploy {
 					p.App = s.Labels[labelApp]
@@ -110,8 +110,8 @@ func name(s *container.Summary) string {
 }
 
 // neutral turns Docker's view of a container into the model's.
-func neutral(s *container.Summary, subnets []subnet) deploy.Container {
-	c := deploy.Container{
+func neutral(s *container.Summary, subnets []subnet) deploy.Endpoint {
+	c := deploy.Endpoint{
 		ID:          s.ID,
 		App:         s.Labels[labelApp],
 		Process:     s.Labels[labelProcess],

@@ -86,7 +86,7 @@ func TestContainersIsOneCall(t *testing.T) {
 	if len(calls) > 0 {
 		t.Errorf("New called %v", calls)
 	}
-	if _, err := c.Containers(context.Background()); err != nil {
+	if _, err := c.Endpoints(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	if len(calls) != 1 || !strings.HasSuffix(calls[0], "/containers/json") {
@@ -130,7 +130,7 @@ func TestUnreachable(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			ctx, host := row.host(t)
 			t.Setenv("DOCKER_HOST", host)
-			_, err := newClient(t).Containers(ctx)
+			_, err := newClient(t).Endpoints(ctx)
 			if !errors.Is(err, ErrUnreachable) {
 				t.Fatalf("got %v, want ErrUnreachable", err)
 			}
@@ -148,7 +148,7 @@ func TestUnreachable(t *testing.T) {
 			cancel()
 			<-r.Context().Done()
 		}))
-		_, err := newClient(t).Containers(ctx)
+		_, err := newClient(t).Endpoints(ctx)
 		if !errors.Is(err, context.Canceled) || errors.Is(err, ErrUnreachable) {
 			t.Errorf("got %v, want context.Canceled and not ErrUnreachable", err)
 		}
@@ -158,7 +158,7 @@ func TestUnreachable(t *testing.T) {
 // A user that is not in the group docker can't connect. Root can to everything, so the test asks again as nobody.
 func TestUnreachableForUser(t *testing.T) {
 	if os.Getenv("DOKKU_EXPOSE_TEST_AS_NOBODY") != "" {
-		_, err := newClient(t).Containers(context.Background())
+		_, err := newClient(t).Endpoints(context.Background())
 		if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "user id 65534") || !strings.Contains(err.Error(), "usermod -aG docker") {
 			t.Errorf("got %v, want ErrUnreachable that names the user and the group", err)
 		}

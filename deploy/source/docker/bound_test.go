@@ -24,8 +24,8 @@ func TestEveryQuestionIsBounded(t *testing.T) {
 		ask           func(context.Context, *Client) error
 	}{
 		{"Ping", "HEAD", "/_ping", func(ctx context.Context, c *Client) error { return c.Ping(ctx) }},
-		{"Containers", "GET", "/containers/json", func(ctx context.Context, c *Client) error { _, err := c.Containers(ctx); return err }},
-		{"ContainersOf", "GET", "/containers/json", func(ctx context.Context, c *Client) error { _, err := c.ContainersOf(ctx, "mail"); return err }},
+		{"Containers", "GET", "/containers/json", func(ctx context.Context, c *Client) error { _, err := c.Endpoints(ctx); return err }},
+		{"ContainersOf", "GET", "/containers/json", func(ctx context.Context, c *Client) error { _, err := c.EndpointsOf(ctx, "mail"); return err }},
 		{"PublishedPorts", "GET", "/containers/json", func(ctx context.Context, c *Client) error { _, err := c.PublishedPorts(ctx); return err }},
 		{"ImageID", "GET", "/images/", func(ctx context.Context, c *Client) error { _, err := c.ImageID(ctx, "image"); return err }},
 		{"HasName", "GET", "/images/", func(ctx context.Context, c *Client) error {

@@ -8,7 +8,7 @@ import (
 
 func TestContainerTargets(t *testing.T) {
 	const none = ""
-	direct := Container{ID: "0123456789abcdef", App: "mail", Dyno: "web.1", Running: true, State: "running", NetworkMode: "bridge",
+	direct := Endpoint{ID: "0123456789abcdef", App: "mail", Dyno: "web.1", Running: true, State: "running", NetworkMode: "bridge",
 		Direct: []netip.Addr{netip.MustParseAddr("172.17.0.2"), netip.MustParseAddr("fd00::2")}}
 	published := direct
 	published.Direct = nil
@@ -21,13 +21,13 @@ func TestContainerTargets(t *testing.T) {
 	nowhere.Published, nowhere.NetworkMode = nil, "none"
 	shared := nowhere
 	shared.NetworkMode = "container:0123456789abcdef"
-	host := Container{ID: "0123456789abcdef", App: "mail", Dyno: "web.1", Running: true, State: "running", HostNetwork: true, NetworkMode: "host"}
+	host := Endpoint{ID: "0123456789abcdef", App: "mail", Dyno: "web.1", Running: true, State: "running", HostNetwork: true, NetworkMode: "host"}
 	stopped := both
 	stopped.Running, stopped.State = false, "exited"
 
 	for _, c := range []struct {
 		name      string
-		container Container
+		container Endpoint
 		upstream  Upstream
 		want      string
 		// wantErr are words of the error, none where an address is expected.

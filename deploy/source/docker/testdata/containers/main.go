@@ -7,14 +7,14 @@ import (
 	"fmt"
 	"os"
 
-	"dokku-expose/deploy/docker"
+	"dokku-expose/deploy/source/docker"
 )
 
 func main() {
 	c, err := docker.New()
 	if err == nil {
 		var found any
-		if found, err = c.Containers(context.Background()); err == nil {
+		if found, err = c.Endpoints(context.Background()); err == nil {
 			err = json.NewEncoder(os.Stdout).Encode(found)
 		}
 	}

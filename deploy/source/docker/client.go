@@ -37,7 +37,7 @@ type Client struct {
 	bound atomic.Int64
 }
 
-var _ deploy.Docker = (*Client)(nil)
+var _ deploy.Source = (*Client)(nil)
 
 // New makes a client for the engine that DOCKER_HOST names, by default unix:///var/run/docker.sock; the other DOCKER_*
 // variables count as they do for the docker command. It does not connect yet. The version of the API is negotiated.

@@ -44,15 +44,15 @@ func newClient(t testing.TB) *Client {
 }
 
 // find returns the container with the id as Containers describes it.
-func find(t testing.TB, c *Client, id string) (deploy.Container, bool) {
+func find(t testing.TB, c *Client, id string) (deploy.Endpoint, bool) {
 	t.Helper()
-	list, err := c.Containers(context.Background())
+	list, err := c.Endpoints(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := slices.IndexFunc(list, func(d deploy.Container) bool { return d.ID == id })
+	i := slices.IndexFunc(list, func(d deploy.Endpoint) bool { return d.ID == id })
 	if i < 0 {
-		return deploy.Container{}, false
+		return deploy.Endpoint{}, false
 	}
 	return list[i], true
 }
@@ -141,7 +141,7 @@ func TestContainersAddressesAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []deploy.Listen{
+	for _, want := range []deploy.Frontend{
 		{IP: netip.MustParseAddr("127.0.0.1"), Port: got.Published[5025].Port()},
 		{IP: netip.IPv4Unspecified(), Port: got.Published[5993].Port()},
 	} {
@@ -359,7 +359,7 @@ func TestContainersOfOneApp(t *testing.T) {
 	dockertest.Create(t, image, dockertest.Options{Labels: run})
 	dockertest.Create(t, image, dockertest.Options{Labels: dockertest.Labels(other, "web", 1)})
 	id := dockertest.Create(t, image, dockertest.Options{Labels: dockertest.Labels(app, "web", 1)})
-	got, err := c.ContainersOf(t.Context(), app)
+	got, err := c.EndpointsOf(t.Context(), app)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -379,18 +379,18 @@ func TestContainersSeenFromAContainer(t *testing.T) {
 	id := dockertest.Run(t, image, dockertest.Options{Labels: dockertest.Labels("mail", "web", 1)})
 	fromHost, _ := find(t, newClient(t), id)
 
-	viewer := dockertest.Image(t, fstest.MapFS{"containers": {Data: dockertest.Program(t, "dokku-expose/deploy/docker/testdata/containers"), Mode: 0o755}},
+	viewer := dockertest.Image(t, fstest.MapFS{"containers": {Data: dockertest.Program(t, "dokku-expose/deploy/source/docker/testdata/containers"), Mode: 0o755}},
 		`CMD ["/containers"]`)
 	viewed := dockertest.Run(t, viewer, dockertest.Options{
 		Env:  []string{"DOCKER_HOST=unix:///docker.sock"},
 		Host: &container.HostConfig{Binds: []string{socket + ":/docker.sock"}},
 	})
 	stdout, stderr := output(t, viewed)
-	var list []deploy.Container
+	var list []deploy.Endpoint
 	if err := json.Unmarshal([]byte(stdout), &list); err != nil {
 		t.Fatalf("%v: %s%s", err, stdout, stderr)
 	}
-	i := slices.IndexFunc(list, func(d deploy.Container) bool { return d.ID == id })
+	i := slices.IndexFunc(list, func(d deploy.Endpoint) bool { return d.ID == id })
 	if i < 0 || len(fromHost.Direct) == 0 || !slices.Equal(list[i].Direct, fromHost.Direct) {
 		t.Errorf("from the host: %v, from a container: %v", fromHost.Direct, list)
 	}
