@@ -15,7 +15,6 @@ import (
 
 	"github.com/google/renameio/v2"
 
-	"dokku-expose/deploy"
 	"dokku-expose/hooks/dokku"
 	"dokku-expose/portsfile"
 )
@@ -26,26 +25,6 @@ type Ports struct {
 	File string `json:"file"`
 	// Text is its content; "" is no mapping.
 	Text string `json:"text"`
-}
-
-// Deploy is a deploy on its way.
-type Deploy struct {
-	// Process is the one that makes the deploy: when it is gone, so is the deploy.
-	Process dokku.Process `json:"process"`
-	// Before are the app's places when the deploy began.
-	Before []deploy.Place `json:"before,omitempty"`
-	// Former is the app's name when the containers of Before were created, "" for the same one: see deploy.Deployment.
-	Former string `json:"former,omitempty"`
-	// Retired are containers that Dokku is about to stop.
-	Retired []string `json:"retired,omitempty"`
-	// Unserved is how many connections to the app had been closed for want of a container before the first of those was stopped.
-	Unserved uint64 `json:"unserved,omitempty"`
-	// FromImage tells that the app's own files are in the image only (git:from-image).
-	FromImage bool `json:"from_image,omitempty"`
-	// Pending is what the deploy's source tree or image brought, nil while nothing was read.
-	Pending *Ports `json:"pending,omitempty"`
-	// Image is the id of the image that Pending belongs to, "" before it is built.
-	Image string `json:"image,omitempty"`
 }
 
 // App is what is remembered of an app. The zero value is an app of which nothing is.
@@ -71,14 +50,6 @@ func (a App) empty() bool {
 		}
 	}
 	return a.Deploy == nil && !a.Stopped && a.Stopping == nil
-}
-
-// PutImage keeps the PORTS of an image.
-func (a *App) PutImage(image string, ports Ports) {
-	if a.Images == nil {
-		a.Images = make(map[string]Ports)
-	}
-	a.Images[image] = ports
 }
 
 // Store is the folder of the state files.

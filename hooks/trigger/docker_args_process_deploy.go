@@ -71,8 +71,8 @@ func DockerArgsProcessDeploy(ctx context.Context, h *host.Host, args []string) e
 // portsOfDeploy is the PORTS that the containers of the deploy on its way will serve, and the image that it belongs to, "" where
 // the current one's is taken for want of a better: the name of an image in a registry is not known here.
 func portsOfDeploy(ctx context.Context, h *host.Host, app string, remembered state.App, tag string) (ports state.Ports, image string) {
-	if d := remembered.Deploy; d != nil && d.Pending != nil {
-		return *d.Pending, ""
+	if remembered.Phase() >= state.Staged {
+		return *remembered.Deploy.Pending, ""
 	}
 	if client, err := h.Docker(); err == nil {
 		if image, err := client.ImageID(ctx, "dokku/"+app+":"+tag); err == nil {
@@ -103,14 +103,15 @@ func brought(ctx context.Context, h *host.Host, client *docker.Client, app strin
 // this deploy has staged, and what is in force, was admitted before. The caller holds the lock, and writes remembered down.
 func admitUnstaged(ctx context.Context, h *host.Host, app string, remembered *state.App, image string) error {
 	ports, known := remembered.Images[image]
-	if d := remembered.Deploy; !known || image == remembered.Current || d != nil && d.Pending != nil {
+	if !known || image == remembered.Current || remembered.Phase() >= state.Staged {
 		return nil
 	}
 	if err := admitPorts(ctx, h, app, ports); err != nil {
 		return err
 	}
-	if remembered.Deploy != nil {
-		remembered.Deploy.Pending = &ports
+	if remembered.Phase() == state.Begun {
+		remembered.Stage(ports)
+		remembered.Build(image)
 	}
 	return nil
 }

@@ -127,25 +127,19 @@ func promoted(ctx context.Context, h *host.Host, app string, remembered state.Ap
 	if err != nil {
 		return state.App{}, err
 	}
-	after := state.App{Current: remembered.Current, Images: make(map[string]state.Ports)}
-	used := make(map[string]bool)
+	current, used := "", make(map[string]bool)
 	for _, c := range containers {
 		used[c.Image] = true
 		deployed := slices.ContainsFunc(places, func(p deploy.Place) bool { return p.Container == c.ID })
 		if _, known := remembered.Images[c.Image]; known && deployed && c.Running {
-			after.Current = c.Image
+			current = c.Image
 		}
 	}
 	// An app whose process types are all scaled to 0 has no container of what it was deployed with.
-	if d := remembered.Deploy; len(places) == 0 && d != nil && d.Image != "" {
-		after.Current = d.Image
+	if len(places) == 0 && remembered.Phase() == state.Built {
+		current = remembered.Deploy.Image
 	}
-	for image, ports := range remembered.Images {
-		if used[image] || image == after.Current {
-			after.Images[image] = ports
-		}
-	}
-	return after, nil
+	return remembered.Switched(current, used), nil
 }
 
 // givenUp are the claims of the PORTS that was in force which nothing asks for after the deploy.

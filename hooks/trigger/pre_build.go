@@ -98,12 +98,9 @@ func unlessIdle(h *host.Host, app, dir string, err error) error {
 	return err
 }
 
-// stage checks what a deploy asks for and keeps it with the deploy, for image once that is known.
+// stage admits what a deploy asks for, once a deploy, and holds it for the deploy. With an image it belongs to that.
 func stage(ctx context.Context, h *host.Host, app string, ports state.Ports, image string) error {
 	return h.UnderLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
-		if err := admitPorts(ctx, h, app, ports); err != nil {
-			return err
-		}
 		remembered, err := h.State.Load(app)
 		if err != nil {
 			return err
@@ -111,9 +108,14 @@ func stage(ctx context.Context, h *host.Host, app string, ports state.Ports, ima
 		if err := begin(h, app, &remembered); err != nil {
 			return err
 		}
-		remembered.Deploy.Pending, remembered.Deploy.Image = &ports, image
+		if image == "" || remembered.Phase() != state.Staged {
+			if err := admitPorts(ctx, h, app, ports); err != nil {
+				return err
+			}
+			remembered.Stage(ports)
+		}
 		if image != "" {
-			remembered.PutImage(image, ports)
+			remembered.Build(image)
 		}
 		return h.State.Save(app, remembered)
 	})
@@ -185,15 +187,7 @@ func begin(h *host.Host, app string, remembered *state.App) error {
 	if err != nil {
 		return err
 	}
-	if remembered.Deploy != nil && remembered.Deploy.Process == process {
-		return nil
-	}
-	places, err := h.Places(app)
-	if err != nil {
-		return err
-	}
-	remembered.Deploy = &state.Deploy{Process: process, Before: places}
-	return nil
+	return remembered.Begin(process, func() ([]deploy.Place, error) { return h.Places(app) })
 }
 
 // claimsWith are the claims of the operator and of a PORTS.

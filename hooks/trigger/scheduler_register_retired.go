@@ -51,11 +51,10 @@ func SchedulerRegisterRetired(ctx context.Context, h *host.Host, args []string) 
 		if err := admitUnstaged(ctx, h, app, &remembered, image); err != nil {
 			return err
 		}
-		if len(remembered.Deploy.Retired) == 0 {
-			// That the engine can't be asked is said below.
-			remembered.Deploy.Unserved, _ = unserved(ctx, h, app)
-		}
-		remembered.Deploy.Retired = append(remembered.Deploy.Retired, container.ID)
+		remembered.Retire(container.ID, func() uint64 {
+			n, _ := unserved(ctx, h, app) // That the engine can't be asked is said below.
+			return n
+		})
 		if err := h.State.Save(app, remembered); err != nil {
 			return err
 		}
