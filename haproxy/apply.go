@@ -299,6 +299,7 @@ func (e *Engine) attempt(ctx context.Context, routes []deploy.Route, live *snaps
 	if err != nil {
 		return deploy.Applied{}, errors.Join(err, e.undo(ctx, last, live))
 	}
+	e.settle(w.files, last)
 	return applied, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -97,25 +98,41 @@ func (e *Engine) readFiles() (files, error) {
 	return f, nil
 }
 
-// write replaces the files now with next. Both are for their owner and the folder's group only, which is HAProxy's: the
-// configuration holds a password. A file gets that group by being made in the folder, not by being moved there from /tmp.
+// write replaces the files now with next.
 func (e *Engine) write(next, now files) error {
-	entries, err := json.Marshal(slices.CompactFunc(slices.Concat(next.own(), now.own()), func(a, b saved) bool { return a.SHA256 == b.SHA256 }))
+	entries := slices.CompactFunc(slices.Concat(next.own(), now.own()), func(a, b saved) bool { return a.SHA256 == b.SHA256 })
+	if err := e.save(entries); err != nil {
+		return err
+	}
+	return e.replace(e.cfg.ConfigFile, next.text)
+}
+
+// settle leaves one entry, once now is in force: nothing of an app that is gone stays behind. A write that fails costs nothing else, and the
+// next Apply tries again.
+func (e *Engine) settle(now, former files) {
+	if len(former.saved) > 1 || !reflect.DeepEqual(former.own(), now.own()) {
+		_ = e.save(now.own())
+	}
+}
+
+func (e *Engine) save(entries []saved) error {
+	text, err := json.Marshal(entries)
 	if err != nil {
 		return fmt.Errorf("HAProxy's configuration: %w", err)
 	}
-	folder := renameio.WithTempDir(filepath.Dir(e.cfg.ConfigFile))
-	for _, file := range []struct {
-		path string
-		text []byte
-	}{{e.savedFile(), entries}, {e.cfg.ConfigFile, next.text}} {
-		if err := renameio.WriteFile(file.path, file.text, 0o640, renameio.IgnoreUmask(), folder); err != nil {
-			// The temporary file has another name each time, which would make the same error look like a new one.
-			if path := (*fs.PathError)(nil); errors.As(err, &path) {
-				err = fmt.Errorf("%s: %w", path.Op, path.Err)
-			}
-			return fmt.Errorf("HAProxy's configuration %s can't be written: %w", file.path, err)
-		}
+	return e.replace(e.savedFile(), text)
+}
+
+// replace writes one of the files. Both are for their owner and the folder's group only, which is HAProxy's: the configuration holds a
+// password. A file gets that group by being made in the folder, not by being moved there from /tmp.
+func (e *Engine) replace(path string, text []byte) error {
+	err := renameio.WriteFile(path, text, 0o640, renameio.IgnoreUmask(), renameio.WithTempDir(filepath.Dir(e.cfg.ConfigFile)))
+	if err == nil {
+		return nil
 	}
-	return nil
+	// The temporary file has another name each time, which would make the same error look like a new one.
+	if wrong := (*fs.PathError)(nil); errors.As(err, &wrong) {
+		err = fmt.Errorf("%s: %w", wrong.Op, wrong.Err)
+	}
+	return fmt.Errorf("HAProxy's configuration %s can't be written: %w", path, err)
 }

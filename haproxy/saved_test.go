@@ -249,3 +249,19 @@ func TestDiskTooFullForJSON(t *testing.T) {
 		t.Errorf("the folder has %v, %v, want nothing but the two files", entries, err)
 	}
 }
+
+// An app that is gone is named in no file.
+func TestNothingOfAnAppStaysInTheFiles(t *testing.T) {
+	h := haproxytest.Start(t)
+	v1, v2, mail, chat := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2"), port(t), port(t)
+	apply(t, h, route("mail", mail, v1), route("chat", chat, v1))
+	apply(t, h, route("mail", mail, v1))
+	for _, path := range []string{h.Config.ConfigFile, savedFile(h)} {
+		if text, err := os.ReadFile(path); err != nil || strings.Contains(string(text), "chat") || !strings.Contains(string(text), "mail") {
+			t.Errorf("%s: %v\n%s", path, err, text)
+		}
+	}
+	wantFresh(t, h)
+	apply(t, h, route("mail", mail, v2))
+	wantFresh(t, h)
+}
