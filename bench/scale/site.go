@@ -123,9 +123,10 @@ func (s *site) deploy(i int) (deployed, error) {
 		return deployed{}, err
 	}
 	ports := portsFile(i)
-	remembered.PutImage(g.image, ports)
 	// As it was read and admitted before the build.
-	remembered.Deploy = &state.Deploy{Process: process, Pending: &ports}
+	remembered.Deploy = &state.Deploy{Process: process}
+	remembered.Stage(ports)
+	remembered.Build(g.image)
 	if err := s.state.Save(app, remembered); err != nil {
 		return deployed{}, err
 	}

@@ -36,9 +36,9 @@ func servePage(ctx context.Context, h *host.Host, counters *stats.Counters, log 
 			}
 			now, told = want, ""
 			want.Listening = func(is bool) {
-				var page netip.AddrPort
-				if is {
-					page = now.Listen
+				page := want.Listen
+				if !is {
+					page = netip.AddrPort{}
 				}
 				h.Page.Store(page)
 			}

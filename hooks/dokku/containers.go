@@ -79,14 +79,15 @@ func (e Env) Current(app string) ([]Place, error) {
 	return places, errors.Join(errs...)
 }
 
-// pause is time.Sleep but in tests.
-var pause = time.Sleep
-
 // readContainer returns "" for a file that is empty, as Dokku itself takes it, or gone.
 func (e Env) readContainer(app, name string) (string, error) {
 	path := filepath.Join(e.appDir(app), name)
 	// Dokku writes the file in place: between its truncation and the write a reader finds less than an id. That takes
 	// microseconds, and to believe it would take a live container for gone.
+	pause := time.Sleep
+	if e.pause != nil {
+		pause = e.pause
+	}
 	for try := 0; ; try++ {
 		text, err := readFile(path)
 		if errors.Is(err, fs.ErrNotExist) {

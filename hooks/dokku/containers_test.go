@@ -12,9 +12,6 @@ import (
 
 func TestCurrent(t *testing.T) {
 	a, b, c := strings.Repeat("a", 64), strings.Repeat("b", 64), strings.Repeat("c", 64)
-	// The table's files need not wait for anybody to complete them.
-	pause = func(time.Duration) {}
-	t.Cleanup(func() { pause = time.Sleep })
 	for _, tt := range []struct {
 		name  string
 		files map[string]string
@@ -59,7 +56,9 @@ func TestCurrent(t *testing.T) {
 			for name, text := range tt.files {
 				files["root/mail/"+name] = text
 			}
-			places, err := host(t, files).Current("mail")
+			e := host(t, files)
+			e.pause = func(time.Duration) {} // Nobody completes these files.
+			places, err := e.Current("mail")
 			var got []string
 			for _, p := range places {
 				got = append(got, fmt.Sprintf("%s %d %s %s", p.Process, p.Index, p.Dyno, p.Container))
@@ -89,13 +88,12 @@ func TestCurrentWhileDokkuWrites(t *testing.T) {
 	for _, found := range []string{"", strings.Repeat("b", 30)} {
 		e := host(t, map[string]string{"root/mail/CONTAINER.web.1": found})
 		id := strings.Repeat("b", 64)
-		pause = func(time.Duration) {
+		e.pause = func(time.Duration) {
 			if err := os.WriteFile(filepath.Join(e.Root, "mail/CONTAINER.web.1"), []byte(id+"\n"), 0o600); err != nil {
 				t.Error(err)
 			}
 		}
 		places, err := e.Current("mail")
-		pause = time.Sleep
 		if err != nil || len(places) != 1 || places[0].Container != id {
 			t.Errorf("found %q first: %v, %v; want the id that was written then", found, places, err)
 		}

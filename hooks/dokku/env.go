@@ -6,6 +6,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"time"
 )
 
 // Plugin is the name that the plugin is installed under: its folder, the first half of its commands (expose:list) and of
@@ -32,6 +33,9 @@ type Env struct {
 	Quiet bool
 	// NotImplementedExit (DOKKU_NOT_IMPLEMENTED_EXIT) is the exit code of a command that is not this plugin's.
 	NotImplementedExit int
+
+	// pause waits between two looks at a file that Dokku is writing; nil is time.Sleep.
+	pause func(time.Duration)
 }
 
 // FromEnviron reads the environment through getenv, which is os.Getenv but in tests. An error says which variable can't be

@@ -1,6 +1,7 @@
 package dokku
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -62,7 +63,7 @@ func TestFromEnviron(t *testing.T) {
 			if tt.want != nil {
 				tt.want(&want)
 			}
-			if err != nil || got != want {
+			if err != nil || !reflect.DeepEqual(got, want) {
 				t.Errorf("got %+v, %v\nwant %+v", got, err, want)
 			}
 		})
