@@ -27,6 +27,7 @@ func (h *Host) Apps(ctx context.Context) ([]deploy.App, error) {
 	slices.Sort(names)
 
 	var apps []deploy.App
+	reading, readErr := h.Settings.Read()
 	for _, name := range slices.Compact(names) {
 		// What was left of an app that was destroyed while the plugin was disabled claims nothing.
 		exists, err := h.Env.Exists(name)
@@ -36,11 +37,10 @@ func (h *Host) Apps(ctx context.Context) ([]deploy.App, error) {
 		if !exists {
 			continue
 		}
-		app, err := h.App(name)
-		if err != nil {
-			return nil, err
+		if readErr != nil {
+			return nil, readErr
 		}
-		apps = append(apps, app)
+		apps = append(apps, h.app(name, reading))
 	}
 	return apps, ctx.Err()
 }
@@ -48,6 +48,14 @@ func (h *Host) Apps(ctx context.Context) ([]deploy.App, error) {
 // App reads all that the model wants to know of one app. What is wrong with the app's own files is its Err. The error
 // returned is about the host: the global settings can't be read.
 func (h *Host) App(name string) (deploy.App, error) {
+	reading, err := h.Settings.Read()
+	if err != nil {
+		return deploy.App{}, err
+	}
+	return h.app(name, reading), nil
+}
+
+func (h *Host) app(name string, reading *settings.Reading) deploy.App {
 	app := deploy.App{Name: name}
 	fail := func(err error) { app.Err = errors.Join(app.Err, err) }
 
@@ -57,13 +65,10 @@ func (h *Host) App(name string) (deploy.App, error) {
 	} else if !scheduler.HasPorts() {
 		app.Off = "scheduler " + string(scheduler)
 	}
-	values, own := h.Settings.Effective(name)
-	if own != nil {
-		fail(own)
-		// What the app has goes on by the host's settings.
-		if values, err = h.Settings.Effective(settings.Global); err != nil {
-			return deploy.App{}, err
-		}
+	// What an app has whose settings are wrong goes on by the host's, and what the rest of the file says goes all the same.
+	values, set, err := reading.App(name)
+	if err != nil {
+		fail(err)
 	}
 	app.Upstream, app.Hold, app.HealthCheck = values.Upstream, values.Hold, values.HealthCheck
 	app.Options = values.Policy.Options
@@ -78,8 +83,6 @@ func (h *Host) App(name string) (deploy.App, error) {
 	default:
 		app.HalfClosed = values.HalfClosed
 	}
-	// What is wrong with it is told above; what the rest of the file says goes all the same.
-	set, _ := h.Settings.Load(name)
 	if set.Disabled {
 		app.Off = "disabled"
 	}
@@ -112,7 +115,7 @@ func (h *Host) App(name string) (deploy.App, error) {
 			}
 		}
 	}
-	return app, nil
+	return app
 }
 
 // ClaimsOf parses a remembered PORTS. It was valid when it was read.

@@ -38,6 +38,37 @@ func (s Store) Effective(app string) (Values, error) {
 	return values(own, global)
 }
 
+// Reading is the settings at one moment. The host's are read once for all apps.
+type Reading struct {
+	store  Store
+	global map[string]string
+	host   Values
+}
+
+// Read reads the host's settings. An error concerns all apps.
+func (s Store) Read() (*Reading, error) {
+	global, err := s.LoadGlobal()
+	if err != nil {
+		return nil, err
+	}
+	host, err := values(nil, global)
+	return &Reading{s, global, host}, err
+}
+
+// App reads the settings of an app: the values in force, as [Store.Effective] returns them, and what is set for the app alone. With an error
+// the values are the host's, and the rest is what can be read.
+func (r *Reading) App(name string) (Values, App, error) {
+	set, err := r.store.Load(name)
+	if err != nil || len(set.Settings) == 0 {
+		return r.host, set, err
+	}
+	own, err := values(set.Settings, r.global)
+	if err != nil {
+		return r.host, set, err
+	}
+	return own, set, nil
+}
+
 // Defaults returns the values where nothing is set.
 func Defaults() Values {
 	v, err := values(nil, nil)
