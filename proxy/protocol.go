@@ -56,9 +56,9 @@ type response struct {
 
 // failure is a deploy.RouteError.
 type failure struct {
-	App    string          `json:"app"`
-	Listen deploy.Frontend `json:"listen"`
-	Error  string          `json:"error"`
+	App      string          `json:"app"`
+	Frontend deploy.Frontend `json:"frontend"`
+	Error    string          `json:"error"`
 }
 
 // observed is what a daemon says of itself, with all that only a client of its control socket may know.
@@ -152,7 +152,7 @@ func flatten(err error) []error {
 func (r response) errors() error {
 	var errs []error
 	for _, f := range r.Failed {
-		errs = append(errs, &deploy.RouteError{App: f.App, Frontend: f.Listen, Err: errors.New(f.Error)})
+		errs = append(errs, &deploy.RouteError{App: f.App, Frontend: f.Frontend, Err: errors.New(f.Error)})
 	}
 	return errors.Join(errs...)
 }
