@@ -20,7 +20,7 @@ type Outcome struct {
 	Problems []*Problem
 	// Refused tells that some of them are the engine's, which could not make a route real: the reason may go away by itself.
 	Refused bool
-	// Containers are what Docker told of, nil when nothing had to be asked.
+	// Endpoints are those that the source told of, nil when nothing had to be asked.
 	Endpoints []Endpoint
 	// Apps are what the host told of.
 	Apps []App
@@ -121,7 +121,7 @@ func (r *Reconciler) withoutDocker(ctx context.Context, s Snapshot) (Outcome, er
 type Known struct {
 	// Fresh has Docker asked: whatever it does not say to be its app's is taken out of service.
 	Fresh bool
-	// Containers are those that Docker told of last, nil where it has told of none.
+	// Endpoints are those that the source told of last, nil where it has told of none.
 	Endpoints []Endpoint
 	Loss
 	// Probe has the servers asked whether they accept connections, and those that don't taken out of service.

@@ -4,145 +4,107 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
-
-	"dokku-expose/portsfile"
+	"time"
 )
 
-// Option is an option of mappings, and the setting of the same name for mappings that do not give it.
-type Option struct {
-	portsfile.Option[Options]
-	// Default is the setting's text where nothing is set, Setting its documentation.
-	Default, Setting string
-	// Words are all that the value can be, nil where there is no such list.
-	Words []string
-	// Set sets the option to a value of the setting. Default is the zero value. The error says what was expected.
-	Set func(o *Options, text string) error
-
-	// format returns the value in canonical form, "" where it is not given.
-	format func(o *Options) string
-	// combine replaces what a mapping asks for by what its routes get beside an operator's settings.
-	combine func(asked, set *Options, pushed bool)
-	// valid tells whether Parse can return the value.
-	valid func(o *Options) bool
+// registry has a row for each field of [Options], in the order of the canonical form.
+var registry = []Option{
+	row[Networks]{
+		key: "allow", value: "NETWORK,...", fallback: "any",
+		doc:     "the networks and addresses that may connect; others are closed at accept",
+		setting: "whose clients may connect, others are closed at accept: addresses and networks, none, or any",
+		field:   func(o *Options) *Networks { return &o.Allow },
+		parse:   ParseNetworks, format: Networks.String, stricter: both,
+	}.option(),
+	oneOf(row[ProxyProtocol]{
+		key: "proxy-protocol", fallback: string(NoProxyHeader),
+		doc:     "the PROXY header that tells the app each client's address",
+		setting: "the PROXY header that tells an app each client's address: off, v1 or v2",
+		field:   func(o *Options) *ProxyProtocol { return &o.ProxyProtocol },
+	}, NoProxyHeader, ProxyV1, ProxyV2),
+	row[Networks]{
+		key: "accept-proxy", value: "NETWORK,...", fallback: "none",
+		doc:     "the proxies before this one, whose PROXY header is read and required; of others none is read",
+		setting: "proxies before this one, whose PROXY header is read and required: addresses and networks, or none",
+		field:   func(o *Options) *Networks { return &o.AcceptProxy },
+		parse:   ParseNetworks, format: Networks.String, stricter: both,
+	}.option(),
+	row[int]{
+		key: "max-connections", value: "NUMBER", fallback: "0",
+		doc:     "how many connections each port may have at once; the next ones wait",
+		setting: "how many connections a public port may have at once, the next ones wait; 0 is no limit",
+		field:   func(o *Options) *int { return &o.MaxConnections },
+		parse:   connections(MaxMaxConnections, "", ""), format: strconv.Itoa, stricter: lower[int],
+	}.option(),
+	row[int]{
+		key: "rate", value: "NUMBER" + ratePer, fallback: "off",
+		doc:     "how many new connections an address (of IPv6: a /64 network) may make in 10 seconds; more are closed at accept",
+		setting: "how many new connections an address may make in 10 seconds, more are closed at accept: a number and /10s, or off",
+		field:   func(o *Options) *int { return &o.Rate },
+		parse:   connections(MaxRate, ratePer, " in 10 seconds, such as 20"+ratePer),
+		format:  func(n int) string { return strconv.Itoa(n) + ratePer }, stricter: lower[int],
+	}.option(),
+	row[time.Duration]{
+		key: "idle-timeout", value: "TIME", fallback: "0",
+		doc:     "how long a connection may be without any data, as `10s` or `5m`",
+		setting: "how long a connection may be without any data; 0 is forever",
+		field:   func(o *Options) *time.Duration { return &o.IdleTimeout },
+		parse:   parseIdleTimeout, format: formatDuration, stricter: lower[time.Duration],
+	}.option(),
+	oneOf(row[Balance]{
+		key: "balance", fallback: string(LeastConn),
+		doc:     "which container gets a connection: the one with the fewest, each in turn, or always the same for the same address",
+		setting: "which container gets a connection: leastconn (the one with the fewest), roundrobin (each in turn) or source (the same for the same address)",
+		field:   func(o *Options) *Balance { return &o.Balance },
+	}, LeastConn, RoundRobin, BySource),
+	oneOf(row[Check]{
+		key: "check", fallback: string(ConnectCheck),
+		doc:     "how containers are asked whether they accept: by a connection attempt that ends before the app sees it, or not at all",
+		setting: "how containers are asked whether they accept: connect, by an attempt that ends before the app sees it, or off",
+		field:   func(o *Options) *Check { return &o.Check },
+	}, ConnectCheck, NoCheck),
 }
 
-// row is an option with a field of type T.
-type row[T comparable] struct {
-	key, value, doc   string
-	fallback, setting string
-	field             func(*Options) *T
-	// parse reads a value that is not empty. Its error says what was expected.
-	parse func(text string) (T, error)
-	// format returns the canonical form of a value other than the zero value.
-	format func(T) string
-	// stricter combines a push's value with the setting's; nil leaves the choice to the app.
-	stricter func(a, b T) T
+// Registry returns all options in the order of their documentation.
+func Registry() []Option { return slices.Clone(registry) }
+
+// ratePer is how a rate ends.
+const ratePer = "/10s"
+
+// lower is the stricter one of two limits.
+func lower[T cmp.Ordered](a, b T) T { return min(a, b) }
+
+// connections reads a number of connections that ends with per. It takes digits only, so that each number has one spelling.
+func connections(most int, per, expected string) func(string) (int, error) {
+	return func(text string) (int, error) {
+		number, found := strings.CutSuffix(text, per)
+		n, err := strconv.Atoi(number)
+		if !found || err != nil || n < 1 || n > most || strconv.Itoa(n) != number {
+			return 0, fmt.Errorf("expected a number of connections from 1 to %d%s", most, expected)
+		}
+		return n, nil
+	}
 }
 
-func (r row[T]) option() Option {
-	var zero T
-	// A default that mappings have no word for (any) does not parse, and has the zero value as its only form.
-	usual, _ := r.parse(r.fallback)
-	o := Option{Default: r.fallback, Setting: r.setting}
-	o.Key, o.Value, o.Doc = r.key, r.value, r.doc
-	o.Parse = func(o *Options, value string) (err error) {
-		*r.field(o), err = r.parse(value)
-		return err
+func parseIdleTimeout(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < MinIdleTimeout || d > MaxIdleTimeout || d%time.Millisecond != 0 {
+		return 0, fmt.Errorf("expected a time with a unit, such as 90s, 5m or 1h30m, from %s to %s",
+			formatDuration(MinIdleTimeout), formatDuration(MaxIdleTimeout))
 	}
-	o.Set = func(o *Options, text string) (err error) {
-		if *r.field(o) = zero; text != r.fallback {
-			*r.field(o), err = r.parse(text)
-		}
-		return err
-	}
-	o.format = func(o *Options) string {
-		if *r.field(o) == zero {
-			return ""
-		}
-		return r.format(*r.field(o))
-	}
-	o.combine = func(asked, set *Options, pushed bool) {
-		value, other := r.field(asked), *r.field(set)
-		if pushed && r.stricter != nil && *value != zero && other != zero {
-			*value = r.stricter(*value, other)
-		}
-		if *value = cmp.Or(*value, other); *value == usual {
-			*value = zero
-		}
-	}
-	o.valid = func(o *Options) bool {
-		value := *r.field(o)
-		// The common part of two options can be more networks than one option may name.
-		if _, networks := any(value).(Networks); networks || value == zero {
-			return true
-		}
-		read, err := r.parse(r.format(value))
-		return err == nil && read == value
-	}
-	return o
+	return d, nil
 }
 
-// oneOf is the option whose value is one of a few words.
-func oneOf[T ~string](r row[T], words ...T) Option {
-	var names []string
-	for _, w := range words {
-		names = append(names, string(w))
+// formatDuration writes "5m" where Go writes "5m0s".
+func formatDuration(d time.Duration) string {
+	text := d.String()
+	if short, ok := strings.CutSuffix(text, "m0s"); ok {
+		text = short + "m"
 	}
-	r.value = strings.Join(names, "|")
-	r.format = func(word T) string { return string(word) }
-	r.parse = func(text string) (T, error) {
-		if !slices.Contains(names, text) {
-			return "", fmt.Errorf("expected one of %s", strings.Join(names, ", "))
-		}
-		return T(text), nil
+	if short, ok := strings.CutSuffix(text, "h0m"); ok {
+		text = short + "h"
 	}
-	o := r.option()
-	o.Words = names
-	return o
+	return text
 }
-
-// String returns the options that are given in canonical form, as a line of a PORTS file has them behind its ports.
-func (o Options) String() string {
-	var words []string
-	for _, row := range registry {
-		if value := row.format(&o); value != "" {
-			words = append(words, row.Key+"="+value)
-		}
-	}
-	return strings.Join(words, " ")
-}
-
-// Valid tells whether each option is one that PORTS and settings can ask for.
-func (o Options) Valid() bool {
-	return !slices.ContainsFunc(registry, func(row Option) bool { return !row.valid(&o) })
-}
-
-// Mapping is a line of a PORTS file.
-type Mapping = portsfile.Mapping[Options]
-
-// Entry is a mapping and where it was read.
-type Entry = portsfile.Entry[Options]
-
-// language is PORTS with the options of the registry.
-var language = func() (l portsfile.Language[Options]) {
-	for _, row := range registry {
-		l = append(l, row.Option)
-	}
-	return l
-}()
-
-// ParsePorts reads a PORTS file, see [portsfile.Language.Parse].
-func ParsePorts(name, text string) ([]Entry, error) { return language.Parse(name, []byte(text)) }
-
-// ParseMapping reads one mapping with its options, see [portsfile.Language.ParseMapping].
-func ParseMapping(text string) (Mapping, error) { return language.ParseMapping(text) }
-
-// ParseOptions reads what [Options.String] returned.
-func ParseOptions(text string) (Options, error) {
-	m, err := ParseMapping("1:1 " + text)
-	return m.Options, err
-}
-
-// OptionsReference lists all options of a mapping with what they are for, one a line.
-func OptionsReference() string { return language.Reference() }

@@ -24,7 +24,7 @@ const (
 type Snapshot struct {
 	// Apps are what Dokku and the operator want.
 	Apps []App
-	// Containers are the endpoints, as far as Trust says.
+	// Endpoints are those that the source tells of, as far as Trust says.
 	Endpoints []Endpoint
 	Trust     Trust
 	// Serving is what the engine says that it serves, nil where it can't be asked.

@@ -1,8 +1,11 @@
 package haproxy
 
 import (
+	"context"
+	"fmt"
 	"net/netip"
 	"os"
+	"regexp"
 	"time"
 
 	"dokku-expose/deploy"
@@ -58,3 +61,14 @@ func (e *Engine) Command() []string {
 	}
 	return []string{e.cfg.Binary, mode, "-S", e.cfg.MasterSocket + ",mode,660", "-f", e.cfg.ConfigFile}
 }
+
+// ShowConfig returns the configuration file, the password of the statistics page masked.
+func (e *Engine) ShowConfig(context.Context) ([]byte, error) {
+	text, err := os.ReadFile(e.cfg.ConfigFile)
+	if err != nil {
+		return nil, fmt.Errorf("HAProxy's configuration: %w", err)
+	}
+	return password.ReplaceAll(text, []byte("${1}********")), nil
+}
+
+var password = regexp.MustCompile(`(?m)(insecure-password ).*$`)

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"os/exec"
 	"regexp"
 	"slices"
+	"strings"
 
 	"dokku-expose/deploy"
 )
@@ -117,4 +119,42 @@ func (e *Engine) examine(ctx context.Context, live *snapshot, o *deploy.Observat
 		}
 	}
 	return nil
+}
+
+// Installed is the version of the program that the next start runs. It asks the program: "HAProxy version 2.6.12-1+deb12u4 2023/12/16 - ...".
+func (e *Engine) Installed(ctx context.Context) (string, error) {
+	text, err := exec.CommandContext(ctx, e.cfg.Binary, "-v").Output()
+	if err != nil {
+		return "", fmt.Errorf("the version of %s: %w", e.cfg.Binary, err)
+	}
+	fields := strings.Fields(string(text))
+	i := slices.Index(fields, "version")
+	if i < 0 || i+1 == len(fields) {
+		return "", fmt.Errorf("%s -v does not tell its version: %.200s", e.cfg.Binary, text)
+	}
+	return fields[i+1], nil
+}
+
+// stale says how what runs differs from the files.
+func (e *Engine) stale(ctx context.Context, f files, live *snapshot) (string, error) {
+	switch {
+	case len(f.saved) == 0:
+		return "somebody else has changed the file", nil
+	case f.saved[0].Structure != live.structure:
+		return "it was started with another configuration", nil
+	}
+	routes := f.saved[0].Routes
+	for _, r := range routes {
+		if !slices.EqualFunc(live.proxies[r.App], r.Servers, func(now slot, filed deploy.Server) bool {
+			return now.ready == filed.Addr.IsValid() && (!now.ready || now.addr == filed.Addr)
+		}) {
+			app, listen, _ := parseName(r.App)
+			return fmt.Sprintf("public port %s of %s has other servers", listen, app), nil
+		}
+	}
+	networks, err := e.networks(ctx, numbered(routes))
+	if err == nil && len(networkCommands(numbered(routes), networks)) > 0 {
+		return "other clients may connect", nil
+	}
+	return "", err
 }

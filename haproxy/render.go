@@ -314,3 +314,14 @@ func check(r deploy.Route) string {
 	}
 	return s
 }
+
+// maxStatsClients is how many clients the statistics page has at once.
+const maxStatsClients = 64
+
+// statsClients are fewer of them where there may be few connections in total, of which they take some.
+func statsClients(total int) int {
+	if total == 0 {
+		return maxStatsClients
+	}
+	return min(max(total/10, 1), maxStatsClients)
+}

@@ -2,26 +2,11 @@ package proxy
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"slices"
-	"time"
 
 	"dokku-expose/deploy"
 )
-
-// Supports implements [deploy.Engine].
-func (s *Server) Supports(r deploy.Route) error {
-	if r.Frontend.Proto != deploy.TCP {
-		return fmt.Errorf("UDP is %w by the built-in engine", deploy.ErrUnsupported)
-	}
-	return nil
-}
-
-// CutOld implements [deploy.Engine].
-func (s *Server) CutOld(context.Context, map[string]time.Duration) ([]deploy.Cut, error) {
-	return nil, nil
-}
 
 // Observe implements [deploy.Engine]. Of the daemon that the server is part of it knows nothing more than the process.
 func (s *Server) Observe(_ context.Context, aspects ...deploy.Aspect) (deploy.Observation, error) {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -328,4 +329,17 @@ func (s *Server) cut() {
 		}
 		r.mu.Unlock()
 	}
+}
+
+// Supports implements [deploy.Engine].
+func (s *Server) Supports(r deploy.Route) error {
+	if r.Frontend.Proto != deploy.TCP {
+		return fmt.Errorf("UDP is %w by the built-in engine", deploy.ErrUnsupported)
+	}
+	return nil
+}
+
+// CutOld implements [deploy.Engine].
+func (s *Server) CutOld(context.Context, map[string]time.Duration) ([]deploy.Cut, error) {
+	return nil, nil
 }

@@ -35,6 +35,13 @@ const (
 // SIGHUP. Nobody else tells of a container that crashed, was restarted, or has another address since Docker or the host was
 // restarted. failed gets a value when the built-in engine has found a server down. follow calls ready when the ports are what they
 // should be for the first time, or can't be.
+//
+//	when                                        what is done                                  by
+//	Docker tells of a container that died       it leaves service, by what is known           drop, before anything else
+//	Docker can't be asked                       servers that accept no more leave service     doubt, ten times a second
+//	anything else, or time has passed           read, probe, plan, apply                      heal
+//	that failed, and Docker can be asked        what Docker does not vouch for leaves         confirm, in heal
+//	a second has passed                         drains and outages are logged, old ones cut   look, in wait
 func follow(ctx context.Context, h *host.Host, log *slog.Logger, counters *stats.Counters, hup <-chan os.Signal, failed <-chan struct{}, ready func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -194,6 +194,9 @@ func (h *Host) LookAround(ctx context.Context, engine deploy.Engine, r *deploy.R
 			})
 		}
 	}
+	if engine, err = h.besides(engine, false); err != nil {
+		return err
+	}
 	r.Impossible = make(map[deploy.Frontend]error)
 	for _, c := range r.Claims {
 		switch err := engine.Supports(deploy.Route{App: c.App, Process: c.Process, Frontend: c.Frontend, Options: c.Options}); {

@@ -54,7 +54,7 @@ func All(deploy.Frontend) bool { return true }
 
 // GiveUp writes down that an app is to have fewer public ports, closes these, and says which, before anybody waits for Docker. What is
 // written stays, and so does what is closed. The error says what is not done, and what completes it. The caller has the
-// lock from locked.
+// lock from Locked.
 func (h *Host) GiveUp(ctx context.Context, lock *deploy.Lock, g Give) (outcome deploy.Outcome, closed []deploy.Frontend, err error) {
 	s := h.Salvaged()
 	open, unasked := s.openOf(ctx, g)

@@ -273,7 +273,7 @@ func (h *Host) UnderLock(ctx context.Context, change func(context.Context, *depl
 	return h.Locked(ctx, change)
 }
 
-// Locked is underLock for what does not have to wait for Docker first.
+// Locked is UnderLock for what does not have to wait for Docker first.
 func (h *Host) Locked(ctx context.Context, change func(context.Context, *deploy.Lock) error) (err error) {
 	lock, err := h.lock(ctx)
 	if err != nil {

@@ -279,3 +279,23 @@ func distance(a, b string) int {
 	}
 	return row[len(b)]
 }
+
+// Reference lists all keys with what they are for, one a line.
+func Reference() string {
+	var b strings.Builder
+	for _, k := range keys {
+		scope := ""
+		switch k.Scope {
+		case AppOnly:
+			scope = " (app only)"
+		case GlobalOnly:
+			scope = " (--global only)"
+		}
+		fallback := ""
+		if k.Default != "" {
+			fallback = fmt.Sprintf("; default %s", k.Default)
+		}
+		fmt.Fprintf(&b, "  %-17s %s%s%s\n", k.Name, k.Doc, fallback, scope)
+	}
+	return strings.TrimRight(b.String(), "\n")
+}

@@ -2,18 +2,10 @@ package trigger
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"maps"
-	"net"
-	"slices"
-	"syscall"
-	"time"
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/source/docker"
 	"dokku-expose/hooks/host"
-	"dokku-expose/hooks/settings"
 )
 
 // CheckDeploy is the gate of a deploy: every mapped private port of a new container has to accept connections, but those that nobody
@@ -81,137 +73,4 @@ func admitOnHost(ctx context.Context, h *host.Host, client *docker.Client, app s
 		return err
 	}
 	return deploy.Contested(s, app, c, claims)
-}
-
-// claimsOfContainer are the claims that a container is to serve: those of its image and the operator's, for its process
-// type.
-func claimsOfContainer(h *host.Host, app, process string, c deploy.Endpoint) ([]deploy.Claim, error) {
-	all, err := claimsOfImage(h, app, c.Image)
-	return ofProcess(all, process), err
-}
-
-// claimsOfImage are the claims of an image's PORTS, or of the current one when its own was never read, and the operator's.
-func claimsOfImage(h *host.Host, app, image string) ([]deploy.Claim, error) {
-	remembered, err := h.State.Load(app)
-	if err != nil {
-		return nil, err
-	}
-	ports, known := remembered.Images[image]
-	if !known {
-		ports = remembered.Images[remembered.Current]
-	}
-	return claimsWith(h, app, ports)
-}
-
-func ofProcess(claims []deploy.Claim, process string) []deploy.Claim {
-	return slices.DeleteFunc(slices.Clone(claims), func(c deploy.Claim) bool { return c.Process != process })
-}
-
-// checked are the claims whose private ports may be asked whether they accept.
-func checked(claims []deploy.Claim, values settings.Values) []deploy.Claim {
-	return slices.DeleteFunc(slices.Clone(claims), func(c deploy.Claim) bool { return c.Unchecked(values.Policy.Options) })
-}
-
-// gateRetry is the pause between two attempts.
-const gateRetry = 100 * time.Millisecond
-
-// awaitAccepts waits until every claim's private port of the container accepts, for as long as the container runs and
-// check-timeout has not passed.
-func awaitAccepts(ctx context.Context, h *host.Host, client *docker.Client, app, id string, values settings.Values, claims []deploy.Claim) error {
-	deadline := time.Now().Add(values.CheckTimeout)
-	var waiting map[uint16]error
-	for {
-		container, err := host.Find(ctx, client, app, id)
-		if err != nil {
-			return err
-		}
-		if !container.Running {
-			return stoppedEarly(ctx, h, client, container)
-		}
-		if waiting, err = silent(ctx, container, values.Upstream, claims); err != nil {
-			return err
-		}
-		if len(waiting) == 0 {
-			return nil
-		}
-		claims = of(claims, waiting)
-		if time.Now().After(deadline) {
-			// One that crashes again and again may run whenever it is looked at.
-			if end, err := client.End(ctx, id); err == nil && end.Restarts > 0 {
-				return stoppedEarly(ctx, h, client, container)
-			}
-			return notAccepting(container, values.CheckTimeout, waiting, claims)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(gateRetry):
-		}
-	}
-}
-
-// of are the claims for those private ports. What has accepted is not asked again.
-func of(claims []deploy.Claim, ports map[uint16]error) []deploy.Claim {
-	return slices.DeleteFunc(slices.Clone(claims), func(c deploy.Claim) bool { return ports[c.Private] == nil })
-}
-
-// silent returns the claims' private ports on which the container accepts no connection at any of its addresses, with why.
-func silent(ctx context.Context, c deploy.Endpoint, upstream deploy.Upstream, claims []deploy.Claim) (map[uint16]error, error) {
-	targets := make(map[uint16][]deploy.Target)
-	for _, claim := range claims {
-		at, err := c.Targets(upstream, claim.Private)
-		if err != nil {
-			return nil, err
-		}
-		targets[claim.Private] = at
-	}
-	failed := deploy.AcceptAll(ctx, slices.Concat(slices.Collect(maps.Values(targets))...))
-	ports := make(map[uint16]error)
-	for port, at := range targets {
-		if !slices.ContainsFunc(at, func(t deploy.Target) bool { return failed[t.Addr] == nil }) {
-			ports[port] = failed[at[0].Addr]
-		}
-	}
-	return ports, nil
-}
-
-// notAccepting says why a container is refused, and what to do. An address that answers, if only to refuse, is another matter than
-// one that does not.
-func notAccepting(c deploy.Endpoint, timeout time.Duration, waiting map[uint16]error, claims []deploy.Claim) error {
-	var (
-		errs              []error
-		refused, noAnswer bool
-	)
-	for _, claim := range claims {
-		err, ok := waiting[claim.Private]
-		if !ok {
-			continue
-		}
-		if remedy, lack := deploy.HostLack(err); lack {
-			errs = append(errs, fmt.Errorf("%s: this host can't connect to the private port %d (%s, public port %s) of container %.12s, for a lack of its own: %w; %s",
-				c.App, claim.Private, claim.Where(), claim.Frontend, c.ID, err, remedy))
-			continue
-		}
-		errs = append(errs, fmt.Errorf("%s: nothing accepts connections on the private port %d (%s, public port %s) of container %.12s after %s: %w",
-			c.App, claim.Private, claim.Where(), claim.Frontend, c.ID, timeout, err))
-		if isNoAnswer(err) {
-			noAnswer = true
-		} else {
-			refused = true
-		}
-	}
-	if refused {
-		errs = append(errs, fmt.Errorf("the app has to listen there on all addresses of its container: on 0.0.0.0, or on [::] with IPv4 (not IPV6_V6ONLY), not on 127.0.0.1; one that needs longer to start: dokku expose:set %s check-timeout 2m", c.App))
-	}
-	if noAnswer {
-		errs = append(errs, fmt.Errorf("the container's address does not answer this host at all (its network mode is %q): macvlan and ipvlan networks keep their own host out, a firewall may drop the packets, and an app that accepts nobody has its queue full; "+
-			"for a network that this host reaches: dokku network:set %s initial-network bridge, then dokku ps:rebuild %s", c.NetworkMode, c.App, c.App))
-	}
-	return errors.Join(errs...)
-}
-
-// isNoAnswer tells whether an attempt to connect ended without any answer from the address.
-func isNoAnswer(err error) bool {
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"dokku-expose/deploy"
-	"dokku-expose/deploy/source/docker"
 	"dokku-expose/hooks/host"
 	"dokku-expose/hooks/state"
 )
@@ -82,36 +81,4 @@ func portsOfDeploy(ctx context.Context, h *host.Host, app string, remembered sta
 		}
 	}
 	return remembered.Images[remembered.Current], ""
-}
-
-// brought is the image that a deploy brings back of which nobody has told yet: the one that has the app's name, if its PORTS
-// never came into force. It is "" where there is none.
-func brought(ctx context.Context, h *host.Host, client *docker.Client, app string, remembered state.App) (string, error) {
-	for image := range remembered.Images {
-		if image == remembered.Current {
-			continue
-		}
-		if named, err := client.HasName(ctx, image, "dokku/"+app); named || err != nil {
-			return image, err
-		}
-	}
-	return "", nil
-}
-
-// admitUnstaged checks what a deploy asks for that brings back the PORTS of an image which never came into force (ps:restart
-// after a push that failed): meanwhile another app may have got what it claims. From here on it is held for the deploy. What
-// this deploy has staged, and what is in force, was admitted before. The caller holds the lock, and writes remembered down.
-func admitUnstaged(ctx context.Context, h *host.Host, app string, remembered *state.App, image string) error {
-	ports, known := remembered.Images[image]
-	if !known || image == remembered.Current || remembered.Phase() >= state.Staged {
-		return nil
-	}
-	if err := admitPorts(ctx, h, app, ports); err != nil {
-		return err
-	}
-	if remembered.Phase() == state.Begun {
-		remembered.Stage(ports)
-		remembered.Build(image)
-	}
-	return nil
 }

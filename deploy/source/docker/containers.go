@@ -33,7 +33,7 @@ func (c *Client) Endpoints(ctx context.Context) ([]deploy.Endpoint, error) {
 	return c.containers(ctx, "listing the containers of all apps")
 }
 
-// ContainersOf is Containers for a single app, which costs Docker less the more apps there are.
+// EndpointsOf is Endpoints for a single app, which costs Docker less the more apps there are.
 func (c *Client) EndpointsOf(ctx context.Context, app string) ([]deploy.Endpoint, error) {
 	return c.containers(ctx, "listing the containers of "+app, filters.Arg("label", labelApp+"="+app))
 }

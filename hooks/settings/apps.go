@@ -2,7 +2,6 @@ package settings
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -70,24 +69,4 @@ func (s Store) Backup(scope string) (restore func() error, err error) {
 	}
 	text, err := readFile(path)
 	return func() error { return write(path, text) }, err
-}
-
-// Reference lists all keys with what they are for, one a line.
-func Reference() string {
-	var b strings.Builder
-	for _, k := range keys {
-		scope := ""
-		switch k.Scope {
-		case AppOnly:
-			scope = " (app only)"
-		case GlobalOnly:
-			scope = " (--global only)"
-		}
-		fallback := ""
-		if k.Default != "" {
-			fallback = fmt.Sprintf("; default %s", k.Default)
-		}
-		fmt.Fprintf(&b, "  %-17s %s%s%s\n", k.Name, k.Doc, fallback, scope)
-	}
-	return strings.TrimRight(b.String(), "\n")
 }
