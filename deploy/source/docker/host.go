@@ -2,8 +2,9 @@ package docker
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
-	"net"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -19,12 +20,19 @@ type subnet struct {
 	direct bool
 }
 
+// interfaceName asks for one name: a list of all interfaces has one for each running container.
+func interfaceName(socket, index int) (string, error) {
+	request, err := unix.NewIfreq("")
+	if err != nil {
+		return "", err
+	}
+	request.SetUint32(uint32(index))
+	err = unix.IoctlIfreq(socket, unix.SIOCGIFNAME, request)
+	return request.Name(), err
+}
+
 // hostSubnets are the subnets of this host's interfaces, the narrowest first, as the kernel prefers them too.
 func hostSubnets() ([]subnet, error) {
-	interfaces, err := net.Interfaces()
-	if err != nil {
-		return nil, fmt.Errorf("the network interfaces of this host: %w", err)
-	}
 	prefixes, err := addresses()
 	if err != nil {
 		return nil, fmt.Errorf("the addresses of this host: %w", err)
@@ -36,17 +44,24 @@ func hostSubnets() ([]subnet, error) {
 	}
 	defer unix.Close(socket)
 	var subnets []subnet
-	for _, i := range interfaces {
+	for _, index := range slices.Sorted(maps.Keys(prefixes)) {
 		// Each running container has an interface here, most often with a link-local address, at which none is reached.
-		own := slices.DeleteFunc(prefixes[i.Index], func(p netip.Prefix) bool { return p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() })
+		own := slices.DeleteFunc(prefixes[index], func(p netip.Prefix) bool { return p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() })
 		if len(own) == 0 {
 			continue
 		}
+		name, err := interfaceName(socket, index)
+		if errors.Is(err, unix.ENODEV) {
+			continue // It has gone.
+		}
+		if err != nil {
+			return nil, fmt.Errorf("the network interfaces of this host: %w", err)
+		}
 		// A port of a bridge has no subnet of its own.
-		if _, err := os.Stat("/sys/class/net/" + i.Name + "/brport"); err == nil {
+		if _, err := os.Stat("/sys/class/net/" + name + "/brport"); err == nil {
 			continue
 		}
-		direct := leadsToContainers(socket, i.Name)
+		direct := leadsToContainers(socket, name)
 		for _, prefix := range own {
 			subnets = append(subnets, subnet{prefix: prefix, direct: direct})
 		}
