@@ -129,8 +129,8 @@ func check(ctx context.Context, h *host.Host) []finding {
 		note("", "", err)
 		return findings
 	}
-	before, err := engine.Observe(ctx, deploy.Health)
-	note("", "", err)
+	before, askedErr := engine.Observe(ctx, deploy.Health)
+	note("", "", askedErr)
 	for _, w := range before.Wrong {
 		note("", "", w)
 	}
@@ -145,10 +145,13 @@ func check(ctx context.Context, h *host.Host) []finding {
 	for _, p := range problems {
 		note(p.App, p.Ports(), p.Err)
 	}
-	if err == nil && before.Running {
+	if askedErr == nil && err == nil && before.Running {
 		// Asked anew: the engine may have found servers down since.
 		o, err := engine.Observe(ctx, deploy.Health)
-		note("", "", err)
+		if err != nil {
+			note("", "", err)
+			return findings
+		}
 		checkServed(ctx, h, apps, table, o.Serving(), note)
 		checkAccepting(ctx, table, note)
 		checkListeners(o, note)
