@@ -89,7 +89,7 @@ func Serve(ctx context.Context, h *host.Host) error {
 			return global.WorkerDeadline
 		},
 		Reconcile: func(ctx context.Context, local *proxy.Local) error {
-			h.Within = local
+			h.Daemon = local
 			ready := sync.OnceFunc(func() {
 				if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 					log.Error("the service manager was not told of the start", "error", err)

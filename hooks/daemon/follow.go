@@ -59,7 +59,7 @@ func follow(ctx context.Context, h *host.Host, log *slog.Logger, counters *stats
 		default:
 		}
 	})
-	h.Asks = w
+	h.Source = w
 	var watching sync.WaitGroup
 	watching.Go(func() { w.run(ctx) })
 	defer func() { cancel(); watching.Wait() }()

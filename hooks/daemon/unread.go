@@ -24,7 +24,7 @@ func (d *healer) reconciler(ctx context.Context) *deploy.Reconciler {
 		if d.engine == nil {
 			d.engine = d.anyEngine(ctx)
 		}
-		r = &deploy.Reconciler{Source: d.host.Asks, Engine: d.engine}
+		r = &deploy.Reconciler{Source: d.host.Source, Engine: d.engine}
 	}
 	d.engine, r.Host = r.Engine, d
 	return r
@@ -32,7 +32,7 @@ func (d *healer) reconciler(ctx context.Context) *deploy.Reconciler {
 
 // anyEngine is the engine that serves something, with the settings that hold where nothing is set.
 func (d *healer) anyEngine(ctx context.Context) deploy.Engine {
-	builtin := proxy.NewClient(proxy.ClientConfig{}, d.host.Within)
+	builtin := proxy.NewClient(proxy.ClientConfig{}, d.host.Daemon)
 	if o, err := builtin.Observe(ctx); err == nil && len(o.Routes) > 0 {
 		return builtin
 	}

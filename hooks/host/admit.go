@@ -194,7 +194,7 @@ func (h *Host) LookAround(ctx context.Context, engine deploy.Engine, r *deploy.R
 			})
 		}
 	}
-	if engine, err = h.besides(engine, false); err != nil {
+	if engine, err = h.withFallback(engine, false); err != nil {
 		return err
 	}
 	r.Impossible = make(map[deploy.Frontend]error)

@@ -84,7 +84,7 @@ func (h *Host) Builtin(page bool) (*proxy.Client, error) {
 	if page {
 		config.Page = global.StatsListen
 	}
-	return proxy.NewClient(config, h.Within), nil
+	return proxy.NewClient(config, h.Daemon), nil
 }
 
 // HAProxy is the engine that is HAProxy, with a statistics page or without.
@@ -162,9 +162,9 @@ func (h *Host) otherEngine() (deploy.Engine, error) {
 // askOther bounds what is waited for the engine that is not in force: what closes something does not depend on it.
 const askOther = 2 * time.Second
 
-// besides is the engine in force with the other one beside it: the daemon serves what HAProxy does not support. With vacate the other one
+// withFallback is the engine in force with the other one beside it: the daemon serves what HAProxy does not support. With vacate the other one
 // gives up all else that it serves, for it was moved away from, if only half.
-func (h *Host) besides(inForce deploy.Engine, vacate bool) (deploy.Engine, error) {
+func (h *Host) withFallback(inForce deploy.Engine, vacate bool) (deploy.Engine, error) {
 	other, err := h.otherEngine()
 	_, fallback := other.(*proxy.Client)
 	if err != nil || other == nil || !fallback && !vacate {

@@ -63,10 +63,10 @@ type Host struct {
 	// docked guards dockerClient: the daemon's page asks beside the daemon's other work.
 	docked       sync.Mutex
 	dockerClient *docker.Client
-	// Asks is what the daemon asks for containers in the stead of dockerClient.
-	Asks deploy.Source
-	// Within is the daemon in the process that is it.
-	Within *proxy.Local
+	// Source is what the daemon asks for endpoints instead of dockerClient, nil in other processes.
+	Source deploy.Source
+	// Daemon is the one that this process is, nil in others.
+	Daemon *proxy.Local
 	// Page is where the daemon's statistics page listens, the zero value when nowhere, in that process.
 	Page atomic.Value
 	// Closing is an app that this process closes, whatever else of it can't be read or written; "" for none.
@@ -197,14 +197,14 @@ func (h *Host) Reconciler(vacate bool) (*deploy.Reconciler, error) {
 	}
 	engine, err := h.Engine()
 	if err == nil {
-		engine, err = h.besides(engine, vacate)
+		engine, err = h.withFallback(engine, vacate)
 	}
 	if err != nil {
 		return nil, err
 	}
 	r := &deploy.Reconciler{Host: h, Source: client, Engine: engine}
-	if h.Asks != nil {
-		r.Source = h.Asks
+	if h.Source != nil {
+		r.Source = h.Source
 	}
 	return r, nil
 }
@@ -228,7 +228,7 @@ func (h *Host) Reconcile(ctx context.Context, lock *deploy.Lock) (deploy.Outcome
 // Record logs what a reconcile has done.
 func (h *Host) Record(outcome deploy.Outcome) {
 	event := "switch"
-	if h.Within != nil {
+	if h.Daemon != nil {
 		event = "heal"
 	}
 	for _, listen := range outcome.Applied.Switched {
@@ -267,7 +267,7 @@ func serverNames(servers []deploy.Server) []string {
 // UnderLock runs change with the host-wide lock held. Whoever goes away meanwhile (the user's ssh connection drops) ends
 // the wait for the lock, but not the change: half a switch would be worse than one that nobody waits for.
 func (h *Host) UnderLock(ctx context.Context, change func(context.Context, *deploy.Lock) error) error {
-	if h.Asks == nil {
+	if h.Source == nil {
 		h.hurry(ctx)
 	}
 	return h.Locked(ctx, change)
@@ -280,7 +280,7 @@ func (h *Host) Locked(ctx context.Context, change func(context.Context, *deploy.
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
-	if h.Asks == nil {
+	if h.Source == nil {
 		defer h.askBriefly()()
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTimeout)

@@ -11,8 +11,8 @@ import (
 // These hooks tell of what an operator does to an app. They warn of what they can't make real, but never fail for it (see trigger):
 // Dokku would leave the app half stopped, half renamed or half destroyed, since it does not call the plugins after this one then.
 
-// settle makes real what was written down.
-func settle(ctx context.Context, h *host.Host, lock *deploy.Lock, app string) {
+// reconcileAll makes real what was written down.
+func reconcileAll(ctx context.Context, h *host.Host, lock *deploy.Lock, app string) {
 	outcome, err := h.Reconcile(ctx, lock)
 	if err == nil {
 		err = host.Failures(outcome, app)

@@ -23,7 +23,7 @@ func PostAppRenameSetup(ctx context.Context, h *host.Host, args []string) error 
 		if err := carryOver(h, from, to); err != nil {
 			h.Out.Warn("the containers of %s stop serving before Dokku stops them: %v", from, err)
 		}
-		settle(ctx, h, lock, to)
+		reconcileAll(ctx, h, lock, to)
 		return err
 	})
 }

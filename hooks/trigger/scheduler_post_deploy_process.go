@@ -16,7 +16,7 @@ func SchedulerPostDeployProcess(ctx context.Context, h *host.Host, args []string
 		return err
 	}
 	return h.UnderLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
-		settle(ctx, h, lock, app)
+		reconcileAll(ctx, h, lock, app)
 		return nil
 	})
 }

@@ -58,7 +58,7 @@ func SchedulerRegisterRetired(ctx context.Context, h *host.Host, args []string) 
 		if err := h.State.Save(app, remembered); err != nil {
 			return err
 		}
-		settle(ctx, h, lock, app)
+		reconcileAll(ctx, h, lock, app)
 		return nil
 	})
 }
