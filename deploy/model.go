@@ -1,7 +1,9 @@
 package deploy
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -65,6 +67,25 @@ func (f *Frontend) UnmarshalText(text []byte) error {
 	return err
 }
 
+// UnmarshalJSON implements [json.Unmarshaler]. A daemon of version 1 of the control protocol, which is taken over from, has an object
+// there.
+func (f *Frontend) UnmarshalJSON(text []byte) error {
+	if bytes.HasPrefix(text, []byte("{")) {
+		var former struct {
+			IP   netip.Addr
+			Port uint16
+		}
+		err := json.Unmarshal(text, &former)
+		f.IP, f.Port = former.IP, former.Port
+		return err
+	}
+	var word string
+	if err := json.Unmarshal(text, &word); err != nil {
+		return err
+	}
+	return f.UnmarshalText([]byte(word))
+}
+
 // Overlaps tells whether the two can't be bound side by side: the same port, and addresses of which one covers the other.
 func (f Frontend) Overlaps(o Frontend) bool {
 	if f.Proto != o.Proto || f.Port != o.Port {
@@ -108,9 +129,10 @@ type Server struct {
 
 // Route is one public address and the containers that serve it now.
 type Route struct {
-	App      string
-	Process  string
-	Frontend Frontend
+	App     string
+	Process string
+	// Frontend has the name in JSON that version 1 of the control protocol has for it.
+	Frontend Frontend `json:"Listen"`
 	// Servers get the new connections, in the order of their dynos. None: connections are held, then closed.
 	Servers []Server
 	// Hold is how long a new connection waits while no server is up; 0 closes it at once.

@@ -26,7 +26,7 @@ const (
 
 // since tells for each call which version of the protocol has it as it is now. A request is of that version, not of the newest that
 // the program knows: an older daemon must understand whoever takes over from it.
-var since = map[string]int{callApply: 2, callObserve: 2, callHandover: 2, callHanded: 2, callFollow: 2, callEnd: 1}
+var since = map[string]int{callApply: 2, callObserve: 2, callHandover: 1, callHanded: 1, callFollow: 1, callEnd: 1}
 
 // request is what a client says.
 type request struct {

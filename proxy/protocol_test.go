@@ -109,3 +109,23 @@ func TestErrorsComeThrough(t *testing.T) {
 		t.Errorf("got %+v", r)
 	}
 }
+
+// What a daemon of version 1 hands over is understood: an update ends no connection.
+func TestHandoverOfVersion1(t *testing.T) {
+	const answer = `{"protocol":1,"version":"0.1.0","handover":{"table":{"Routes":[` +
+		`{"App":"mail","Process":"web","Listen":{"IP":"","Port":25},"Servers":[{"Container":"c","Dyno":"web.1","Addr":"172.17.0.2:5025","Proven":true}],"Hold":1,"HealthCheck":2,"CutOld":0},` +
+		`{"App":"news","Listen":{"IP":"::1","Port":119},"Servers":null,"Hold":0,"HealthCheck":0,"CutOld":0}]},"predecessors":1}}`
+	var r response
+	if err := json.Unmarshal([]byte(answer), &r); err != nil {
+		t.Fatal(err)
+	}
+	routes := r.Handover.Table.Routes
+	if len(routes) != 2 || routes[0].Frontend.String() != "25" || len(routes[0].Servers) != 1 || routes[1].Frontend.String() != "[::1]:119" {
+		t.Errorf("got %+v", routes)
+	}
+	for _, call := range []string{callHandover, callHanded, callFollow, callEnd} {
+		if since[call] != 1 {
+			t.Errorf("%s can't be asked of it", call)
+		}
+	}
+}
