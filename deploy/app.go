@@ -42,6 +42,12 @@ type App struct {
 	Hold, HealthCheck, CutOld, HalfClosed time.Duration
 }
 
+// SetAs gives the app the settings of another one, all of them.
+func (a *App) SetAs(o App) {
+	a.Upstream, a.Options = o.Upstream, o.Options
+	a.Hold, a.HealthCheck, a.CutOld, a.HalfClosed = o.Hold, o.HealthCheck, o.CutOld, o.HalfClosed
+}
+
 // Deployment is a deploy on its way.
 type Deployment struct {
 	// Before are the app's places when it began.

@@ -126,3 +126,18 @@ func (e *Engine) statsFree(live *snapshot) (bool, error) {
 	own, l := ownListens(live), deploy.FrontendAt(e.cfg.StatsListen)
 	return holder(l, sockets, own, listeners.TryBind(l)) == nil, nil
 }
+
+// bind is the address of a listener in HAProxy's words. Every address is one socket for each family: clients of IPv4 would have
+// addresses of IPv6 on one for both, which is not what apps expect in a PROXY header. On a host without IPv6 its socket would
+// fail the start of all listeners.
+func bind(l deploy.Frontend, ipv6 bool) string {
+	switch {
+	case l.IP.IsValid() && l.IP == netip.IPv6Unspecified():
+		return fmt.Sprintf("[::]:%d v6only", l.Port)
+	case l.IP.IsValid():
+		return netip.AddrPortFrom(l.IP, l.Port).String()
+	case ipv6:
+		return fmt.Sprintf("0.0.0.0:%d,[::]:%d v6only", l.Port, l.Port)
+	}
+	return fmt.Sprintf("0.0.0.0:%d", l.Port)
+}

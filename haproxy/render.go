@@ -251,21 +251,6 @@ func oneLine(text string) string {
 	}, text)
 }
 
-// bind is the address of a listener in HAProxy's words. Every address is one socket for each family: clients of IPv4 would have
-// addresses of IPv6 on one for both, which is not what apps expect in a PROXY header. On a host without IPv6 its socket would
-// fail the start of all listeners.
-func bind(l deploy.Frontend, ipv6 bool) string {
-	switch {
-	case l.IP.IsValid() && l.IP == netip.IPv6Unspecified():
-		return fmt.Sprintf("[::]:%d v6only", l.Port)
-	case l.IP.IsValid():
-		return netip.AddrPortFrom(l.IP, l.Port).String()
-	case ipv6:
-		return fmt.Sprintf("0.0.0.0:%d,[::]:%d v6only", l.Port, l.Port)
-	}
-	return fmt.Sprintf("0.0.0.0:%d", l.Port)
-}
-
 // retries is how often a connection is tried again. With a hold each try waits a second, for the one server that refuses is
 // asked once a second; but each of several servers that died in the same moment costs a try that does not wait.
 func retries(p proxy) int64 {

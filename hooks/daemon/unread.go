@@ -90,8 +90,7 @@ func (d *healer) restore(apps []deploy.App, reason error) {
 			a.Err = errors.Join(a.Err, reason)
 			continue
 		}
-		o := d.apps[last]
-		a.Upstream, a.Options, a.Hold, a.HealthCheck, a.CutOld = o.Upstream, o.Options, o.Hold, o.HealthCheck, o.CutOld
+		a.SetAs(d.apps[last])
 	}
 }
 
