@@ -51,21 +51,6 @@ func (cs Conflicts) Wants() []Claim {
 	return claims
 }
 
-// Holders finds who holds which addresses. The zero value is empty and ready for use.
-type Holders struct {
-	byPort map[uint16][]Claim
-}
-
-// Add lets c hold its address.
-func (h *Holders) Add(claims ...Claim) {
-	if h.byPort == nil {
-		h.byPort = make(map[uint16][]Claim)
-	}
-	for _, c := range claims {
-		h.byPort[c.Frontend.Port] = append(h.byPort[c.Frontend.Port], c)
-	}
-}
-
 func (cs Conflicts) Error() string {
 	if len(cs) == 1 {
 		return cs[0].Error()
@@ -87,6 +72,21 @@ func (cs Conflicts) Error() string {
 	}
 	return fmt.Sprintf("public ports %s (%s) belong to the app %s already (%s, public ports %s); use other ports, or %s",
 		PublicPorts(cs.Wants()), whereAll(cs.Wants()), holder.App, whereAll(held), PublicPorts(held), free)
+}
+
+// Holders finds who holds which addresses. The zero value is empty and ready for use.
+type Holders struct {
+	byPort map[uint16][]Claim
+}
+
+// Add lets c hold its address.
+func (h *Holders) Add(claims ...Claim) {
+	if h.byPort == nil {
+		h.byPort = make(map[uint16][]Claim)
+	}
+	for _, c := range claims {
+		h.byPort[c.Frontend.Port] = append(h.byPort[c.Frontend.Port], c)
+	}
 }
 
 // Conflict returns why c can't be had beside what is held, or nil.
