@@ -9,7 +9,7 @@ import (
 
 // A setting that is new in App is not forgotten where an app gets the settings that could be read last.
 func TestSetAsTakesAllSettings(t *testing.T) {
-	// What an app is and has, beside its settings.
+	// These fields say what an app is and has; all others are settings.
 	others := []string{"Name", "Err", "Off", "Operator", "Images", "Current", "Places", "Deploying"}
 	last := App{
 		Name: "mail", Upstream: UpstreamPublished, Options: Options{Rate: 7},

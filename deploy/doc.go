@@ -1,6 +1,6 @@
 // Package deploy is the model: which public address leads to which containers, for which app, and how that comes to be.
 //
-// The data goes one way: read, probe, plan, apply. A [Host] tells what Dokku and the operator want ([App]), a [Docker] which containers
+// The data goes one way: read, probe, plan, apply. A [Host] tells what Dokku and the operator want ([App]), a [Source] which endpoints
 // there are ([Endpoint]), and an [Engine] what it serves: that is a [Snapshot]. [Plan] makes the [Table] of it, and names the addresses
 // that have to be asked before ([Evidence]); the engine makes the table real. Where a snapshot is not fresh, [Reduce] only takes away.
 // A [Reconciler] does all of that under one host-wide lock; nothing else applies a table. [Admit] decides beforehand whether an app may

@@ -11,8 +11,8 @@ import (
 // ErrUnsupported is what an engine's Supports returns, wrapped, of a route that the engine can't serve on any host.
 var ErrUnsupported = errors.New("not supported")
 
-// askOther bounds the wait for the engine that is not in force: a deploy does not depend on it.
-const askOther = 2 * time.Second
+// AskOther bounds the wait for the engine that is not in force: neither a deploy nor what closes something depends on it.
+const AskOther = 2 * time.Second
 
 // Engines is the engine in force, with another one beside it that serves what the first one does not support, and nothing else: it may
 // have served everything before.
@@ -60,7 +60,7 @@ func (e *Engines) Observe(ctx context.Context, aspects ...Aspect) (Observation, 
 
 // askOther finds out what the other engine serves. One that can't be asked is taken to serve nothing.
 func (e *Engines) askOther(ctx context.Context, aspects ...Aspect) {
-	ctx, cancel := context.WithTimeout(ctx, askOther)
+	ctx, cancel := context.WithTimeout(ctx, AskOther)
 	defer cancel()
 	o, err := e.Other.Observe(ctx, aspects...)
 	if err != nil {
@@ -73,8 +73,14 @@ func (e *Engines) askOther(ctx context.Context, aspects ...Aspect) {
 // Apply implements [Engine]. The other engine gives up what is not its own before the engine in force opens anything.
 func (e *Engines) Apply(ctx context.Context, t Table) (Applied, error) {
 	own, others := t, t
-	own.Routes = slices.DeleteFunc(slices.Clone(t.Routes), e.isForOther)
-	others.Routes = slices.DeleteFunc(slices.Clone(t.Routes), func(r Route) bool { return !e.isForOther(r) })
+	own.Routes, others.Routes = nil, nil
+	for _, r := range t.Routes {
+		if e.isForOther(r) {
+			others.Routes = append(others.Routes, r)
+		} else {
+			own.Routes = append(own.Routes, r)
+		}
+	}
 	if e.other == nil {
 		e.askOther(ctx)
 	}

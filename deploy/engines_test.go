@@ -52,7 +52,7 @@ func builtin(t *testing.T) deploy.Engine {
 	return s
 }
 
-// What the engine in force does not support the other one serves, and nothing else, whatever that has served before.
+// The other engine serves the routes that the engine in force does not support, and no other one, whatever it has served before.
 func TestEnginesBesideOneAnother(t *testing.T) {
 	for name, start := range map[string]func(*testing.T) deploy.Engine{
 		"haproxy": func(t *testing.T) deploy.Engine { return haproxytest.Start(t).Engine },

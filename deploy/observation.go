@@ -170,7 +170,7 @@ func (s ServerState) State() string {
 }
 
 // ShortID is the container's id as Docker shortens it.
-func (s ServerState) ShortID() string { return s.Container[:min(12, len(s.Container))] }
+func (s ServerState) ShortID() string { return shortID(s.Container) }
 
 // State is a word for what becomes of new connections: "serving", "held", "closed".
 func (r RouteState) State() string {
@@ -237,12 +237,13 @@ func (o Observation) Sort() {
 	})
 	for _, r := range o.Routes {
 		slices.SortFunc(r.Servers, func(a, b ServerState) int {
-			return cmp.Or(cmp.Compare(a.Dyno, b.Dyno), compareBool(a.Old, b.Old), cmp.Compare(a.Container, b.Container), a.Addr.Compare(b.Addr))
+			return cmp.Or(cmp.Compare(a.Dyno, b.Dyno), CompareBool(a.Old, b.Old), cmp.Compare(a.Container, b.Container), a.Addr.Compare(b.Addr))
 		})
 	}
 }
 
-func compareBool(a, b bool) int {
+// CompareBool has false before true.
+func CompareBool(a, b bool) int {
 	switch {
 	case a == b:
 		return 0

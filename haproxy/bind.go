@@ -19,12 +19,8 @@ func (e *Engine) bindable(routes []deploy.Route, live *snapshot) (good []deploy.
 	var fresh []deploy.Route
 	probed := make(map[deploy.Frontend]error)
 	for _, r := range routes {
-		if err := e.Supports(r); errors.Is(err, deploy.ErrUnsupported) {
-			fresh = append(fresh, r)
-			probed[r.Frontend] = err
-			continue
-		}
-		if _, ok := live.proxies[proxyName(r.App, r.Frontend)]; !ok {
+		// A proxy's name does not say the protocol: that of TCP runs, maybe.
+		if _, ok := live.proxies[proxyName(r.App, r.Frontend)]; !ok || r.Frontend.Proto != deploy.TCP {
 			fresh = append(fresh, r)
 			probed[r.Frontend] = e.probe(r, own)
 		}

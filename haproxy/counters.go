@@ -106,7 +106,7 @@ func (s *snapshot) addTo(routes map[string]*deploy.RouteState, counts stat, curr
 				r.Unserved = &unserved
 			}
 		default:
-			// What a frontend has more than its servers is held.
+			// A frontend's connections beyond those of its servers are held.
 			r.Held -= open
 			if current {
 				r.Failed += number("econ") + number("wretr")

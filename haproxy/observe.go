@@ -34,24 +34,22 @@ func (e *Engine) Observe(ctx context.Context, aspects ...deploy.Aspect) (deploy.
 			o.Containers = "containers"
 		}
 	}
-	if o.Routes, err = e.routes(live); err != nil {
+	files, err := e.readFiles()
+	if err != nil {
 		return o, err
 	}
+	o.Routes = routes(live, files)
 	if slices.Contains(aspects, deploy.Counters) {
 		err = e.count(ctx, live, &o)
 	}
 	if slices.Contains(aspects, deploy.Health) {
-		err = errors.Join(err, e.examine(ctx, live, &o))
+		err = errors.Join(err, e.examine(ctx, live, files, &o))
 	}
 	return o, err
 }
 
 // routes are what the running worker serves.
-func (e *Engine) routes(live *snapshot) ([]deploy.RouteState, error) {
-	files, err := e.readFiles()
-	if err != nil {
-		return nil, err
-	}
+func routes(live *snapshot, files files) []deploy.RouteState {
 	saved := make(map[string]deploy.Route)
 	for _, r := range files.running(live) {
 		saved[r.App] = r
@@ -71,23 +69,19 @@ func (e *Engine) routes(live *snapshot) ([]deploy.RouteState, error) {
 		}
 		routes = append(routes, r)
 	}
-	return routes, nil
+	return routes
 }
 
 // crashesAtExit are the versions of HAProxy whose old workers can crash at their end (haproxy#2114).
 var crashesAtExit = regexp.MustCompile(`^2\.6\.1[0-3]\b`)
 
 // examine adds what is wrong with the running HAProxy, and what is worth knowing of it.
-func (e *Engine) examine(ctx context.Context, live *snapshot, o *deploy.Observation) error {
+func (e *Engine) examine(ctx context.Context, live *snapshot, files files, o *deploy.Observation) error {
 	p, err := e.processes(ctx)
 	if err != nil {
 		return err
 	}
 	o.Processes = append(p.workers, p.master)
-	files, err := e.readFiles()
-	if err != nil {
-		return err
-	}
 	how, err := e.stale(ctx, files, live)
 	if err != nil {
 		return err

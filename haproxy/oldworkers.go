@@ -114,7 +114,7 @@ func wantedBy(t deploy.Table) map[string]map[netip.AddrPort]bool {
 // limits allow (see cutLimits), which it adds to counts, by proxy. An old worker's servers can't be changed any more, but its
 // connections can be closed.
 //
-// What does not answer leads no connection elsewhere, and must not undo what is applied already: the old workers are counted.
+// A worker that does not answer leads no connection elsewhere, and must not undo an applied table: the old workers are counted.
 func (e *Engine) closeOld(ctx context.Context, wanted map[string]map[netip.AddrPort]bool, live *snapshot, limits map[string]time.Duration, counts map[string]int) error {
 	workers, err := e.oldWorkers(ctx, live)
 	if err != nil {

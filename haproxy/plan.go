@@ -201,20 +201,10 @@ func at(lots []lot, i int) slot {
 // compareFree orders slots by how good they are for a new server.
 func compareFree(a, b slot) int {
 	return cmp.Or(
-		compareBool(a.ready, b.ready),
-		compareBool(a.sessions > 0, b.sessions > 0),
+		deploy.CompareBool(a.ready, b.ready),
+		deploy.CompareBool(a.sessions > 0, b.sessions > 0),
 		-cmp.Compare(a.age, b.age),
 	)
-}
-
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
 }
 
 // serves tells whether the running slots give the new connections of r to r's servers, and to no other one.

@@ -53,7 +53,7 @@ func (c *Client) Supports(r deploy.Route) error {
 	if r.Frontend.Overlaps(deploy.FrontendAt(c.config.Page)) {
 		return fmt.Errorf("the statistics page listens on %s; choose another public port", c.config.Page)
 	}
-	return (*Server)(nil).Supports(r)
+	return supports(r)
 }
 
 // Observe implements [deploy.Engine].

@@ -110,7 +110,7 @@ func TestErrorsComeThrough(t *testing.T) {
 	}
 }
 
-// What a daemon of version 1 hands over is understood: an update ends no connection.
+// The handover of a daemon of version 1 is understood: an update ends no connection.
 func TestHandoverOfVersion1(t *testing.T) {
 	const answer = `{"protocol":1,"version":"0.1.0","handover":{"table":{"Routes":[` +
 		`{"App":"mail","Process":"web","Listen":{"IP":"","Port":25},"Servers":[{"Container":"c","Dyno":"web.1","Addr":"172.17.0.2:5025","Proven":true}],"Hold":1,"HealthCheck":2,"CutOld":0},` +

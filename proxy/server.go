@@ -149,7 +149,7 @@ func (s *Server) forgetUnused() {
 }
 
 func (s *Server) applyRoute(spec deploy.Route) (gone []*upstream, switched bool, err error) {
-	if err := s.Supports(spec); err != nil {
+	if err := supports(spec); err != nil {
 		return nil, false, err
 	}
 	l := s.listeners[spec.Frontend]
@@ -332,7 +332,10 @@ func (s *Server) cut() {
 }
 
 // Supports implements [deploy.Engine].
-func (s *Server) Supports(r deploy.Route) error {
+func (s *Server) Supports(r deploy.Route) error { return supports(r) }
+
+// supports says what the built-in engine can't serve on any host.
+func supports(r deploy.Route) error {
 	if r.Frontend.Proto != deploy.TCP {
 		return fmt.Errorf("UDP is %w by the built-in engine", deploy.ErrUnsupported)
 	}

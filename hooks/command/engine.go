@@ -45,7 +45,7 @@ func move(ctx context.Context, h *host.Host, lock *deploy.Lock, set func() error
 	}
 	h.Log.Info("engine", "from", from, "to", to)
 	h.Out.Step("%d public ports are served by the engine %s now", len(outcome.Table.Routes), to)
-	// That of the daemon runs only when another one takes over from it.
+	// The daemon's deadline runs only when another one takes over from it.
 	most := ", or worker-deadline is over after a restart of the daemon"
 	if from == settings.HAProxy {
 		most = ", or worker-deadline is over"

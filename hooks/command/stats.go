@@ -210,7 +210,7 @@ func findPage(ctx context.Context, h *host.Host) (statsPage, error) {
 		return statsPage{}, err
 	}
 	o, err := engine.Observe(ctx)
-	if err := cmp.Or(err, host.ErrStopped(o)); err != nil {
+	if err := cmp.Or(err, host.NotRunning(o)); err != nil {
 		return statsPage{}, err
 	}
 	listen := o.Page

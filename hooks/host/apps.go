@@ -29,7 +29,7 @@ func (h *Host) Apps(ctx context.Context) ([]deploy.App, error) {
 	var apps []deploy.App
 	reading, readErr := h.Settings.Read()
 	for _, name := range slices.Compact(names) {
-		// What was left of an app that was destroyed while the plugin was disabled claims nothing.
+		// An app that was destroyed while the plugin was disabled has files left here, which claim nothing.
 		exists, err := h.Env.Exists(name)
 		if err != nil {
 			return nil, err
@@ -65,7 +65,7 @@ func (h *Host) app(name string, reading *settings.Reading) deploy.App {
 	} else if !scheduler.HasPorts() {
 		app.Off = "scheduler " + string(scheduler)
 	}
-	// What an app has whose settings are wrong goes on by the host's, and what the rest of the file says goes all the same.
+	// An app with wrong settings goes on by the host's, and by the rest of its file.
 	values, set, err := reading.App(name)
 	if err != nil {
 		fail(err)

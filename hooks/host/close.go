@@ -143,7 +143,7 @@ func (h *Host) eachEngine(ctx context.Context, do func(context.Context, deploy.E
 		err = do(ctx, inForce)
 	}
 	if other, otherErr := h.otherEngine(); otherErr == nil && other != nil {
-		ctx, cancel := context.WithTimeout(ctx, askOther)
+		ctx, cancel := context.WithTimeout(ctx, deploy.AskOther)
 		defer cancel()
 		_ = do(ctx, other)
 	}

@@ -17,7 +17,7 @@ func (h *Host) Counters(ctx context.Context) (deploy.Observation, error) {
 		return deploy.Observation{}, err
 	}
 	o, err := engine.Observe(ctx, deploy.Counters)
-	return o, cmp.Or(err, ErrStopped(o))
+	return o, cmp.Or(err, NotRunning(o))
 }
 
 // NamedCounters are the counters with all that is known of the containers behind addresses.
@@ -28,7 +28,7 @@ func (h *Host) NamedCounters(ctx context.Context) (deploy.Observation, error) {
 	}
 	containers, err := h.containers(ctx)
 	if err != nil {
-		// What the engine counts is known all the same.
+		// The engine's counts are known all the same.
 		o.Warning = fmt.Sprintf("containers are shown by their addresses only, since Docker can't be asked: %v", err)
 	}
 	if err := name(o.Routes, containers, h.processes); err != nil {

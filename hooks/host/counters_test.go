@@ -18,7 +18,7 @@ func TestEachAppIsReadOnce(t *testing.T) {
 			routes = append(routes, deploy.RouteState{App: app, Frontend: deploy.Frontend{Port: uint16(port + 1)}, Servers: []deploy.ServerState{{Addr: netip.MustParseAddrPort("172.17.0.2:5025")}}})
 		}
 	}
-	// What an engine knows by itself nobody is asked for.
+	// Nobody is asked for a process type that the engine knows by itself.
 	routes = append(routes, deploy.RouteState{App: "known", Process: "web", Frontend: deploy.Frontend{Port: 9999}})
 	container := deploy.Endpoint{App: "mail", Dyno: "imap.1", ID: "c0ffee", Running: true, Direct: []netip.Addr{netip.MustParseAddr("172.17.0.2")}}
 	reads := make(map[string]int)

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/google/renameio/v2"
 
@@ -18,8 +17,8 @@ import (
 	"dokku-expose/proxy"
 )
 
-// ErrStopped is why an engine that does not run is of no use; nil of one that runs.
-func ErrStopped(o deploy.Observation) error {
+// NotRunning is why an engine that does not run is of no use; nil of one that runs.
+func NotRunning(o deploy.Observation) error {
 	if o.Running {
 		return nil
 	}
@@ -29,7 +28,7 @@ func ErrStopped(o deploy.Observation) error {
 // MustRun is the error of an engine that does not run, or can't be asked.
 func MustRun(ctx context.Context, e deploy.Engine) error {
 	o, err := e.Observe(ctx)
-	return cmp.Or(err, ErrStopped(o))
+	return cmp.Or(err, NotRunning(o))
 }
 
 // Engine is the engine in force.
@@ -158,9 +157,6 @@ func (h *Host) otherEngine() (deploy.Engine, error) {
 	}
 	return h.engineCalled(settings.HAProxy, false)
 }
-
-// askOther bounds what is waited for the engine that is not in force: what closes something does not depend on it.
-const askOther = 2 * time.Second
 
 // withFallback is the engine in force with the other one beside it: the daemon serves what HAProxy does not support. With vacate the other one
 // gives up all else that it serves, for it was moved away from, if only half.

@@ -41,7 +41,7 @@ func (h *Host) ImagePorts(ctx context.Context, client *docker.Client, app, image
 	if errors.Is(err, fs.ErrNotExist) {
 		return none, false, nil
 	}
-	// What was pushed has the name that it has in the repository, in whichever way it is read.
+	// A pushed file has its name in the repository, in whichever way it is read.
 	source, sourceErr := h.Env.SourceImage(app)
 	if source == "" {
 		name = values.PortsFile

@@ -17,23 +17,18 @@ import (
 // stage admits what a deploy asks for, once a deploy, and holds it for the deploy. With an image it belongs to that.
 func stage(ctx context.Context, h *host.Host, app string, ports state.Ports, image string) error {
 	return h.UnderLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
-		remembered, err := h.State.Load(app)
-		if err != nil {
-			return err
-		}
-		if err := begin(h, app, &remembered); err != nil {
-			return err
-		}
-		if image == "" || remembered.Phase() != state.Staged {
-			if err := admitPorts(ctx, h, app, ports); err != nil {
-				return err
+		return inDeploy(h, app, func(remembered *state.App) error {
+			if image == "" || remembered.Phase() != state.Staged {
+				if err := admitPorts(ctx, h, app, ports); err != nil {
+					return err
+				}
+				remembered.Stage(ports)
 			}
-			remembered.Stage(ports)
-		}
-		if image != "" {
-			remembered.Build(image)
-		}
-		return h.State.Save(app, remembered)
+			if image != "" {
+				remembered.Build(image)
+			}
+			return nil
+		})
 	})
 }
 
@@ -97,13 +92,23 @@ func operatorClaims(h *host.Host, app string) ([]deploy.Claim, error) {
 	return host.OperatorClaims(app, set), err
 }
 
-// begin notes that the deploy of this process is on its way, with the containers that are there now.
-func begin(h *host.Host, app string, remembered *state.App) error {
+// inDeploy changes what is remembered of an app, with the deploy of this process on its way. The caller holds the lock.
+func inDeploy(h *host.Host, app string, change func(*state.App) error) error {
+	remembered, err := h.State.Load(app)
+	if err != nil {
+		return err
+	}
 	process, err := h.Env.Deploy()
 	if err != nil {
 		return err
 	}
-	return remembered.Begin(process, func() ([]deploy.Place, error) { return h.Places(app) })
+	if err := remembered.Begin(process, func() ([]deploy.Place, error) { return h.Places(app) }); err != nil {
+		return err
+	}
+	if err := change(&remembered); err != nil {
+		return err
+	}
+	return h.State.Save(app, remembered)
 }
 
 // claimsWith are the claims of the operator and of a PORTS.

@@ -7,7 +7,7 @@ import (
 	"dokku-expose/deploy"
 )
 
-// How a file that means something else is left alone is said where it may be one, and not where a mapping has a slip in it.
+// The refusal names `ports-file ignore` where the file may mean something else, and not where a mapping has a slip in it.
 func TestOtherUseOfAFileCalledPorts(t *testing.T) {
 	for _, tt := range []struct {
 		text string

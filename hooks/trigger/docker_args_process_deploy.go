@@ -25,18 +25,13 @@ func DockerArgsProcessDeploy(ctx context.Context, h *host.Host, args []string) e
 	}
 	var claims []deploy.Claim
 	err := h.UnderLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
-		remembered, err := h.State.Load(app)
+		var ports state.Ports
+		err := inDeploy(h, app, func(remembered *state.App) error {
+			var image string
+			ports, image = portsOfDeploy(ctx, h, app, *remembered, tag)
+			return admitUnstaged(ctx, h, app, remembered, image)
+		})
 		if err != nil {
-			return err
-		}
-		if err := begin(h, app, &remembered); err != nil {
-			return err
-		}
-		ports, image := portsOfDeploy(ctx, h, app, remembered, tag)
-		if err := admitUnstaged(ctx, h, app, &remembered, image); err != nil {
-			return err
-		}
-		if err := h.State.Save(app, remembered); err != nil {
 			return err
 		}
 		claims, err = claimsWith(h, app, ports)

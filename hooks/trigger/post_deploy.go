@@ -144,7 +144,7 @@ func promoted(ctx context.Context, h *host.Host, app string, remembered state.Ap
 
 // givenUp are the claims of the PORTS that was in force which nothing asks for after the deploy.
 func givenUp(h *host.Host, app string, before, after state.App) ([]deploy.Claim, error) {
-	// What can't be parsed of it any more has been told before.
+	// Lines that can't be parsed any more have been told before.
 	had, _ := host.ClaimsOf(app, before.Images[before.Current])
 	has, err := claimsWith(h, app, after.Images[after.Current])
 	if err != nil {

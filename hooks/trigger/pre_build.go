@@ -70,16 +70,11 @@ func PreBuild(ctx context.Context, h *host.Host, args []string) error {
 
 // expectImage notes that a deploy is on its way whose PORTS is in its image.
 func expectImage(ctx context.Context, h *host.Host, app string) error {
-	return h.UnderLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
-		remembered, err := h.State.Load(app)
-		if err != nil {
-			return err
-		}
-		if err := begin(h, app, &remembered); err != nil {
-			return err
-		}
-		remembered.Deploy.FromImage = true
-		return h.State.Save(app, remembered)
+	return h.UnderLock(ctx, func(context.Context, *deploy.Lock) error {
+		return inDeploy(h, app, func(remembered *state.App) error {
+			remembered.Deploy.FromImage = true
+			return nil
+		})
 	})
 }
 

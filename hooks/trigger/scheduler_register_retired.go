@@ -6,6 +6,7 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/hooks/host"
+	"dokku-expose/hooks/state"
 )
 
 // SchedulerRegisterRetired takes a container out of service before it is stopped. With checks on, the containers that are registered here
@@ -36,26 +37,22 @@ func SchedulerRegisterRetired(ctx context.Context, h *host.Host, args []string) 
 		return err
 	}
 	return h.UnderLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
-		remembered, err := h.State.Load(app)
-		if err != nil {
-			return err
-		}
-		if err := begin(h, app, &remembered); err != nil {
-			return err
-		}
-		// Refused now, the deploy ends with the old container running.
-		image, err := brought(ctx, h, client, app, remembered)
-		if err != nil {
-			return err
-		}
-		if err := admitUnstaged(ctx, h, app, &remembered, image); err != nil {
-			return err
-		}
-		remembered.Retire(container.ID, func() uint64 {
-			n, _ := unserved(ctx, h, app) // That the engine can't be asked is said below.
-			return n
+		err := inDeploy(h, app, func(remembered *state.App) error {
+			// Refused now, the deploy ends with the old container running.
+			image, err := brought(ctx, h, client, app, *remembered)
+			if err != nil {
+				return err
+			}
+			if err := admitUnstaged(ctx, h, app, remembered, image); err != nil {
+				return err
+			}
+			remembered.Retire(container.ID, func() uint64 {
+				n, _ := unserved(ctx, h, app) // That the engine can't be asked is said below.
+				return n
+			})
+			return nil
 		})
-		if err := h.State.Save(app, remembered); err != nil {
+		if err != nil {
 			return err
 		}
 		reconcileAll(ctx, h, lock, app)
