@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -18,6 +19,8 @@ type Place struct {
 // App is what Dokku and the operator want for one app.
 type App struct {
 	Name string
+	// Source is the name of the source that knows the app's endpoints.
+	Source string
 	// Err tells that something of the app's own can't be read (its settings, its PORTS). What it has keeps running as it
 	// is; nothing new is done for it.
 	Err error
@@ -88,6 +91,24 @@ func (a App) Involved() bool {
 // what was created before.
 func (a *App) goesBy(name string) bool {
 	return name == a.Name || a.Deploying != nil && name != "" && name == a.Deploying.Former
+}
+
+// mayAsk tells whether the app may ask for a public address: one that no claim of it names is certainly not asked for. Of an app whose
+// files can't be read all are asked for, and so is what any image of an app claims, since only its source knows which images are in
+// force.
+func (a *App) mayAsk(f Frontend) bool {
+	named := func(claims []Claim) bool {
+		return slices.ContainsFunc(claims, func(c Claim) bool { return c.Frontend == f })
+	}
+	if a.Err != nil || named(a.Claims()) {
+		return true
+	}
+	for _, ofImage := range a.Images {
+		if named(ofImage) {
+			return true
+		}
+	}
+	return false
 }
 
 // Taken collects what all apps but the one called except hold.

@@ -8,14 +8,28 @@ import (
 )
 
 func newBuilder(s Snapshot, ev Evidence) *builder {
-	b := &builder{apps: s.Apps, serving: s.Serving, evidence: ev, byID: make(map[string]*Endpoint), byApp: make(map[string][]*Endpoint)}
-	for i := range s.Endpoints {
-		c := &s.Endpoints[i]
-		b.byID[c.ID] = c
-		b.byApp[c.App] = append(b.byApp[c.App], c)
+	b := &builder{
+		apps: s.Apps, sources: s.Sources, serving: s.Serving, evidence: ev,
+		byID: make(map[string]*Endpoint), byApp: make(map[string][]*Endpoint),
+	}
+	for _, l := range s.Sources {
+		for i := range l.Endpoints {
+			c := &l.Endpoints[i]
+			b.byID[c.ID] = c
+			b.byApp[c.App] = append(b.byApp[c.App], c)
+		}
 	}
 	return b
 }
+
+// trust says how far what is known of an app's endpoints can be relied on.
+func (b *builder) trust(a *App) Trust { return b.sources[a.Source].Trust }
+
+// keptAsServed tells that the app's source can't be asked, so that what is served for the app goes on as it is.
+func (b *builder) keptAsServed(a *App) bool { return b.trust(a) == None && len(b.serving) > 0 }
+
+// isServed tells whether the engine serves the public address for the app.
+func (b *builder) isServed(a *App, f Frontend) bool { return a.goesBy(b.serving[f].App) }
 
 func (b *builder) drafts() []*draft {
 	b.shareHost()
@@ -23,15 +37,13 @@ func (b *builder) drafts() []*draft {
 	for i := range b.apps {
 		drafts = append(drafts, b.app(&b.apps[i])...)
 	}
-	return b.settle(drafts)
+	return slices.DeleteFunc(b.settle(drafts), func(d *draft) bool {
+		return b.trust(d.app) == Stale && !b.isServed(d.app, d.claim.Frontend)
+	})
 }
 
-// servedDrafts are those of routes that the engine serves for their app.
-func (b *builder) servedDrafts() []*draft {
-	return slices.DeleteFunc(b.drafts(), func(d *draft) bool { return !d.app.goesBy(b.serving[d.claim.Frontend].App) })
-}
-
-// servesUnconfirmed tells whether an address gets connections, or may at any moment, that Docker does not say to be the app's.
+// servesUnconfirmed tells whether an address gets connections, or may at any moment, that a source does not say to be the app's. Of a
+// source that can't be asked that is not known.
 func (b *builder) servesUnconfirmed() bool {
 	apps := make(map[string]*App, len(b.apps))
 	for i := range b.apps {
@@ -40,6 +52,9 @@ func (b *builder) servesUnconfirmed() bool {
 	for _, service := range b.serving {
 		var own []Server
 		if a := apps[service.App]; a != nil {
+			if b.trust(a) == None {
+				continue
+			}
 			own = b.stillOwn(a, service)
 		}
 		if len(own) < len(service.All()) {
@@ -49,17 +64,9 @@ func (b *builder) servesUnconfirmed() bool {
 	return false
 }
 
-func (b *builder) table(drafts []*draft, route func(*draft) Route) Table {
-	var table Table
-	for _, d := range drafts {
-		table.Routes = append(table.Routes, route(d))
-	}
-	table.sort()
-	return table
-}
-
 type builder struct {
 	apps     []App
+	sources  map[string]Listing
 	serving  map[Frontend]RouteState
 	evidence Evidence
 	byID     map[string]*Endpoint
@@ -89,12 +96,15 @@ func (b *builder) problem(app string, listen Frontend, err error) {
 func (b *builder) app(a *App) []*draft {
 	if a.Err != nil {
 		b.problem(a.Name, Frontend{}, a.Err)
-		return b.asServed(a)
+		return b.asServed(a, nil)
 	}
 	if a.Off != "" {
 		return nil
 	}
 	places := b.places(a)
+	if b.keptAsServed(a) {
+		return b.asServed(a, b.claimsInForce(a, places))
+	}
 	drafts := make(map[Frontend]*draft)
 	for _, image := range b.imagesInForce(a, places) {
 		b.collect(drafts, a, places, a.Images[image], func(c *Endpoint) bool { return b.imageOf(a, c) == image })
@@ -106,6 +116,9 @@ func (b *builder) app(a *App) []*draft {
 		slices.SortFunc(d.servers, func(x, y Server) int {
 			return cmp.Or(compareDynos(x.Dyno, y.Dyno), cmp.Compare(x.Container, y.Container))
 		})
+		if b.trust(a) != Fresh {
+			d.servers = b.stillOwn(a, b.serving[d.claim.Frontend])
+		}
 		list = append(list, d)
 	}
 	return list
@@ -237,18 +250,25 @@ func (b *builder) imagesInForce(a *App, places []Place) []string {
 	return slices.Compact(images)
 }
 
-// asServed drafts what the engine serves for the app now, as far as the servers are the app's own still.
-func (b *builder) asServed(a *App) []*draft {
+// asServed drafts what the engine serves for the app now, as far as the app may ask for it and the servers are the app's own still. The
+// options are those that go for it now, as far as a claim says so.
+func (b *builder) asServed(a *App, claims []Claim) []*draft {
 	if a.Off != "" {
 		return nil
 	}
 	var list []*draft
-	for listen, service := range b.serving {
-		if !a.goesBy(service.App) {
+	for frontend, state := range b.serving {
+		if !a.goesBy(state.App) || !a.mayAsk(frontend) {
 			continue
 		}
-		claim := Claim{App: a.Name, Process: service.Process, Frontend: listen}
-		list = append(list, &draft{app: a, claim: claim, options: service.Options, servers: b.stillOwn(a, service)})
+		d := &draft{app: a, claim: Claim{App: a.Name, Process: state.Process, Frontend: frontend}, options: state.Options}
+		if i := slices.IndexFunc(claims, func(c Claim) bool { return c.Frontend == frontend }); i >= 0 {
+			d.options = claims[i].options(a.Options)
+		}
+		if d.servers = state.servers(); b.trust(a) != None {
+			d.servers = b.stillOwn(a, state)
+		}
+		list = append(list, d)
 	}
 	return list
 }
@@ -288,12 +308,17 @@ func serverAt(container, dyno string, t Target) Server {
 	return Server{Container: container, Dyno: dyno, Addr: t.Addr, Published: t.Published}
 }
 
-func (d *draft) newRoute() Route { return d.app.route(d.claim.Process, d.claim.Frontend, d.options) }
-
 // route makes the final route of a draft: each server that does not accept gives its place back to the one that the
 // engine serves there now, if that one is still the app's and accepts.
 func (b *builder) route(d *draft) Route {
-	r := d.newRoute()
+	r := d.app.route(d.claim.Process, d.claim.Frontend, d.options)
+	if b.trust(d.app) != Fresh {
+		for _, s := range d.servers {
+			s.Proven = b.serving[r.Frontend].carried(r.App, s.Addr)
+			r.Servers = append(r.Servers, s)
+		}
+		return r
+	}
 	if rule, reason := d.claim.contradicts(d.app.Options); rule != "" {
 		remedy := contradictionRemedy(r.App, rule, d.app.Options, []Claim{d.claim})
 		b.problem(r.App, r.Frontend, fmt.Errorf("%s: %s; %s", d.claim.Where(), reason, remedy))

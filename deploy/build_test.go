@@ -35,13 +35,18 @@ func (s *scene) container(id, image, dyno string, n byte, ports ...uint16) {
 	})
 }
 
+// told is what the only source has just told.
+func told(endpoints ...Endpoint) map[string]Listing { return map[string]Listing{"": {endpoints, Fresh}} }
+
 func (s *scene) snapshot(apps ...App) Snapshot {
-	return Snapshot{Apps: apps, Endpoints: s.containers, Trust: Fresh, Serving: s.serving}
+	return Snapshot{Apps: apps, Sources: told(s.containers...), Serving: s.serving}
 }
 
 // plan is what is planned once all addresses that it depends on have been asked.
-func (s *scene) plan(apps ...App) (Table, []*Problem) {
-	snap, ev := s.snapshot(apps...), make(Evidence)
+func (s *scene) plan(apps ...App) (Table, []*Problem) { return s.planned(s.snapshot(apps...)) }
+
+func (s *scene) planned(snap Snapshot) (Table, []*Problem) {
+	ev := make(Evidence)
 	for {
 		p := Plan(snap, ev)
 		if len(p.Ask) == 0 {

@@ -8,7 +8,8 @@ import (
 // Rights to an address, the best first. Claims are checked before they come into force, so that this is for what slipped
 // through: files edited by hand, a failed deploy that Dokku kept half of.
 const (
-	// servedByRight is in force and served. So is all that is served for an app whose files can't be read.
+	// servedByRight is in force and served. So is all that is served for an app whose files can't be read, or
+	// whose source can't be asked.
 	servedByRight = iota
 	// inForce is in force, but not served.
 	inForce
@@ -18,8 +19,8 @@ const (
 	wanted
 )
 
-// settle leaves out drafts whose address another app has a better right to. An app that has no drafts now, since it is stopped
-// or its files can't be read, keeps what it has in force; only one that is served there by right is not interrupted for that.
+// settle leaves out drafts whose address another app has a better right to. An app that has no drafts now, since it is stopped,
+// or its files can't be read or its source can't be asked, keeps what it has in force; only one that is served there by right is not interrupted for that.
 func (b *builder) settle(drafts []*draft) []*draft {
 	byApp := make(map[*App]map[Frontend]bool, len(b.apps))
 	var absent []Claim
@@ -30,14 +31,14 @@ func (b *builder) settle(drafts []*draft) []*draft {
 			listens[c.Frontend] = true
 		}
 		byApp[a] = listens
-		if a.Off != "" || a.Err != nil {
+		if a.Off != "" || a.Err != nil || b.keptAsServed(a) {
 			absent = append(absent, a.Claims()...)
 		}
 	}
 	right := func(d *draft) int {
-		isServed := d.app.goesBy(b.serving[d.claim.Frontend].App)
+		isServed := b.isServed(d.app, d.claim.Frontend)
 		switch isInForce := byApp[d.app][d.claim.Frontend]; {
-		case isServed && (isInForce || d.app.Err != nil):
+		case isServed && (isInForce || d.app.Err != nil || b.keptAsServed(d.app)):
 			return servedByRight
 		case isInForce:
 			return inForce

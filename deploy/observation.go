@@ -147,6 +147,14 @@ func (r RouteState) All() []netip.AddrPort {
 	return slices.Concat(r.Addresses(true), r.Addresses(false))
 }
 
+// servers are All, whosever they are.
+func (r RouteState) servers() (list []Server) {
+	for _, addr := range r.All() {
+		list = append(list, Server{Addr: addr})
+	}
+	return list
+}
+
 // carried tells whether the route gives connections to addr for the former name of app, in the midst of a rename: a route of the new
 // name is another one, of which the engine knows nothing yet.
 func (r RouteState) carried(app string, addr netip.AddrPort) bool {

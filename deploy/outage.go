@@ -160,7 +160,7 @@ func (b *builder) outages(table Table) {
 	}
 	for i := range b.apps {
 		a := &b.apps[i]
-		if a.Off != "" || a.Err != nil {
+		if a.Off != "" || a.Err != nil || b.trust(a) != Fresh {
 			continue
 		}
 		places := b.places(a)

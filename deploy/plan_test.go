@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Without Docker only those addresses are closed that certainly nobody asks for any more.
+// Of a source that can't be asked only those addresses are closed that certainly nobody asks for any more.
 func TestUnasked(t *testing.T) {
 	claim := func(ports ...uint16) []Claim {
 		var claims []Claim
@@ -32,12 +32,14 @@ func TestUnasked(t *testing.T) {
 			Deploying: &Deployment{Pending: claim(5)},
 		}, []uint16{6}},
 	} {
-		gone := unasked([]App{{Name: "news", Operator: claim(6)}, tt.app})
-		var got []uint16
-		for port := uint16(1); port <= 6; port++ {
-			if gone("mail", Frontend{Port: port}) {
-				got = append(got, port)
-			}
+		s := new(scene)
+		got := []uint16{1, 2, 3, 4, 5, 6}
+		for _, port := range got {
+			s.serves(port, "mail", "127.9.0.1:15025")
+		}
+		apps := []App{{Name: "news", Operator: claim(6)}, tt.app}
+		for _, r := range Plan(Snapshot{Apps: apps, Serving: s.serving}, nil).Table.Routes {
+			got = slices.DeleteFunc(got, func(port uint16) bool { return port == r.Frontend.Port })
 		}
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %v are closed, want %v", tt.name, got, tt.want)
@@ -58,7 +60,11 @@ func TestWithoutGoneLeavesTheRest(t *testing.T) {
 		Name: "mail", Hold: time.Second, HealthCheck: 2 * time.Second, CutOld: 3 * time.Second, HalfClosed: 4 * time.Second,
 		Options: Options{Rate: 99},
 	}}
-	table := withoutGivenUp(Snapshot{Apps: apps, Serving: serving}, Loss{GivenUp: func(app string, l Frontend) bool { return l.Port == 26 }})
+	snap := Snapshot{Apps: apps, Serving: serving}
+	table := Without(snap, func(app string, f Frontend) bool { return app == "mail" && f.Port == 26 })
+	if table == nil {
+		t.Fatal("nothing is closed")
+	}
 	want := Table{Routes: []Route{{
 		App: "mail", Process: "web", Frontend: Frontend{Port: 25}, Options: options,
 		Servers: []Server{{Addr: good}, {Addr: bad}},
@@ -68,8 +74,13 @@ func TestWithoutGoneLeavesTheRest(t *testing.T) {
 		Servers: []Server{{Addr: good}},
 		Hold:    time.Second, CutOld: 3 * time.Second, HalfClosed: 4 * time.Second,
 	}}}
-	if fmt.Sprintf("%+v", table) != fmt.Sprintf("%+v", want) {
-		t.Errorf("it is\n%+v\nwant\n%+v", table, want)
+	if fmt.Sprintf("%+v", *table) != fmt.Sprintf("%+v", want) {
+		t.Errorf("it is\n%+v\nwant\n%+v", *table, want)
+	}
+	for _, other := range []Frontend{{Port: 80}, {Proto: UDP, Port: 26}} {
+		if table := Without(snap, func(_ string, f Frontend) bool { return f == other }); table != nil {
+			t.Errorf("%s is not served, and there is something to do: %+v", other, table)
+		}
 	}
 }
 
@@ -82,9 +93,8 @@ func TestOptionsAreResetWithoutContainers(t *testing.T) {
 	a.Options = options(t, "allow=192.0.2.1")
 	broken := App{Name: "news", Err: errors.New("broken"), Options: a.Options}
 	snap := Snapshot{Apps: []App{a, broken}, Serving: s.serving}
-	loss := Loss{GivenUp: unasked(snap.Apps), Reset: true}
-	table := Reduce(snap, loss)
-	if table == nil || len(table.Routes) != 2 || table.Routes[0].Options.Allow != a.Options.Allow || table.Routes[1].Options != (Options{}) {
+	table := Plan(snap, nil).Table
+	if len(table.Routes) != 2 || table.Routes[0].Options.Allow != a.Options.Allow || table.Routes[1].Options != (Options{}) {
 		t.Fatalf("%+v", table)
 	}
 	for _, r := range table.Routes {
@@ -95,8 +105,8 @@ func TestOptionsAreResetWithoutContainers(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}
-	if table := Reduce(snap, loss); table != nil {
-		t.Errorf("once more: %+v", table)
+	if again := Plan(snap, nil).Table; !slices.Equal(lines(again), lines(table)) {
+		t.Errorf("once more: %+v", again)
 	}
 }
 
@@ -126,8 +136,6 @@ func TestReduce(t *testing.T) {
 		{"none: an engine that serves nothing holds connections", None, nil, Loss{}, []string{"25 mail:"}},
 		{"fresh: whatever no container stands behind goes", Fresh, []string{one, three}, Loss{}, []string{"25 mail: web.1=mail-1@15025?"}},
 		{"fresh: containers stand behind all", Fresh, []string{one}, Loss{}, nil},
-		{"a port is given up", None, []string{one}, Loss{GivenUp: func(app string, l Frontend) bool { return app == "mail" && l.Port == 25 }}, []string{}},
-		{"another one is given up", None, []string{one}, Loss{GivenUp: func(_ string, l Frontend) bool { return l.Port == 26 }}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := new(scene)
@@ -137,8 +145,9 @@ func TestReduce(t *testing.T) {
 				s.serves(25, "mail", tt.serves...)
 			}
 			snap := s.snapshot(mail(place("web.1", "mail-1"), place("web.2", "mail-2")))
-			if snap.Trust = tt.trust; tt.trust == None {
-				snap.Endpoints = nil
+			snap.Sources[""] = Listing{s.containers, tt.trust}
+			if tt.trust == None {
+				snap.Sources = nil
 			}
 			table := Reduce(snap, tt.loss)
 			switch {
@@ -148,5 +157,62 @@ func TestReduce(t *testing.T) {
 				t.Errorf("%q, want %q", lines(*table), tt.want)
 			}
 		})
+	}
+}
+
+// The apps of one source are served as ever while another one can't be asked, and those of the other lose and gain nothing.
+func TestSourcesAreTrustedEachForItself(t *testing.T) {
+	const one, two, three = "127.9.0.1:15025", "127.9.0.2:15025", "127.9.0.3:15025"
+	news := App{
+		Name: "news", Source: "other", Current: imageA, Images: map[string][]Claim{imageA: {claim("news", 119, 15025, "web")}},
+		Places: []Place{place("web.1", "news-3")},
+	}
+	for _, tt := range []struct {
+		name   string
+		other  Trust
+		serves func(s *scene)
+		want   []string
+	}{
+		{"fresh, both are switched", Fresh, func(s *scene) { s.serves(25, "mail", two); s.serves(119, "news", two) },
+			[]string{"25 mail: web.1=mail-1@15025", "119 news: web.1=news-3@15025"}},
+		{"none, the other is left as it is", None, func(s *scene) { s.serves(25, "mail", two); s.serves(119, "news", two) },
+			[]string{"25 mail: web.1=mail-1@15025", "119 news: =@15025?"}},
+		{"none, and a port that is not served stays closed", None, func(s *scene) { s.serves(25, "mail", one) },
+			[]string{"25 mail: web.1=mail-1@15025?"}},
+		{"none, and an engine that has just started holds connections", None, func(*scene) {},
+			[]string{"25 mail: web.1=mail-1@15025", "119 news:"}},
+		{"stale, the other keeps what is its own", Stale, func(s *scene) { s.serves(119, "news", two, three) },
+			[]string{"25 mail: web.1=mail-1@15025", "119 news: web.1=news-3@15025?"}},
+		{"stale, a port that is not served stays closed", Stale, func(*scene) {}, []string{"25 mail: web.1=mail-1@15025"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := new(scene)
+			s.container("mail-1", imageA, "web.1", 1, 15025)
+			s.container("news-3", imageA, "web.1", 3, 15025)
+			tt.serves(s)
+			snap := s.snapshot(mail(place("web.1", "mail-1")), news)
+			snap.Sources = map[string]Listing{"": {s.containers[:1], Fresh}}
+			if tt.other != None {
+				snap.Sources["other"] = Listing{s.containers[1:], tt.other}
+			}
+			if table, _ := s.planned(snap); !slices.Equal(lines(table), tt.want) {
+				t.Errorf("%q, want %q", lines(table), tt.want)
+			}
+		})
+	}
+}
+
+// A port that an app has in force is not given to another one while its own source can't be asked.
+func TestNobodyTakesThePortOfALostSource(t *testing.T) {
+	s := new(scene)
+	s.container("mail-1", imageA, "web.1", 1, 15025)
+	s.serves(26, "mail", "127.9.0.1:15025")
+	news := App{
+		Name: "news", Source: "other", Current: imageA, Images: map[string][]Claim{imageA: {claim("news", 25, 15025, "web")}},
+		Places: []Place{place("web.1", "news-3")},
+	}
+	table, problems := s.planned(s.snapshot(mail(place("web.1", "mail-1")), news))
+	if len(table.Routes) != 0 || len(problems) != 1 {
+		t.Errorf("%q, %v", lines(table), problems)
 	}
 }

@@ -73,6 +73,7 @@ func probed(ctx context.Context, s Snapshot) (Planned, error) {
 // are taken for gone.
 func gone(ctx context.Context, s Snapshot) []netip.AddrPort {
 	var addrs, gone, unchecked []netip.AddrPort
+	endpoints := Endpoints(s.Sources)
 	for _, service := range s.Serving {
 		if service.Options.Check == NoCheck {
 			unchecked = append(unchecked, service.All()...)
@@ -82,7 +83,7 @@ func gone(ctx context.Context, s Snapshot) []netip.AddrPort {
 		gone = append(gone, service.Addresses(false)...)
 	}
 	own := func(addr netip.AddrPort) bool {
-		return slices.ContainsFunc(s.Endpoints, func(c Endpoint) bool { return c.Running && slices.Contains(c.Direct, addr.Addr()) })
+		return slices.ContainsFunc(endpoints, func(c Endpoint) bool { return c.Running && slices.Contains(c.Direct, addr.Addr()) })
 	}
 	slices.SortFunc(addrs, netip.AddrPort.Compare)
 	addrs = slices.Compact(addrs)

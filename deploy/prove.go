@@ -45,7 +45,7 @@ func (b *builder) prove(drafts []*draft) (ask []Target) {
 func (b *builder) withoutEvidence(drafts []*draft, list func(*draft) []Target) (ask []Target) {
 	told := make(map[netip.AddrPort]bool)
 	for _, d := range drafts {
-		if d.unchecked() {
+		if d.unchecked() || b.trust(d.app) != Fresh {
 			continue
 		}
 		for _, t := range list(d) {

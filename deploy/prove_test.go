@@ -168,7 +168,7 @@ func TestServersThatNobodyAsks(t *testing.T) {
 			containers := []Endpoint{{ID: "mail-1", App: "mail", Image: imageA, Running: true, Published: map[uint16]netip.AddrPort{15025: app.addr}}}
 			a := mail(place("web.1", "mail-1"))
 			a.Options, a.HealthCheck = row.options, row.healthCheck
-			table, problems := plan(t, Snapshot{Apps: []App{a}, Endpoints: containers, Trust: Fresh})
+			table, problems := plan(t, Snapshot{Apps: []App{a}, Sources: told(containers...)})
 			r := table.Routes[0]
 			if served := len(r.Servers) == 1 && r.Servers[0].Proven; served != row.served || (len(problems) == 0) != row.served {
 				t.Errorf("the route is %+v, with %v", r, problems)
@@ -250,7 +250,7 @@ func TestLackOfTheHostTakesNoServerAway(t *testing.T) {
 		{"down", RouteState{App: "mail", Servers: down(app.addr)}, 1, ErrHostLack},
 		{"new", RouteState{App: "mail"}, 0, ErrNotAccepting},
 	} {
-		table, problems := plan(t, Snapshot{Apps: apps, Endpoints: containers, Trust: Fresh, Serving: map[Frontend]RouteState{listen: row.service}})
+		table, problems := plan(t, Snapshot{Apps: apps, Sources: told(containers...), Serving: map[Frontend]RouteState{listen: row.service}})
 		if len(table.Routes) != 1 || len(table.Routes[0].Servers) != row.servers {
 			t.Errorf("%s: the table is %+v, want %d servers", row.name, table, row.servers)
 		}

@@ -8,9 +8,10 @@ import (
 
 // Reconciler makes the host's routes what Dokku, the operator and Docker say that they should be.
 type Reconciler struct {
-	Host   Host
-	Source Source
-	Engine Engine
+	Host Host
+	// Sources are those of the apps, by name.
+	Sources map[string]Source
+	Engine  Engine
 }
 
 // Outcome is what a reconcile found and did.
@@ -20,9 +21,9 @@ type Outcome struct {
 	Problems []*Problem
 	// Refused tells that some of them are the engine's, which could not make a route real: the reason may go away by itself.
 	Refused bool
-	// Endpoints are those that the source told of, nil when nothing had to be asked.
-	Endpoints []Endpoint
-	// Apps are what the host told of.
+	// Sources are what the sources told that could be asked, by name.
+	Sources map[string]Listing
+	// Apps are what the host told of, nil where a source could not be asked: problems of apps are not all known then.
 	Apps []App
 }
 
@@ -48,21 +49,30 @@ var errUnlocked = errors.New("reconcile without the host-wide lock")
 // applied belong together.
 //
 // Problems of single apps and routes are in the outcome; they never keep other routes from being applied. An error means
-// that nothing could be applied: what was in force before is in force still, but for addresses that nobody asks for any more, which
-// are closed even where Docker can't be asked.
+// that nothing could be applied, and what was in force before is in force still; a *ReducedError means that a source could not be asked,
+// and the apps of that source have lost only what they ask for no more.
 func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error) {
 	if !lock.held() {
 		return Outcome{}, errUnlocked
 	}
-	s, err := r.read(ctx)
+	s, lost, err := r.read(ctx)
 	if err != nil {
-		outcome, reduceErr := r.withoutDocker(ctx, s)
-		if reduceErr == nil && s.Serving != nil {
-			err = &ReducedError{err}
-		}
-		return outcome, errors.Join(err, reduceErr)
+		return Outcome{}, errors.Join(lost, err)
 	}
-	outcome := Outcome{Apps: s.Apps, Endpoints: s.Endpoints}
+	outcome, err := r.apply(ctx, s)
+	if lost == nil {
+		outcome.Apps = s.Apps
+		return outcome, err
+	}
+	if err == nil && !outcome.Refused {
+		lost = &ReducedError{lost}
+	}
+	return outcome, errors.Join(lost, err)
+}
+
+// apply plans and applies.
+func (r *Reconciler) apply(ctx context.Context, s Snapshot) (outcome Outcome, err error) {
+	outcome.Sources = s.Sources
 	if first := First(s); first != nil {
 		// Its errors come again below, where they are reported. A route that is merely not wanted any more is closed below, in the same
 		// step in which others open: each such step may be a reload.
@@ -98,31 +108,18 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 	return outcome, nil
 }
 
-// ReducedError is why Docker could not be asked, where all that does not need it has been done.
+// ReducedError is why a source could not be asked, where all that does not need it has been done.
 type ReducedError struct{ Err error }
 
 func (e *ReducedError) Error() string { return e.Err.Error() }
 func (e *ReducedError) Unwrap() error { return e.Err }
 
-// withoutDocker closes what nobody asks for any more, gives all else the options that go for it, and has an engine that serves nothing
-// hold connections.
-func (r *Reconciler) withoutDocker(ctx context.Context, s Snapshot) (Outcome, error) {
-	if s.Apps == nil || s.Serving == nil {
-		return Outcome{}, nil
-	}
-	loss := Loss{}
-	if len(s.Serving) > 0 {
-		loss.GivenUp, loss.Reset = unasked(s.Apps), true
-	}
-	return r.reduce(ctx, s, loss)
-}
-
 // Known is what a [Reconciler.Reduce] goes by.
 type Known struct {
-	// Fresh has Docker asked: whatever it does not say to be its app's is taken out of service.
+	// Fresh has the sources asked: whatever they do not say to be its app's is taken out of service.
 	Fresh bool
-	// Endpoints are those that the source told of last, nil where it has told of none.
-	Endpoints []Endpoint
+	// Sources are what each told last.
+	Sources map[string]Listing
 	Loss
 	// Probe has the servers asked whether they accept connections, and those that don't taken out of service.
 	Probe bool
@@ -137,18 +134,15 @@ func (r *Reconciler) Reduce(ctx context.Context, lock *Lock, known Known) (Outco
 		return Outcome{}, errUnlocked
 	}
 	if known.Fresh {
-		s, err := r.read(ctx)
-		if err != nil {
+		s, lost, err := r.read(ctx)
+		if err = errors.Join(lost, err); err != nil {
 			return Outcome{}, err
 		}
-		outcome, err := r.reduce(ctx, s, known.Loss)
-		outcome.Apps, outcome.Endpoints = s.Apps, s.Endpoints
+		outcome, err := r.take(ctx, Reduce(s, known.Loss))
+		outcome.Apps, outcome.Sources = s.Apps, s.Sources
 		return outcome, err
 	}
-	s := Snapshot{Endpoints: known.Endpoints}
-	if known.Endpoints != nil {
-		s.Trust = Stale
-	}
+	s := Snapshot{Sources: known.Sources}.doubted()
 	var err error
 	if s.Serving, err = r.serving(ctx); err != nil {
 		return Outcome{}, err
@@ -164,11 +158,27 @@ func (r *Reconciler) Reduce(ctx context.Context, lock *Lock, known Known) (Outco
 	if s.Apps, err = r.Host.Apps(ctx); err != nil {
 		return Outcome{}, err
 	}
-	return r.reduce(ctx, s, known.Loss)
+	return r.take(ctx, Reduce(s, known.Loss))
 }
 
-func (r *Reconciler) reduce(ctx context.Context, s Snapshot, loss Loss) (Outcome, error) {
-	table := Reduce(s, loss)
+// Close closes the addresses that are given up, and does nothing else.
+func (r *Reconciler) Close(ctx context.Context, lock *Lock, givenUp func(app string, f Frontend) bool) (Outcome, error) {
+	if !lock.held() {
+		return Outcome{}, errUnlocked
+	}
+	var s Snapshot
+	var err error
+	if s.Serving, err = r.serving(ctx); err != nil {
+		return Outcome{}, err
+	}
+	if s.Apps, err = r.Host.Apps(ctx); err != nil {
+		return Outcome{}, err
+	}
+	return r.take(ctx, Without(s, givenUp))
+}
+
+// take applies a table that is less than what is served; nil is nothing to do.
+func (r *Reconciler) take(ctx context.Context, table *Table) (Outcome, error) {
 	if table == nil {
 		return Outcome{}, nil
 	}
@@ -181,8 +191,8 @@ func (r *Reconciler) reduce(ctx context.Context, s Snapshot, loss Loss) (Outcome
 
 // Preview is the table that Reconcile would apply, and what keeps it from being what was asked for.
 func (r *Reconciler) Preview(ctx context.Context) (Table, []*Problem, error) {
-	s, err := r.read(ctx)
-	if err != nil {
+	s, lost, err := r.read(ctx)
+	if err = errors.Join(lost, err); err != nil {
 		return Table{}, nil, err
 	}
 	plan, err := probed(ctx, s)

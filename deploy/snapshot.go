@@ -4,29 +4,45 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 )
 
-// Trust says how far a source's containers can be relied on. All but fresh ones may only take away.
+// Trust says how far a source's endpoints can be relied on. All but fresh ones may only take away.
 type Trust int
 
 const (
-	// None: the source can't be asked, and has told nothing.
+	// None: the source can't be asked, and has told nothing. What is served for its apps goes on, and an engine that serves nothing at
+	// all holds connections for them. A port that an app certainly does not ask for any more is closed.
 	None Trust = iota
-	// Stale: the source has told them, and can't be asked now, or has told of changes since.
+	// Stale: the source has told them, and can't be asked now, or has told of changes since. What is served goes on, as far as it is
+	// one of them.
 	Stale
 	// Fresh: the source has just told them.
 	Fresh
 )
 
+// Listing is what one source tells.
+type Listing struct {
+	Endpoints []Endpoint
+	Trust     Trust
+}
+
+// Endpoints are those of all listings.
+func Endpoints(listings map[string]Listing) (list []Endpoint) {
+	for _, name := range slices.Sorted(maps.Keys(listings)) {
+		list = append(list, listings[name].Endpoints...)
+	}
+	return list
+}
+
 // Snapshot is all that a plan is made of, besides the evidence of probes.
 type Snapshot struct {
 	// Apps are what Dokku and the operator want.
 	Apps []App
-	// Endpoints are those that the source tells of, as far as Trust says.
-	Endpoints []Endpoint
-	Trust     Trust
+	// Sources are what each source tells, by its name.
+	Sources map[string]Listing
 	// Serving is what the engine says that it serves, nil where it can't be asked.
 	Serving map[Frontend]RouteState
 }
@@ -50,21 +66,58 @@ func (e Evidence) lack(addr netip.AddrPort) error {
 	return nil
 }
 
-// read reads as much of the snapshot as it can.
-func (r *Reconciler) read(ctx context.Context) (s Snapshot, err error) {
-	if s.Apps, err = r.Host.Apps(ctx); err != nil {
-		return Snapshot{}, err
-	}
-	s.Trust = Fresh
-	// A host without public ports needs no Docker either.
-	if slices.ContainsFunc(s.Apps, App.Involved) {
-		if s.Endpoints, err = r.Source.Endpoints(ctx); err != nil {
-			s.Trust = None
+// anyFresh tells whether a source has just been asked.
+func (s Snapshot) anyFresh() bool {
+	for _, l := range s.Sources {
+		if l.Trust == Fresh {
+			return true
 		}
 	}
-	var servingErr error
-	s.Serving, servingErr = r.serving(ctx)
-	return s, errors.Join(err, servingErr)
+	return false
+}
+
+// doubted is the snapshot with nothing in it that is trusted to add a server.
+func (s Snapshot) doubted() Snapshot {
+	return s.mapped(func(l Listing) Listing { return Listing{l.Endpoints, min(l.Trust, Stale)} })
+}
+
+// without is the snapshot without some endpoints, by id.
+func (s Snapshot) without(ids []string) Snapshot {
+	return s.mapped(func(l Listing) Listing {
+		l.Endpoints = slices.DeleteFunc(slices.Clone(l.Endpoints), func(e Endpoint) bool { return slices.Contains(ids, e.ID) })
+		return l
+	})
+}
+
+func (s Snapshot) mapped(change func(Listing) Listing) Snapshot {
+	sources := make(map[string]Listing, len(s.Sources))
+	for name, l := range s.Sources {
+		sources[name] = change(l)
+	}
+	s.Sources = sources
+	return s
+}
+
+// read reads as much of the snapshot as it can. That a source can't be asked is lost, and no error: what it knows has no trust then.
+func (r *Reconciler) read(ctx context.Context) (s Snapshot, lost, err error) {
+	if s.Apps, err = r.Host.Apps(ctx); err != nil {
+		return Snapshot{}, nil, err
+	}
+	s.Sources = make(map[string]Listing, len(r.Sources))
+	for name, source := range r.Sources {
+		// A host without public ports needs no Docker either.
+		if !slices.ContainsFunc(s.Apps, func(a App) bool { return a.Source == name && a.Involved() }) {
+			continue
+		}
+		endpoints, err := source.Endpoints(ctx)
+		if err != nil {
+			lost = errors.Join(lost, err)
+			continue
+		}
+		s.Sources[name] = Listing{endpoints, Fresh}
+	}
+	s.Serving, err = r.serving(ctx)
+	return s, lost, err
 }
 
 // serving asks the engine; it is nil with an error.

@@ -122,7 +122,7 @@ func (p *processes) reconcile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	reconciler := deploy.Reconciler{Host: p, Source: p, Engine: p.engine}
+	reconciler := deploy.Reconciler{Host: p, Sources: map[string]deploy.Source{"": p}, Engine: p.engine}
 	outcome, err := reconciler.Reconcile(ctx, lock)
 	for _, problem := range outcome.Problems {
 		err = errors.Join(err, problem)

@@ -144,8 +144,8 @@ type healer struct {
 	again time.Duration
 	// problems tells of what is wrong.
 	problems problemLog
-	// known are the containers as Docker told them last.
-	known []deploy.Endpoint
+	// known is what each source told last, nil where none has told anything.
+	known map[string]deploy.Listing
 	// apps and engine are what could be read last, unread why they can't be now.
 	apps   []deploy.App
 	engine deploy.Engine
@@ -187,10 +187,10 @@ func (d *healer) takeDied() []string {
 // drop takes containers out of service at once that have died.
 func (d *healer) drop(ctx context.Context) {
 	died := d.takeDied()
-	if !slices.ContainsFunc(d.known, func(c deploy.Endpoint) bool { return slices.Contains(died, c.ID) }) {
+	if !slices.ContainsFunc(deploy.Endpoints(d.known), func(c deploy.Endpoint) bool { return slices.Contains(died, c.ID) }) {
 		return
 	}
-	err := d.reduce(ctx, deploy.Known{Endpoints: d.known, Loss: deploy.Loss{Died: died}})
+	err := d.reduce(ctx, deploy.Known{Sources: d.known, Loss: deploy.Loss{Died: died}})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		d.log.Error("problem", "error", err)
 	}
@@ -216,9 +216,7 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 		}
 		return errors.Join(err, keepErr)
 	})
-	if outcome.Endpoints != nil {
-		d.known = outcome.Endpoints
-	}
+	d.know(outcome.Sources)
 	var problems []problem
 	pause = relist
 	all, lackErr := host.WithPortLacks(outcome.Problems, outcome.Table.Routes)
@@ -254,7 +252,7 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 func (d *healer) doubt(ctx context.Context) {
 	first := d.known == nil && !d.listening
 	d.listening = true
-	err := d.reduce(ctx, deploy.Known{Endpoints: d.known, Probe: true, Hold: first})
+	err := d.reduce(ctx, deploy.Known{Sources: d.known, Probe: true, Hold: first})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		d.problems.note(append(d.problems.ofApps(), hostProblems(err)...), time.Now())
 	}

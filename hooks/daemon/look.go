@@ -69,13 +69,14 @@ func (d *healer) noteOld(routes []deploy.RouteState) {
 	if routes == nil {
 		return // The engine could not be asked.
 	}
+	known := deploy.Endpoints(d.known)
 	runs := func(container string) bool {
-		return slices.ContainsFunc(d.known, func(c deploy.Endpoint) bool { return c.ID == container && c.Running })
+		return slices.ContainsFunc(known, func(c deploy.Endpoint) bool { return c.ID == container && c.Running })
 	}
 	var now []draining
 	for i := range routes {
 		r := &routes[i]
-		host.NameServers(r, d.known)
+		host.NameServers(r, known)
 		for _, s := range r.Servers {
 			// What a dead container has left is of no use: its client has been told of the end, and may be in no hurry.
 			if !s.Old || s.Connections == 0 || !runs(s.Container) {

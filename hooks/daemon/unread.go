@@ -3,9 +3,11 @@ package daemon
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"dokku-expose/deploy"
+	"dokku-expose/deploy/source/docker"
 	"dokku-expose/haproxy"
 	"dokku-expose/hooks/host"
 	"dokku-expose/hooks/settings"
@@ -24,7 +26,7 @@ func (d *healer) reconciler(ctx context.Context) *deploy.Reconciler {
 		if d.engine == nil {
 			d.engine = d.anyEngine(ctx)
 		}
-		r = &deploy.Reconciler{Source: d.host.Source, Engine: d.engine}
+		r = &deploy.Reconciler{Sources: map[string]deploy.Source{docker.Name: d.host.Source}, Engine: d.engine}
 	}
 	d.engine, r.Host = r.Engine, d
 	return r
@@ -72,7 +74,7 @@ func (d *healer) Apps(ctx context.Context) ([]deploy.App, error) {
 	for _, service := range o.Routes {
 		if !names[service.App] {
 			names[service.App] = true
-			apps = append(apps, deploy.App{Name: service.App, Err: err, Hold: values.Hold, HealthCheck: values.HealthCheck})
+			apps = append(apps, deploy.App{Name: service.App, Source: docker.Name, Err: err, Hold: values.Hold, HealthCheck: values.HealthCheck})
 		}
 	}
 	return apps, nil
@@ -102,13 +104,19 @@ func (d *healer) remember(outcome deploy.Outcome) {
 	}
 }
 
+// know keeps what sources have told.
+func (d *healer) know(sources map[string]deploy.Listing) {
+	if d.known == nil && len(sources) > 0 {
+		d.known = make(map[string]deploy.Listing)
+	}
+	maps.Copy(d.known, sources)
+}
+
 // confirm takes out of service what Docker does not vouch for, where more can't be done. The caller tells why.
 func (d *healer) confirm(ctx context.Context, lock *deploy.Lock) error {
 	d.unread = nil
 	outcome, err := d.reconciler(ctx).Reduce(ctx, lock, deploy.Known{Fresh: true})
 	d.host.Record(outcome)
-	if outcome.Endpoints != nil {
-		d.known = outcome.Endpoints
-	}
+	d.know(outcome.Sources)
 	return err
 }

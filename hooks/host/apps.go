@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
+	"dokku-expose/deploy/source/docker"
 	"dokku-expose/hooks/settings"
 	"dokku-expose/hooks/state"
 )
@@ -56,7 +57,7 @@ func (h *Host) App(name string) (deploy.App, error) {
 }
 
 func (h *Host) app(name string, reading *settings.Reading) deploy.App {
-	app := deploy.App{Name: name}
+	app := deploy.App{Name: name, Source: docker.Name}
 	fail := func(err error) { app.Err = errors.Join(app.Err, err) }
 
 	scheduler, err := h.Env.Scheduler(name)

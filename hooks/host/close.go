@@ -104,9 +104,7 @@ var errStillServed = errors.New("the engine goes on serving")
 func (h *Host) shut(ctx context.Context, lock *deploy.Lock, g Give) (left []deploy.Frontend, err error) {
 	err = h.eachEngine(ctx, func(ctx context.Context, e deploy.Engine) error {
 		r := deploy.Reconciler{Host: h, Engine: e}
-		outcome, err := r.Reduce(ctx, lock, deploy.Known{Loss: deploy.Loss{
-			GivenUp: func(app string, l deploy.Frontend) bool { return app == g.App && g.Gone(l) },
-		}})
+		outcome, err := r.Close(ctx, lock, func(app string, f deploy.Frontend) bool { return app == g.App && g.Gone(f) })
 		h.Record(outcome)
 		return err
 	})

@@ -202,11 +202,11 @@ func (h *Host) Reconciler(vacate bool) (*deploy.Reconciler, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &deploy.Reconciler{Host: h, Source: client, Engine: engine}
+	var source deploy.Source = client
 	if h.Source != nil {
-		r.Source = h.Source
+		source = h.Source
 	}
-	return r, nil
+	return &deploy.Reconciler{Host: h, Sources: map[string]deploy.Source{docker.Name: source}, Engine: engine}, nil
 }
 
 // Reconcile makes everything as it should be. The caller holds the lock.

@@ -61,14 +61,16 @@ func admitOnHost(ctx context.Context, h *host.Host, client *docker.Client, app s
 	if !c.HostNetwork {
 		return nil
 	}
-	s := deploy.Snapshot{Trust: deploy.Fresh}
+	var s deploy.Snapshot
 	var err error
 	if s.Apps, err = h.Apps(ctx); err != nil {
 		return err
 	}
-	if s.Endpoints, err = client.Endpoints(ctx); err != nil {
+	endpoints, err := client.Endpoints(ctx)
+	if err != nil {
 		return err
 	}
+	s.Sources = map[string]deploy.Listing{docker.Name: {Endpoints: endpoints, Trust: deploy.Fresh}}
 	if _, s.Serving, err = h.Serving(ctx); err != nil {
 		return err
 	}

@@ -22,6 +22,9 @@ import (
 // ErrUnreachable is wrapped by every error whose reason is that the Docker engine does not answer.
 var ErrUnreachable = errors.New("the Docker engine is not reachable")
 
+// Name is the source's name.
+const Name = "docker"
+
 const (
 	// callTimeout bounds one question to Docker, where nothing else is said. A healthy engine answers within milliseconds; one that pulls and builds on
 	// a slow disk can take seconds.
