@@ -136,18 +136,22 @@ func prepare(ctx context.Context, h *host.Host) error {
 		if err := disarm(ctx); err != nil {
 			return err
 		}
-		name, err := h.EngineName()
+		w, err := h.Wire()
+		if err != nil {
+			return err
+		}
+		name, err := w.EngineName()
 		if err != nil {
 			return err
 		}
 		inForce := name == settings.HAProxy
-		engine, err := h.HAProxy(inForce)
+		engine, err := w.HAProxy(inForce)
 		if err != nil {
 			return err
 		}
 		var table deploy.Table
 		if inForce {
-			r, err := h.Reconciler(false)
+			r, err := w.Reconciler(false)
 			if err != nil {
 				return err
 			}

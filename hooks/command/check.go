@@ -119,12 +119,17 @@ func check(ctx context.Context, h *host.Host) []finding {
 		checkProxies(&apps[i], proxies, note)
 	}
 
-	reconciler, err := h.Reconciler(false)
+	w, err := h.Wire()
 	if err != nil {
 		note("", "", err)
 		return findings
 	}
-	engine, err := h.Engine()
+	reconciler, err := w.Reconciler(false)
+	if err != nil {
+		note("", "", err)
+		return findings
+	}
+	engine, err := w.Engine()
 	if err != nil {
 		note("", "", err)
 		return findings
@@ -135,7 +140,7 @@ func check(ctx context.Context, h *host.Host) []finding {
 		note("", "", w)
 	}
 	if engine.Name() != proxy.EngineName {
-		note("", "", checkDaemon(ctx, h))
+		note("", "", checkDaemon(ctx, w.Builtin(false)))
 	}
 	table, problems, err := reconciler.Preview(ctx)
 	note("", "", err)
@@ -163,11 +168,7 @@ func check(ctx context.Context, h *host.Host) []finding {
 }
 
 // checkDaemon looks at the daemon where it is not the engine.
-func checkDaemon(ctx context.Context, h *host.Host) error {
-	e, err := h.Builtin(false)
-	if err != nil {
-		return err
-	}
+func checkDaemon(ctx context.Context, e *proxy.Client) error {
 	o, err := e.Observe(ctx, deploy.Health)
 	if err == nil && !o.Running {
 		return errors.New("the daemon of dokku-expose does not run, so ports do not follow containers that restart; start it: systemctl start dokku-expose (runit: sv start dokku-expose)")
@@ -276,12 +277,16 @@ func claimOf(apps []deploy.App, r deploy.Route) deploy.Claim {
 
 // whyClosed says why nobody serves a claim.
 func whyClosed(ctx context.Context, h *host.Host, claim deploy.Claim) error {
-	engine, serving, err := h.Serving(ctx)
+	w, err := h.Wire()
+	if err != nil {
+		return err
+	}
+	engine, serving, err := w.Serving(ctx)
 	if err != nil {
 		return err
 	}
 	r := deploy.Request{App: claim.App, Claims: []deploy.Claim{claim}, Serving: serving}
-	if err := h.LookAround(ctx, engine, &r); err != nil {
+	if err := w.LookAround(ctx, engine, &r); err != nil {
 		return err
 	}
 	reason := r.OnHost(claim)

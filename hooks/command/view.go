@@ -42,8 +42,10 @@ type view struct {
 // look asks the engine and Docker. What can't be asked is shown as such: a list must not fail since HAProxy is down.
 func look(ctx context.Context, h *host.Host) view {
 	var v view
-	_, serving, err := h.Serving(ctx)
-	v.serving = serving
+	w, err := h.Wire()
+	if err == nil {
+		_, v.serving, err = w.Serving(ctx)
+	}
 	client, dockerErr := h.Docker()
 	if dockerErr == nil {
 		v.containers, dockerErr = client.Endpoints(ctx)

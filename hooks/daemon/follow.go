@@ -150,6 +150,8 @@ type healer struct {
 	apps   []deploy.App
 	engine deploy.Engine
 	unread error
+	// read is what Apps reads: the host, with the settings that the last reconciler was made by.
+	read deploy.Host
 	// old are the connections on old containers at the last look.
 	old []draining
 	// outages tells of an engine that has ended, and is back.

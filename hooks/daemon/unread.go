@@ -21,7 +21,10 @@ import (
 // reconciler is the host's, or one that goes by what could be read last. It is for taking servers out of service.
 func (d *healer) reconciler(ctx context.Context) *deploy.Reconciler {
 	r, err := d.host.Reconciler(false)
-	if err != nil {
+	d.read = d.host
+	if err == nil {
+		d.read = r.Host
+	} else {
 		d.unread = errors.Join(d.unread, err)
 		if d.engine == nil {
 			d.engine = d.anyEngine(ctx)
@@ -52,7 +55,7 @@ func (d *healer) anyEngine(ctx context.Context) deploy.Engine {
 // Apps implements [deploy.Host]: the apps as far as they can be read, with the settings that could be read last, or those that
 // something is served for.
 func (d *healer) Apps(ctx context.Context) ([]deploy.App, error) {
-	apps, err := d.host.Apps(ctx)
+	apps, err := d.read.Apps(ctx)
 	if err == nil {
 		d.apps = apps
 		return apps, nil

@@ -22,15 +22,19 @@ func (h *Host) Admit(ctx context.Context, app string, claims []deploy.Claim) err
 	if len(claims) == 0 {
 		return nil
 	}
-	values, err := h.Settings.Effective(app)
+	w, err := h.Wire()
 	if err != nil {
 		return err
 	}
-	apps, err := h.Apps(ctx)
+	values, _, err := w.settings.App(app)
 	if err != nil {
 		return err
 	}
-	engine, serving, err := h.Serving(ctx)
+	apps, err := w.Apps(ctx)
+	if err != nil {
+		return err
+	}
+	engine, serving, err := w.Serving(ctx)
 	if err != nil {
 		return err
 	}
@@ -41,7 +45,7 @@ func (h *Host) Admit(ctx context.Context, app string, claims []deploy.Claim) err
 		}
 	}
 	r.Occupied = h.proxies(values.Policy)
-	if err := h.LookAround(ctx, engine, &r); err != nil {
+	if err := w.LookAround(ctx, engine, &r); err != nil {
 		return err
 	}
 	return deploy.Admit(r)
@@ -167,8 +171,8 @@ func mappedBy(p dokku.ProxyPort) string {
 
 // LookAround adds to a request what of its addresses containers publish, and what other processes of the host listen on. The
 // engine's own sockets are left out: whose these are, the claims tell.
-func (h *Host) LookAround(ctx context.Context, engine deploy.Engine, r *deploy.Request) error {
-	client, err := h.Docker()
+func (w Wiring) LookAround(ctx context.Context, engine deploy.Engine, r *deploy.Request) error {
+	client, err := w.host.Docker()
 	if err != nil {
 		return err
 	}
@@ -179,7 +183,7 @@ func (h *Host) LookAround(ctx context.Context, engine deploy.Engine, r *deploy.R
 	for _, p := range published {
 		r.Occupied = append(r.Occupied, deploy.Occupied{
 			Conflicts: p.Listen.Overlaps,
-			Reason:    func(c deploy.Claim) error { return h.publishedBy(c, p) },
+			Reason:    func(c deploy.Claim) error { return w.host.publishedBy(c, p) },
 		})
 	}
 	sockets, err := listeners.List()
@@ -194,7 +198,7 @@ func (h *Host) LookAround(ctx context.Context, engine deploy.Engine, r *deploy.R
 			})
 		}
 	}
-	if engine, err = h.withFallback(engine, false); err != nil {
+	if engine, err = w.withFallback(engine, false); err != nil {
 		return err
 	}
 	r.Impossible = make(map[deploy.Frontend]error)

@@ -16,6 +16,32 @@ import (
 
 // Apps implements [deploy.Host]: every app of which something is remembered or set.
 func (h *Host) Apps(ctx context.Context) ([]deploy.App, error) {
+	w, err := h.Wire()
+	if err == nil {
+		return w.Apps(ctx)
+	}
+	// Without any app the settings are of no use.
+	if names, namesErr := h.appNames(); len(names) == 0 {
+		return nil, namesErr
+	}
+	return nil, err
+}
+
+// Apps implements [deploy.Host], as [Host.Apps].
+func (w Wiring) Apps(ctx context.Context) ([]deploy.App, error) {
+	names, err := w.host.appNames()
+	if err != nil {
+		return nil, err
+	}
+	var apps []deploy.App
+	for _, name := range names {
+		apps = append(apps, w.host.app(name, w.settings))
+	}
+	return apps, ctx.Err()
+}
+
+// appNames are the apps of which something is remembered or set.
+func (h *Host) appNames() ([]string, error) {
 	remembered, err := h.State.Apps()
 	if err != nil {
 		return nil, err
@@ -26,24 +52,18 @@ func (h *Host) Apps(ctx context.Context) ([]deploy.App, error) {
 	}
 	names := append(remembered, set...)
 	slices.Sort(names)
-
-	var apps []deploy.App
-	reading, readErr := h.Settings.Read()
+	var apps []string
 	for _, name := range slices.Compact(names) {
 		// An app that was destroyed while the plugin was disabled has files left here, which claim nothing.
 		exists, err := h.Env.Exists(name)
 		if err != nil {
 			return nil, err
 		}
-		if !exists {
-			continue
+		if exists {
+			apps = append(apps, name)
 		}
-		if readErr != nil {
-			return nil, readErr
-		}
-		apps = append(apps, h.app(name, reading))
 	}
-	return apps, ctx.Err()
+	return apps, nil
 }
 
 // App reads all that the model wants to know of one app. What is wrong with the app's own files is its Err. The error

@@ -136,11 +136,15 @@ func (h *Host) openOf(ctx context.Context, g Give) (open []deploy.Frontend, err 
 // eachEngine has do called with the engine in force, and with the other one, which was moved away from, or is in force by what can't be
 // read. The error is that of the engine in force: a reconcile warns of the other one.
 func (h *Host) eachEngine(ctx context.Context, do func(context.Context, deploy.Engine) error) error {
-	inForce, err := h.Engine()
+	w, err := h.Wire()
+	if err != nil {
+		return err
+	}
+	inForce, err := w.Engine()
 	if err == nil {
 		err = do(ctx, inForce)
 	}
-	if other, otherErr := h.otherEngine(); otherErr == nil && other != nil {
+	if other, otherErr := w.otherEngine(); otherErr == nil && other != nil {
 		ctx, cancel := context.WithTimeout(ctx, deploy.AskOther)
 		defer cancel()
 		_ = do(ctx, other)

@@ -31,18 +31,46 @@ func MustRun(ctx context.Context, e deploy.Engine) error {
 	return cmp.Or(err, NotRunning(o))
 }
 
+// Wiring is the host with its settings as they were at one moment: global.toml is decoded once for all apps and engines.
+type Wiring struct {
+	host     *Host
+	settings *settings.Reading
+}
+
+// Wire reads the host's settings.
+func (h *Host) Wire() (Wiring, error) {
+	reading, err := h.Settings.Read()
+	return Wiring{h, reading}, err
+}
+
+// wired is a part of a new [Wiring].
+func wired[T any](h *Host, part func(Wiring) (T, error)) (T, error) {
+	w, err := h.Wire()
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return part(w)
+}
+
+// Engine is [Wiring.Engine] by the settings as they are now.
+func (h *Host) Engine() (deploy.Engine, error) { return wired(h, Wiring.Engine) }
+
+// EngineName is [Wiring.EngineName] by the settings as they are now.
+func (h *Host) EngineName() (string, error) { return wired(h, Wiring.EngineName) }
+
 // Engine is the engine in force.
-func (h *Host) Engine() (deploy.Engine, error) {
-	name, err := h.EngineName()
+func (w Wiring) Engine() (deploy.Engine, error) {
+	name, err := w.EngineName()
 	if err != nil {
 		return nil, err
 	}
-	return h.engineCalled(name, true)
+	return w.engineCalled(name, true)
 }
 
 // Serving is the engine in force, and what it serves now.
-func (h *Host) Serving(ctx context.Context) (deploy.Engine, map[deploy.Frontend]deploy.RouteState, error) {
-	engine, err := h.Engine()
+func (w Wiring) Serving(ctx context.Context) (deploy.Engine, map[deploy.Frontend]deploy.RouteState, error) {
+	engine, err := w.Engine()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -51,16 +79,11 @@ func (h *Host) Serving(ctx context.Context) (deploy.Engine, map[deploy.Frontend]
 }
 
 // engineCalled is the engine of that name. One that is not in force has no statistics page: there is one address for both.
-func (h *Host) engineCalled(name string, inForce bool) (deploy.Engine, error) {
-	var (
-		e   deploy.Engine
-		err error
-	)
+func (w Wiring) engineCalled(name string, inForce bool) (deploy.Engine, error) {
 	if name == settings.Builtin {
-		e, err = h.Builtin(inForce)
-	} else {
-		e, err = h.HAProxy(inForce)
+		return w.Builtin(inForce), nil
 	}
+	e, err := w.HAProxy(inForce)
 	if err != nil {
 		return nil, err
 	}
@@ -71,35 +94,28 @@ func (h *Host) engineCalled(name string, inForce bool) (deploy.Engine, error) {
 const restartDaemon = "systemctl restart dokku-expose (runit: sv restart dokku-expose)"
 
 // Builtin is the engine that is the daemon, with a statistics page or without.
-func (h *Host) Builtin(page bool) (*proxy.Client, error) {
-	global, err := h.Settings.Effective(settings.Global)
-	if err != nil {
-		return nil, err
-	}
+func (w Wiring) Builtin(page bool) *proxy.Client {
 	config := proxy.ClientConfig{
-		Control: h.Control, Version: Version(), TotalConnections: global.TotalConnections,
+		Control: w.host.Control, Version: Version(), TotalConnections: w.settings.Host.TotalConnections,
 		Start: "systemctl start dokku-expose (runit: sv start dokku-expose)", Restart: restartDaemon,
 	}
 	if page {
-		config.Page = global.StatsListen
+		config.Page = w.settings.Host.StatsListen
 	}
-	return proxy.NewClient(config, h.Daemon), nil
+	return proxy.NewClient(config, w.host.Daemon)
 }
 
 // HAProxy is the engine that is HAProxy, with a statistics page or without.
-func (h *Host) HAProxy(page bool) (*haproxy.Engine, error) {
-	global, err := h.Settings.Effective(settings.Global)
+func (w Wiring) HAProxy(page bool) (*haproxy.Engine, error) {
+	config, err := w.host.HAProxyConfig()
 	if err != nil {
 		return nil, err
 	}
-	config, err := h.HAProxyConfig()
-	if err != nil {
-		return nil, err
-	}
+	global := w.settings.Host
 	config.WorkerDeadline, config.TotalConnections = global.WorkerDeadline, global.TotalConnections
 	if page {
-		config.StatsListen, config.StatsUser, config.DaemonSocket = global.StatsListen, StatsUser, h.PageSocket()
-		if config.StatsPassword, err = h.StatsPassword(); err != nil {
+		config.StatsListen, config.StatsUser, config.DaemonSocket = global.StatsListen, StatsUser, w.host.PageSocket()
+		if config.StatsPassword, err = w.host.StatsPassword(); err != nil {
 			return nil, err
 		}
 	}
@@ -108,15 +124,11 @@ func (h *Host) HAProxy(page bool) (*haproxy.Engine, error) {
 
 // EngineName is the engine in force: the one that is set, else the one that the daemon found at its first start, else HAProxy
 // where it is installed. It is written down since a HAProxy that somebody installs, or upgrades, must not move anybody's ports.
-func (h *Host) EngineName() (string, error) {
-	global, err := h.Settings.Effective(settings.Global)
-	if err != nil {
-		return "", err
+func (w Wiring) EngineName() (string, error) {
+	if name := w.settings.Host.Engine; name != settings.Auto {
+		return name, nil
 	}
-	if global.Engine != settings.Auto {
-		return global.Engine, nil
-	}
-	text, err := os.ReadFile(h.engineFile())
+	text, err := os.ReadFile(w.host.engineFile())
 	switch name := strings.TrimSpace(string(text)); {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return "", err
@@ -144,29 +156,29 @@ func (h *Host) KeepEngine() error {
 func (h *Host) engineFile() string { return filepath.Join(h.Env.DataDir(), "engine") }
 
 // otherEngine is the engine that is not in force; nil where there is none.
-func (h *Host) otherEngine() (deploy.Engine, error) {
-	name, err := h.EngineName()
+func (w Wiring) otherEngine() (deploy.Engine, error) {
+	name, err := w.EngineName()
 	if err != nil {
 		return nil, err
 	}
 	if name == settings.HAProxy {
-		return h.engineCalled(settings.Builtin, false)
+		return w.engineCalled(settings.Builtin, false)
 	}
 	if _, err := haproxyBinary(); err != nil {
 		return nil, nil
 	}
-	return h.engineCalled(settings.HAProxy, false)
+	return w.engineCalled(settings.HAProxy, false)
 }
 
 // withFallback is the engine in force with the other one beside it: the daemon serves what HAProxy does not support. With vacate the other one
 // gives up all else that it serves, for it was moved away from, if only half.
-func (h *Host) withFallback(inForce deploy.Engine, vacate bool) (deploy.Engine, error) {
-	other, err := h.otherEngine()
+func (w Wiring) withFallback(inForce deploy.Engine, vacate bool) (deploy.Engine, error) {
+	other, err := w.otherEngine()
 	_, fallback := other.(*proxy.Client)
 	if err != nil || other == nil || !fallback && !vacate {
 		return inForce, err
 	}
-	return &deploy.Engines{InForce: inForce, Other: other, Fallback: fallback, Warn: func(err error) { h.Out.Warn("%v", err) }}, nil
+	return &deploy.Engines{InForce: inForce, Other: other, Fallback: fallback, Warn: func(err error) { w.host.Out.Warn("%v", err) }}, nil
 }
 
 // PageSocket is where HAProxy reaches the daemon's page: in the one folder where the daemon can write and HAProxy can read.

@@ -190,23 +190,28 @@ func makePassword(path string) (text []byte, err error) {
 }
 
 // Reconciler wires the parts that make the host's table real. With vacate the engine that is not in force is taken everything from.
-func (h *Host) Reconciler(vacate bool) (*deploy.Reconciler, error) {
-	client, err := h.Docker()
+func (w Wiring) Reconciler(vacate bool) (*deploy.Reconciler, error) {
+	client, err := w.host.Docker()
 	if err != nil {
 		return nil, err
 	}
-	engine, err := h.Engine()
+	engine, err := w.Engine()
 	if err == nil {
-		engine, err = h.withFallback(engine, vacate)
+		engine, err = w.withFallback(engine, vacate)
 	}
 	if err != nil {
 		return nil, err
 	}
 	var source deploy.Source = client
-	if h.Source != nil {
-		source = h.Source
+	if w.host.Source != nil {
+		source = w.host.Source
 	}
-	return &deploy.Reconciler{Host: h, Sources: map[string]deploy.Source{docker.Name: source}, Engine: engine}, nil
+	return &deploy.Reconciler{Host: w, Sources: map[string]deploy.Source{docker.Name: source}, Engine: engine}, nil
+}
+
+// Reconciler is [Wiring.Reconciler] by the settings as they are now.
+func (h *Host) Reconciler(vacate bool) (*deploy.Reconciler, error) {
+	return wired(h, func(w Wiring) (*deploy.Reconciler, error) { return w.Reconciler(vacate) })
 }
 
 // Reconcile makes everything as it should be. The caller holds the lock.

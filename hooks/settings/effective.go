@@ -42,7 +42,8 @@ func (s Store) Effective(app string) (Values, error) {
 type Reading struct {
 	store  Store
 	global map[string]string
-	host   Values
+	// Host are the values in force for an app that has no settings of its own.
+	Host Values
 }
 
 // Read reads the host's settings. An error concerns all apps.
@@ -60,11 +61,11 @@ func (s Store) Read() (*Reading, error) {
 func (r *Reading) App(name string) (Values, App, error) {
 	set, err := r.store.Load(name)
 	if err != nil || len(set.Settings) == 0 {
-		return r.host, set, err
+		return r.Host, set, err
 	}
 	own, err := values(set.Settings, r.global)
 	if err != nil {
-		return r.host, set, err
+		return r.Host, set, err
 	}
 	return own, set, nil
 }

@@ -62,8 +62,11 @@ func admitOnHost(ctx context.Context, h *host.Host, client *docker.Client, app s
 		return nil
 	}
 	var s deploy.Snapshot
-	var err error
-	if s.Apps, err = h.Apps(ctx); err != nil {
+	w, err := h.Wire()
+	if err != nil {
+		return err
+	}
+	if s.Apps, err = w.Apps(ctx); err != nil {
 		return err
 	}
 	endpoints, err := client.Endpoints(ctx)
@@ -71,7 +74,7 @@ func admitOnHost(ctx context.Context, h *host.Host, client *docker.Client, app s
 		return err
 	}
 	s.Sources = map[string]deploy.Listing{docker.Name: {Endpoints: endpoints, Trust: deploy.Fresh}}
-	if _, s.Serving, err = h.Serving(ctx); err != nil {
+	if _, s.Serving, err = w.Serving(ctx); err != nil {
 		return err
 	}
 	return deploy.Contested(s, app, c, claims)
