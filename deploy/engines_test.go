@@ -16,6 +16,7 @@ import (
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/haproxy/haproxytest"
 	"dokku-expose/proxy"
+	"dokku-expose/proxy/control"
 )
 
 // limited is an engine that does not support some public ports.
@@ -40,7 +41,7 @@ func (mute) Observe(context.Context, ...deploy.Aspect) (deploy.Observation, erro
 
 func builtin(t *testing.T) deploy.Engine {
 	t.Helper()
-	s, err := proxy.NewServer(slog.New(slog.DiscardHandler))
+	s, err := proxy.NewServer(slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +132,7 @@ func TestEnginesBesideOneAnother(t *testing.T) {
 			if serves(engines, plain); warned == nil || !strings.Contains(warned.Error(), "no answer") {
 				t.Errorf("warned of %v", warned)
 			}
-			engines.Other = proxy.NewClient(proxy.ClientConfig{Control: t.TempDir() + "/nobody"}, nil)
+			engines.Other = control.NewClient(control.ClientConfig{Control: t.TempDir() + "/nobody"}, nil)
 			err = apply(plain, special)
 			var routeErr *deploy.RouteError
 			if !errors.As(err, &routeErr) || routeErr.App != "special" || !errors.Is(err, deploy.ErrNotRunning) {

@@ -20,7 +20,7 @@ import (
 	"dokku-expose/hooks/settings"
 	"dokku-expose/hooks/setup"
 	"dokku-expose/portsfile"
-	"dokku-expose/proxy"
+	"dokku-expose/proxy/control"
 )
 
 // programUsage is what `dokku-expose help` prints.
@@ -225,7 +225,7 @@ const endTimeout = 10 * time.Second
 // stopDaemon ends the daemon, and those that it took over from, or that nobody has taken over from, with their connections.
 func stopDaemon(ctx context.Context, h *host.Host) error {
 	for {
-		pid, err := proxy.Living(h.Control)
+		pid, err := control.FindRunning(h.Control)
 		if err != nil || pid == 0 {
 			return err
 		}

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"dokku-expose/hooks"
-	"dokku-expose/proxy"
+	"dokku-expose/proxy/control"
 )
 
 // An uninstallation leaves no daemon behind, also none that was taken over from by one that is dead.
@@ -23,14 +23,14 @@ func TestUninstallFindsEveryDaemon(t *testing.T) {
 	h.must(syscall.Kill(-h.DaemonGroup(), syscall.SIGKILL))
 	h.must(c.echo())
 
-	control := filepath.Join(h.Run, "control.sock")
-	if pid, err := proxy.Living(control); pid == 0 || err != nil {
+	socket := filepath.Join(h.Run, "control.sock")
+	if pid, err := control.FindRunning(socket); pid == 0 || err != nil {
 		t.Fatalf("%d lives, %v, want the first daemon", pid, err)
 	}
 	h.must(hooks.StopDaemon(t.Context(), func(name string) string {
 		return map[string]string{"DOKKU_ROOT": h.Root, "DOKKU_LIB_ROOT": h.Lib, "DOKKU_EXPOSE_RUN_DIR": h.Run, "PATH": os.Getenv("PATH")}[name]
 	}))
-	if pid, err := proxy.Living(control); pid != 0 || err != nil {
+	if pid, err := control.FindRunning(socket); pid != 0 || err != nil {
 		t.Errorf("%d lives, %v", pid, err)
 	}
 	if err := c.echo(); err == nil {

@@ -24,8 +24,8 @@ type limiter struct {
 	alone bool
 	// waiting are listeners that may have no more for now, because of the others.
 	waiting []*listener
-	// ended is closed when a connection ends, if somebody waits for that; else it is nil.
-	ended chan struct{}
+	// closed is closed when a connection closes, if somebody waits for that; else it is nil.
+	closed chan struct{}
 }
 
 // acquire counts one more connection of a listener. It returns false when that may have no more for now: it is told to resume when
@@ -53,9 +53,9 @@ func (l *limiter) release(of *listener) {
 	l.mu.Lock()
 	of.count--
 	l.total--
-	if l.ended != nil {
-		close(l.ended)
-		l.ended = nil
+	if l.closed != nil {
+		close(l.closed)
+		l.closed = nil
 	}
 	waiting := l.takeWaiting()
 	full := of.full
@@ -95,17 +95,17 @@ func (l *limiter) bound(of *listener, most int) {
 	}
 }
 
-// busy returns nil when there is no connection, else what is closed when one ends.
+// busy returns nil when there is no connection, else what is closed when one closes.
 func (l *limiter) busy() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.total == 0 {
 		return nil
 	}
-	if l.ended == nil {
-		l.ended = make(chan struct{})
+	if l.closed == nil {
+		l.closed = make(chan struct{})
 	}
-	return l.ended
+	return l.closed
 }
 
 func (l *limiter) counts() (total, most int) {

@@ -305,7 +305,7 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 		if isLocal(err) {
 			r.lacks.tell(r.app, r.listen, err)
 		}
-		r.sessionEnded(s)
+		r.closed(s)
 	})
 	s.client, s.ends = nil, nil
 	u.sessions[s] = struct{}{}
@@ -313,8 +313,8 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 	return nil
 }
 
-// sessionEnded forgets a connection that is over.
-func (r *route) sessionEnded(s *session) {
+// closed forgets a connection that has closed.
+func (r *route) closed(s *session) {
 	r.mu.Lock()
 	delete(s.upstream.sessions, s)
 	r.tidy(s.upstream)

@@ -11,14 +11,10 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
-	"dokku-expose/proxy/tcp"
 )
 
 // EngineName is the word for the built-in engine in the setting `engine`.
 const EngineName = "builtin"
-
-// errSuperseded tells a caller that another daemon has taken over, which is to be asked instead.
-var errSuperseded = errors.New("another daemon has taken over")
 
 // Server serves a table. It implements [deploy.Engine] for the process that it is in; its methods may be called from any
 // goroutine. [Server.Close] must be called.
@@ -26,7 +22,7 @@ type Server struct {
 	log   *slog.Logger
 	limit *limiter
 	lacks *lacks
-	// failed is called when a server of a route has gone down; it must not block. It is set before the first table.
+	// failed is called when a server of a route has gone down.
 	failed  func()
 	started time.Time
 
@@ -55,14 +51,18 @@ type routeKey struct {
 var _ deploy.Engine = (*Server)(nil)
 
 // NewServer makes a server that listens nowhere yet. It has as many connections at a time as its table and the limit of open files
-// allow; clients beyond that wait. The error says that this limit is too low.
-func NewServer(log *slog.Logger) (*Server, error) {
+// allow; clients beyond that wait. The error says that this limit is too low. failed is called when a server of a route has gone down,
+// which only a table can bring back; it must not block. It may be nil.
+func NewServer(log *slog.Logger, failed func()) (*Server, error) {
+	if failed == nil {
+		failed = func() {}
+	}
 	limit, err := newLimiter()
 	if err != nil {
 		return nil, err
 	}
 	return &Server{
-		log: log, limit: limit, lacks: &lacks{log: log}, failed: func() {}, checks: make(chan struct{}, checksAtOnce), started: time.Now(),
+		log: log, limit: limit, lacks: &lacks{log: log}, failed: failed, checks: make(chan struct{}, checksAtOnce), started: time.Now(),
 		listeners: make(map[deploy.Frontend]*listener), routes: make(map[routeKey]*route), appChecks: make(map[string]chan struct{}),
 	}, nil
 }
@@ -70,20 +70,15 @@ func NewServer(log *slog.Logger) (*Server, error) {
 // Name implements [deploy.Engine].
 func (s *Server) Name() string { return EngineName }
 
-// Apply implements [deploy.Engine].
+// Apply implements [deploy.Engine]. A server that has retired returns [ErrSuperseded].
 func (s *Server) Apply(_ context.Context, t deploy.Table) (deploy.Applied, error) {
-	return s.applyAnd(t, func(deploy.Table) {})
-}
-
-// applyAnd calls then with the table that is in force, before another Apply or a handover can change it.
-func (s *Server) applyAnd(t deploy.Table, then func(deploy.Table)) (deploy.Applied, error) {
-	if err := check(t); err != nil {
+	if err := CheckTable(t); err != nil {
 		return deploy.Applied{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.retired {
-		return deploy.Applied{}, errSuperseded
+		return deploy.Applied{}, ErrSuperseded
 	}
 	began := time.Now()
 	applied, err := s.apply(t)
@@ -91,7 +86,6 @@ func (s *Server) applyAnd(t deploy.Table, then func(deploy.Table)) (deploy.Appli
 		s.switches++
 		s.switchTime += time.Since(began)
 	}
-	then(s.provenTable())
 	return applied, err
 }
 
@@ -149,7 +143,7 @@ func (s *Server) forgetUnused() {
 }
 
 func (s *Server) applyRoute(spec deploy.Route) (gone []*upstream, switched bool, err error) {
-	if err := supports(spec); err != nil {
+	if err := Supports(spec); err != nil {
 		return nil, false, err
 	}
 	l := s.listeners[spec.Frontend]
@@ -161,7 +155,7 @@ func (s *Server) applyRoute(spec deploy.Route) (gone []*upstream, switched bool,
 		}
 		l = newListener(spec.Frontend, socket, s.limit, s.log)
 	}
-	gone, switched = s.lead(l, spec)
+	gone, switched = s.bind(l, spec)
 	if opened {
 		s.accept(l)
 		s.log.Info("listening", "port", spec.Frontend.String(), "app", spec.App)
@@ -169,8 +163,8 @@ func (s *Server) applyRoute(spec deploy.Route) (gone []*upstream, switched bool,
 	return gone, switched, nil
 }
 
-// lead has a listener's connections go the way that spec says.
-func (s *Server) lead(l *listener, spec deploy.Route) (gone []*upstream, switched bool) {
+// bind has the route of spec serve a listener's connections from now on.
+func (s *Server) bind(l *listener, spec deploy.Route) (gone []*upstream, switched bool) {
 	r := s.route(spec)
 	gone, switched = r.update(spec)
 	s.limit.bound(l, spec.Options.MaxConnections)
@@ -200,61 +194,6 @@ func (s *Server) route(spec deploy.Route) *route {
 	return r
 }
 
-// adopt serves the table of another server with that one's sockets, one for each route.
-func (s *Server) adopt(t deploy.Table, sockets []*tcp.Listener) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i, spec := range t.Routes {
-		l := newListener(spec.Frontend, sockets[i], s.limit, s.log)
-		s.lead(l, spec)
-		s.accept(l)
-	}
-	s.table = t
-	s.limit.resize(len(s.listeners), t.TotalConnections)
-}
-
-// addresses are those that are listened on.
-func (s *Server) addresses() []deploy.Frontend {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Collect(maps.Keys(s.listeners))
-}
-
-func (s *Server) connections() int {
-	n, _ := s.limit.counts()
-	return n
-}
-
-// retire stops listening for good. Connections go on, and those that are held are still served. mu is held.
-func (s *Server) retire() {
-	s.retired = true
-	for _, l := range s.listeners {
-		s.close(l)
-	}
-	for _, r := range s.routes {
-		r.supersede()
-	}
-}
-
-// retireOnce retires the server, and returns false when that is done already. Nobody can take over from then on: a handover that is
-// under way comes first.
-func (s *Server) retireOnce() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.retired {
-		return false
-	}
-	s.retire()
-	return true
-}
-
-// isRetired tells whether somebody else is to be asked.
-func (s *Server) isRetired() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.retired
-}
-
 // close stops listening at one address.
 func (s *Server) close(l *listener) {
 	delete(s.listeners, l.listen)
@@ -263,33 +202,9 @@ func (s *Server) close(l *listener) {
 	}
 }
 
-// follow has the connections of a retired server treated as the table wants that its successor serves.
-func (s *Server) follow(t deploy.Table) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	wanted := make(map[routeKey]bool, len(t.Routes))
-	var gone []*upstream
-	for _, spec := range t.Routes {
-		key := routeKey{spec.App, spec.Frontend}
-		wanted[key] = true
-		if r := s.routes[key]; r != nil {
-			old, _ := r.update(spec)
-			gone = append(gone, old...)
-		}
-	}
-	for key, r := range s.routes {
-		if !wanted[key] {
-			gone = append(gone, r.deactivate()...)
-		}
-	}
-	for _, u := range gone {
-		u.dials.Wait()
-	}
-}
-
 // Close stops listening and lets the connections go on until ctx ends; those that are left are then reset.
 func (s *Server) Close(ctx context.Context) {
-	s.retireOnce()
+	s.Retire()
 	if left := s.drain(ctx); left > 0 {
 		s.log.Warn("cutting connections", "connections", left)
 		s.cut()
@@ -305,14 +220,14 @@ func (s *Server) Close(ctx context.Context) {
 // drain waits until there is no connection or ctx ends, and returns how many are left.
 func (s *Server) drain(ctx context.Context) int {
 	for {
-		ended := s.limit.busy()
-		if ended == nil {
+		closed := s.limit.busy()
+		if closed == nil {
 			return 0
 		}
 		select {
-		case <-ended:
+		case <-closed:
 		case <-ctx.Done():
-			return s.connections()
+			return s.Connections()
 		}
 	}
 }
@@ -332,10 +247,10 @@ func (s *Server) cut() {
 }
 
 // Supports implements [deploy.Engine].
-func (s *Server) Supports(r deploy.Route) error { return supports(r) }
+func (s *Server) Supports(r deploy.Route) error { return Supports(r) }
 
-// supports says what the built-in engine can't serve on any host.
-func supports(r deploy.Route) error {
+// Supports says what the built-in engine can't serve on any host. An error is a [deploy.ErrUnsupported].
+func Supports(r deploy.Route) error {
 	if r.Frontend.Proto != deploy.TCP {
 		return fmt.Errorf("UDP is %w by the built-in engine", deploy.ErrUnsupported)
 	}

@@ -22,8 +22,8 @@ func (s *Server) provenTable() deploy.Table {
 	return t
 }
 
-// check refuses tables that can't be meant.
-func check(t deploy.Table) error {
+// CheckTable refuses a table that is invalid: a value out of range, or frontends that overlap.
+func CheckTable(t deploy.Table) error {
 	var holders deploy.Holders
 	if t.TotalConnections < 0 {
 		return fmt.Errorf("invalid limit of %d connections", t.TotalConnections)

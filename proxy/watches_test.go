@@ -15,6 +15,7 @@ import (
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/internal/netns"
 	"dokku-expose/internal/wait"
+	"dokku-expose/proxy/proxytest"
 )
 
 // noMoreWatches has the kernel answer to all threads of this process as when fs.epoll.max_user_watches is reached. The real limit is
@@ -43,26 +44,25 @@ func TestNoMoreWatches(t *testing.T) {
 	if !netns.Alone(t, 1000) {
 		return
 	}
-	var log wait.Buffer
-	s, err := NewServer(slog.New(slog.NewTextHandler(&log, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close(expired())
-	slow := routeTo("mail", enginetest.FreePort(t))
-	slow.Servers = []deploy.Server{{Container: "full", Dyno: "web.1", Addr: fullBacklog(t), Proven: true}}
+	var slowLog, quickLog wait.Buffer
+	slowServer := newServerWith(t, slog.New(slog.NewTextHandler(&slowLog, nil)), nil)
+	quickServer := newServerWith(t, slog.New(slog.NewTextHandler(&quickLog, nil)), nil)
+	// Its server comes when the listener is there already, which has to be watched itself.
+	slow := proxytest.RouteTo("mail", enginetest.FreePort(t))
 	slow.HealthCheck = 10 * time.Millisecond
+	proxytest.Apply(t, slowServer, slow)
 	// It never has to accept.
 	fd := listening(t)
 	name, err := unix.Getsockname(fd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	quick := routeTo("chat", enginetest.FreePort(t))
+	quick := proxytest.RouteTo("chat", enginetest.FreePort(t))
 	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(name.(*unix.SockaddrInet4).Port))
 	quick.Servers = []deploy.Server{{Container: "quick", Dyno: "web.1", Addr: at, Proven: true}}
 	quick.HealthCheck = 0
-	apply(t, s, quick)
+	proxytest.Apply(t, quickServer, quick)
+	full := fullBacklog(t)
 	noMoreWatches(t)
 
 	// The runtime can't watch a client of this test either.
@@ -74,17 +74,12 @@ func TestNoMoreWatches(t *testing.T) {
 	if err := unix.Connect(client, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: int(quick.Frontend.Port)}); err != nil {
 		t.Fatal(err)
 	}
-	wait.Until(t, "it is told of the client that could not be served", func() bool { return tells(&log, "chat") })
-	s.lacks.mu.Lock()
-	s.lacks.told = time.Time{}
-	s.lacks.mu.Unlock()
+	wait.Until(t, "it is told of the client that could not be served", func() bool { return tells(&quickLog, "chat") })
 
-	r := s.route(slow)
-	r.update(slow)
-	wait.Until(t, "it is told of the check", func() bool { return tells(&log, "mail") })
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.current[0].up {
+	slow.Servers = []deploy.Server{{Container: "full", Dyno: "web.1", Addr: full.addr, Proven: true}}
+	proxytest.Apply(t, slowServer, slow)
+	wait.Until(t, "it is told of the check", func() bool { return tells(&slowLog, "mail") })
+	if !proxytest.Observe(t, slowServer).Routes[0].Servers[0].Up {
 		t.Error("the server is said to be down")
 	}
 }

@@ -27,7 +27,7 @@ func Route(app string, listen deploy.Frontend, container netip.AddrPort) deploy.
 // ServeBuiltin is the project's own engine, as its daemon runs it, until ctx ends.
 func ServeBuiltin(ctx context.Context, routes ...deploy.Route) error {
 	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
-	server, err := proxy.NewServer(slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	server, err := proxy.NewServer(slog.New(slog.NewTextHandler(os.Stderr, nil)), nil)
 	if err != nil {
 		return err
 	}

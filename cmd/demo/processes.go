@@ -17,7 +17,7 @@ import (
 	"dokku-expose/deploy"
 	"dokku-expose/internal/freeport"
 	"dokku-expose/internal/rig"
-	"dokku-expose/proxy"
+	"dokku-expose/proxy/control"
 )
 
 // processes shows the built-in engine where there is no Docker: a version of the app is a process of this host's, which stands
@@ -31,7 +31,7 @@ type processes struct {
 	ended   []*process // told to end
 	app     deploy.App
 
-	engine *proxy.Client
+	engine *control.Client
 	stop   context.CancelFunc
 	done   chan error
 }
@@ -55,15 +55,15 @@ func newProcesses(ctx context.Context, d *demo) (stage, error) {
 	if p.public, err = freeport.Take(); err != nil {
 		return nil, err
 	}
-	control := filepath.Join(d.dir, "control.sock")
-	p.engine = proxy.NewClient(proxy.ClientConfig{Control: control}, nil)
+	socket := filepath.Join(d.dir, "control.sock")
+	p.engine = control.NewClient(control.ClientConfig{Control: socket}, nil)
 	ready := make(chan struct{})
 	running, stop := context.WithCancel(context.Background())
 	p.stop = stop
 	go func() {
-		p.done <- proxy.Run(running, proxy.Options{
-			Control: control, Version: "demo", Log: slog.New(slog.DiscardHandler),
-			Reconcile: func(context.Context, *proxy.Local) error {
+		p.done <- control.Run(running, control.Options{
+			Control: socket, Version: "demo", Log: slog.New(slog.DiscardHandler),
+			Reconcile: func(context.Context, *control.Local) error {
 				close(ready)
 				return nil
 			},

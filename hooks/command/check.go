@@ -12,7 +12,7 @@ import (
 	"dokku-expose/deploy"
 	"dokku-expose/hooks/dokku"
 	"dokku-expose/hooks/host"
-	"dokku-expose/proxy"
+	"dokku-expose/hooks/settings"
 )
 
 // finding is something that is not as it should be.
@@ -139,7 +139,7 @@ func check(ctx context.Context, h *host.Host) []finding {
 	for _, w := range before.Wrong {
 		note("", "", w)
 	}
-	if engine.Name() != proxy.EngineName {
+	if engine.Name() != settings.Builtin {
 		note("", "", checkDaemon(ctx, w.Builtin(false)))
 	}
 	table, problems, err := reconciler.Preview(ctx)
@@ -168,7 +168,7 @@ func check(ctx context.Context, h *host.Host) []finding {
 }
 
 // checkDaemon looks at the daemon where it is not the engine.
-func checkDaemon(ctx context.Context, e *proxy.Client) error {
+func checkDaemon(ctx context.Context, e deploy.Engine) error {
 	o, err := e.Observe(ctx, deploy.Health)
 	if err == nil && !o.Running {
 		return errors.New("the daemon of dokku-expose does not run, so ports do not follow containers that restart; start it: systemctl start dokku-expose (runit: sv start dokku-expose)")

@@ -17,7 +17,7 @@ import (
 
 	"dokku-expose/hooks/host"
 	"dokku-expose/hooks/settings"
-	"dokku-expose/proxy"
+	"dokku-expose/proxy/control"
 	"dokku-expose/stats"
 )
 
@@ -37,7 +37,7 @@ func Master(h *host.Host) error {
 	worker.Args[0] = os.Args[0]
 	worker.Stdout, worker.Stderr = h.Stdout, h.Stderr
 	log := daemonLog(h)
-	err := proxy.Master(worker, log)
+	err := control.Supervise(worker, log)
 	if name, nameErr := h.EngineName(); err != nil && nameErr == nil && name == settings.Builtin {
 		// How many connections it had, nobody knows any more.
 		log.Error("down", "engine", name, "error", err)
@@ -63,11 +63,11 @@ func Serve(ctx context.Context, h *host.Host) error {
 	defer signal.Stop(hup)
 
 	failed := make(chan struct{}, 1)
-	orphaned, err := proxy.MasterGone()
+	orphaned, err := control.SupervisorGone()
 	if err != nil {
 		return err
 	}
-	options := proxy.Options{
+	options := control.Options{
 		Control: h.Control, Version: host.Version(), Log: log,
 		Failed: func() {
 			select {
@@ -88,7 +88,7 @@ func Serve(ctx context.Context, h *host.Host) error {
 			}
 			return global.WorkerDeadline
 		},
-		Reconcile: func(ctx context.Context, local *proxy.Local) error {
+		Reconcile: func(ctx context.Context, local *control.Local) error {
 			h.Daemon = local
 			ready := sync.OnceFunc(func() {
 				if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
@@ -113,5 +113,5 @@ func Serve(ctx context.Context, h *host.Host) error {
 			return follow(ctx, h, log, counters, hup, failed, ready)
 		},
 	}
-	return proxy.Run(ctx, options)
+	return control.Run(ctx, options)
 }

@@ -11,7 +11,7 @@ import (
 	"dokku-expose/haproxy"
 	"dokku-expose/hooks/host"
 	"dokku-expose/hooks/settings"
-	"dokku-expose/proxy"
+	"dokku-expose/proxy/control"
 )
 
 // A mistake in the settings, or a full disk, stops hooks and commands, which say so. The daemon goes on taking servers out of
@@ -37,7 +37,7 @@ func (d *healer) reconciler(ctx context.Context) *deploy.Reconciler {
 
 // anyEngine is the engine that serves something, with the settings that hold where nothing is set.
 func (d *healer) anyEngine(ctx context.Context) deploy.Engine {
-	builtin := proxy.NewClient(proxy.ClientConfig{}, d.host.Daemon)
+	builtin := control.NewClient(control.ClientConfig{}, d.host.Daemon)
 	if o, err := builtin.Observe(ctx); err == nil && len(o.Routes) > 0 {
 		return builtin
 	}

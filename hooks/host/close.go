@@ -144,7 +144,7 @@ func (h *Host) eachEngine(ctx context.Context, do func(context.Context, deploy.E
 	if err == nil {
 		err = do(ctx, inForce)
 	}
-	if other, otherErr := w.otherEngine(); otherErr == nil && other != nil {
+	if other, _, otherErr := w.otherEngine(); otherErr == nil && other != nil {
 		ctx, cancel := context.WithTimeout(ctx, deploy.AskOther)
 		defer cancel()
 		_ = do(ctx, other)

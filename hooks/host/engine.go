@@ -14,7 +14,7 @@ import (
 	"dokku-expose/deploy"
 	"dokku-expose/haproxy"
 	"dokku-expose/hooks/settings"
-	"dokku-expose/proxy"
+	"dokku-expose/proxy/control"
 )
 
 // NotRunning is why an engine that does not run is of no use; nil of one that runs.
@@ -94,15 +94,15 @@ func (w Wiring) engineCalled(name string, inForce bool) (deploy.Engine, error) {
 const restartDaemon = "systemctl restart dokku-expose (runit: sv restart dokku-expose)"
 
 // Builtin is the engine that is the daemon, with a statistics page or without.
-func (w Wiring) Builtin(page bool) *proxy.Client {
-	config := proxy.ClientConfig{
+func (w Wiring) Builtin(page bool) *control.Client {
+	config := control.ClientConfig{
 		Control: w.host.Control, Version: Version(), TotalConnections: w.settings.Host.TotalConnections,
 		Start: "systemctl start dokku-expose (runit: sv start dokku-expose)", Restart: restartDaemon,
 	}
 	if page {
 		config.Page = w.settings.Host.StatsListen
 	}
-	return proxy.NewClient(config, w.host.Daemon)
+	return control.NewClient(config, w.host.Daemon)
 }
 
 // HAProxy is the engine that is HAProxy, with a statistics page or without.
@@ -155,26 +155,28 @@ func (h *Host) KeepEngine() error {
 
 func (h *Host) engineFile() string { return filepath.Join(h.Env.DataDir(), "engine") }
 
-// otherEngine is the engine that is not in force; nil where there is none.
-func (w Wiring) otherEngine() (deploy.Engine, error) {
+// otherEngine is the engine that is not in force; nil where there is none. The daemon is a fallback: it serves the routes that HAProxy does
+// not support.
+func (w Wiring) otherEngine() (other deploy.Engine, fallback bool, err error) {
 	name, err := w.EngineName()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if name == settings.HAProxy {
-		return w.engineCalled(settings.Builtin, false)
+		other, err = w.engineCalled(settings.Builtin, false)
+		return other, true, err
 	}
 	if _, err := haproxyBinary(); err != nil {
-		return nil, nil
+		return nil, false, nil
 	}
-	return w.engineCalled(settings.HAProxy, false)
+	other, err = w.engineCalled(settings.HAProxy, false)
+	return other, false, err
 }
 
-// withFallback is the engine in force with the other one beside it: the daemon serves what HAProxy does not support. With vacate the other one
-// gives up all else that it serves, for it was moved away from, if only half.
+// withFallback is the engine in force with the other one beside it, where that is a fallback. With vacate the other one also gives up the
+// routes of the engine in force, which has been changed, if only half.
 func (w Wiring) withFallback(inForce deploy.Engine, vacate bool) (deploy.Engine, error) {
-	other, err := w.otherEngine()
-	_, fallback := other.(*proxy.Client)
+	other, fallback, err := w.otherEngine()
 	if err != nil || other == nil || !fallback && !vacate {
 		return inForce, err
 	}

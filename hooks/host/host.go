@@ -27,7 +27,7 @@ import (
 	"dokku-expose/hooks/settings"
 	"dokku-expose/hooks/setup"
 	"dokku-expose/hooks/state"
-	"dokku-expose/proxy"
+	"dokku-expose/proxy/control"
 )
 
 // Sleep waits; it is false when ctx has ended before.
@@ -66,7 +66,7 @@ type Host struct {
 	// Source is what the daemon asks for endpoints instead of dockerClient, nil in other processes.
 	Source deploy.Source
 	// Daemon is the one that this process is, nil in others.
-	Daemon *proxy.Local
+	Daemon *control.Local
 	// Page is where the daemon's statistics page listens, the zero value when nowhere, in that process.
 	Page atomic.Value
 	// Closing is an app that this process closes, whatever else of it can't be read or written; "" for none.

@@ -31,7 +31,7 @@ var public, private = netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127
 func forEachEngine(t *testing.T, test func(t *testing.T, e deploy.Engine)) {
 	t.Run("haproxy", func(t *testing.T) { test(t, haproxytest.Start(t).Engine) })
 	t.Run("builtin", func(t *testing.T) {
-		s, err := proxy.NewServer(slog.New(slog.NewTextHandler(t.Output(), nil)))
+		s, err := proxy.NewServer(slog.New(slog.NewTextHandler(t.Output(), nil)), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,10 +1,9 @@
-package proxy
+package control
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/netip"
 	"slices"
@@ -13,54 +12,54 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dokku-expose/deploy"
+	"dokku-expose/proxy"
 )
 
-// ClientConfig says which daemon a [Client] asks, and what it is to be.
+// ClientConfig is the daemon that a [Client] asks, and what an operator has asked of it.
 type ClientConfig struct {
 	// Control is the path of the daemon's control socket.
 	Control string
-	// Version is the one that the daemon should have.
+	// Version is the one that the daemon should have, else [Client.Observe] tells of it.
 	Version string
-	// TotalConnections is how many connections it may have at once, 0 for as many as can be had.
+	// TotalConnections limits its connections, 0 for as many as its open files allow.
 	TotalConnections int
-	// Page is where its statistics page is to be, the zero value when nowhere.
+	// Page is the address of its statistics page, the zero value for none.
 	Page netip.AddrPort
-	// Start and Restart are what an operator types to start the daemon, and to have a new one take over from it.
+	// Start and Restart are the commands with which an operator starts the daemon, and has a new one take over from it.
 	Start, Restart string
 }
 
-// Client is the built-in engine: it implements [deploy.Engine] over the daemon's control socket, with a connection for each call, or
-// within the daemon.
+// Client is the built-in engine: it implements [deploy.Engine] over the daemon's control socket, or within the daemon.
 type Client struct {
 	config ClientConfig
-	// local is the daemon that this process is, nil in others.
+	// local is this process's own daemon, nil in other processes.
 	local *Local
 }
 
-// Local is the daemon for the process that it is in.
+// Local is a daemon for its own process, see [Options.Reconcile].
 type Local struct{ *daemon }
 
 var _ deploy.Engine = (*Client)(nil)
 
-// NewClient makes a client. local is nil but in the daemon's own process. Nothing is connected yet.
+// NewClient makes a client, which connects for each call. local is the daemon of this process, nil in other processes.
 func NewClient(config ClientConfig, local *Local) *Client { return &Client{config, local} }
 
 // Name implements [deploy.Engine].
-func (c *Client) Name() string { return EngineName }
+func (c *Client) Name() string { return proxy.EngineName }
 
 // Supports implements [deploy.Engine].
 func (c *Client) Supports(r deploy.Route) error {
 	if r.Frontend.Overlaps(deploy.FrontendAt(c.config.Page)) {
 		return fmt.Errorf("the statistics page listens on %s; choose another public port", c.config.Page)
 	}
-	return supports(r)
+	return proxy.Supports(r)
 }
 
 // Observe implements [deploy.Engine].
 func (c *Client) Observe(ctx context.Context, aspects ...deploy.Aspect) (deploy.Observation, error) {
 	r, err := c.call(ctx, request{Call: callObserve, Aspects: aspects})
 	if errors.Is(err, deploy.ErrNotRunning) {
-		return deploy.Observation{Engine: EngineName, Routes: []deploy.RouteState{}, Old: []deploy.Process{}, Wrong: []error{err}}, nil
+		return deploy.Observation{Engine: proxy.EngineName, Routes: []deploy.RouteState{}, Old: []deploy.Process{}, Wrong: []error{err}}, nil
 	}
 	if err == nil && r.Observed == nil {
 		err = fmt.Errorf("the daemon at %s did not tell what it serves", c.config.Control)
@@ -81,7 +80,7 @@ func (c *Client) Observe(ctx context.Context, aspects ...deploy.Aspect) (deploy.
 	return o, nil
 }
 
-// Apply implements [deploy.Engine]. A daemon that does not run needs no table: it reads what is true when it starts.
+// Apply implements [deploy.Engine]. A daemon that does not run needs no table: it reconciles when it starts.
 func (c *Client) Apply(ctx context.Context, t deploy.Table) (deploy.Applied, error) {
 	t.TotalConnections = c.config.TotalConnections
 	r, err := c.call(ctx, request{Call: callApply, Table: &t})
@@ -99,13 +98,13 @@ func (c *Client) CutOld(context.Context, map[string]time.Duration) ([]deploy.Cut
 	return nil, nil
 }
 
-// call asks until somebody answers who is in charge: a daemon that is taken over from in the middle says so.
+// call asks until a daemon answers that has not been superseded.
 func (c *Client) call(ctx context.Context, r request) (response, error) {
 	if c.local != nil {
 		answer := c.local.respond(r)
 		switch {
 		case answer.Superseded:
-			return response{}, errSuperseded
+			return response{}, proxy.ErrSuperseded
 		case answer.Error != "":
 			return response{}, errors.New(answer.Error)
 		}
@@ -123,8 +122,8 @@ func (c *Client) call(ctx context.Context, r request) (response, error) {
 				return response{}, errors.New(answer.Error)
 			}
 			return answer, nil
-		// A connection that was in the queue of a daemon that ended was never read.
-		case err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE):
+		// A daemon that stopped has not read the connections in the queue of its socket.
+		case err != nil && !disconnected(err):
 			return response{}, err
 		}
 		select {
@@ -136,7 +135,7 @@ func (c *Client) call(ctx context.Context, r request) (response, error) {
 }
 
 func (c *Client) ask(ctx context.Context, r request) (response, error) {
-	conn, err := dialControl(ctx, c.config.Control)
+	conn, err := dial(ctx, c.config.Control)
 	switch {
 	case err == nil:
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
@@ -150,8 +149,8 @@ func (c *Client) ask(ctx context.Context, r request) (response, error) {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	answer, files, err := exchange(wire{conn}, r)
-	closeAll(files)
+	answer, files, err := wire{conn, ours()}.exchange(r)
+	closeFiles(files)
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("the daemon at %s does not answer: %w", c.config.Control, context.Cause(ctx))
 	}

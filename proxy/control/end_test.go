@@ -1,4 +1,4 @@
-package proxy
+package control
 
 import (
 	"errors"
@@ -15,6 +15,7 @@ import (
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/internal/wait"
+	"dokku-expose/proxy/proxytest"
 )
 
 func TestEndDrainsAndThenCuts(t *testing.T) {
@@ -23,28 +24,28 @@ func TestEndDrainsAndThenCuts(t *testing.T) {
 		name  string
 		drain time.Duration
 	}{
-		{"in time", patience},
+		{"in time", proxytest.Patience},
 		{"too late", time.Millisecond},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			dir := folder(t)
 			config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: row.drain}
-			truth(t, config.Truth, routeTo("mail", port, v1))
+			truth(t, config.Truth, proxytest.RouteTo("mail", port, v1))
 			p := startProcess(t, config)
-			c := dialPort(t, port)
-			c.greeting()
+			c := proxytest.Dial(t, port)
+			c.Greeting()
 			p.signal(syscall.SIGTERM)
-			if row.drain == patience {
+			if row.drain == proxytest.Patience {
 				wait.Until(t, "nobody listens", func() bool {
-					conn, err := net.Dial("tcp4", c.conn.RemoteAddr().String())
+					conn, err := net.Dial("tcp4", c.Conn.RemoteAddr().String())
 					if err == nil {
 						conn.Close()
 					}
 					return errors.Is(err, syscall.ECONNREFUSED)
 				})
-				c.echo()
-				c.conn.Close()
-			} else if err := c.awaitEnd(); !errors.Is(err, syscall.ECONNRESET) {
+				c.Echo()
+				c.Conn.Close()
+			} else if err := c.AwaitEnd(); !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("it ended with %v, want a reset", err)
 			}
 			p.await()
@@ -58,19 +59,19 @@ func TestEndDrainsAndThenCuts(t *testing.T) {
 func TestPredecessorEndsAtItsDeadline(t *testing.T) {
 	dir := folder(t)
 	config := processConfig{
-		Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: patience, Deadline: time.Millisecond,
+		Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: proxytest.Patience, Deadline: time.Millisecond,
 	}
 	port := enginetest.FreePort(t)
-	truth(t, config.Truth, routeTo("mail", port, enginetest.NewServer(t, "v1")))
+	truth(t, config.Truth, proxytest.RouteTo("mail", port, enginetest.NewServer(t, "v1")))
 	p := startProcess(t, config)
-	c := dialPort(t, port)
-	c.greeting()
+	c := proxytest.Dial(t, port)
+	c.Greeting()
 	startProcess(t, config)
-	if err := c.awaitEnd(); !errors.Is(err, syscall.ECONNRESET) {
+	if err := c.AwaitEnd(); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the connection ended with %v, want a reset", err)
 	}
 	p.await()
-	dialPort(t, port).greeting()
+	proxytest.Dial(t, port).Greeting()
 }
 
 // A handover that is under way when the daemon is to end comes first: then it has been taken over from.
@@ -82,9 +83,9 @@ func TestEndInTheMiddleOfAHandover(t *testing.T) {
 		Control: control, Orphaned: orphaned, Linger: time.Second, Drain: time.Millisecond,
 		Log: slog.New(slog.NewTextHandler(&log, nil)),
 	})
-	apply(t, c, routeTo("mail", port, enginetest.NewServer(t, "v1")))
-	old := dialPort(t, port)
-	old.greeting()
+	proxytest.Apply(t, c, proxytest.RouteTo("mail", port, enginetest.NewServer(t, "v1")))
+	old := proxytest.Dial(t, port)
+	old.Greeting()
 	close(orphaned)
 	wait.Until(t, "it lingers", func() bool { return strings.Contains(log.String(), "waits for another one") })
 
@@ -93,20 +94,20 @@ func TestEndInTheMiddleOfAHandover(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	w := wire{conn.(*net.UnixConn)}
-	answer, files, err := exchange(w, request{Call: callHandover})
+	w := wire{conn.(*net.UnixConn), ours()}
+	answer, files, err := w.exchange(request{Call: callHandover})
 	if err != nil || answer.Handover == nil {
 		t.Fatalf("got %+v, %v", answer, err)
 	}
-	defer closeAll(files)
+	defer closeFiles(files)
 	wait.Until(t, "it would end", func() bool { return strings.Contains(log.String(), "nobody took over") })
-	if answer, _, err := exchange(w, request{Call: callHanded}); err != nil || answer.Error != "" {
+	if answer, _, err := w.exchange(request{Call: callHanded}); err != nil || answer.Error != "" {
 		t.Fatalf("got %+v, %v", answer, err)
 	}
-	if answer, _, err := exchange(w, request{Call: callObserve, Aspects: []deploy.Aspect{deploy.Counters}}); err != nil || answer.Observed == nil || answer.Observed.Connections() != 1 {
+	if answer, _, err := w.exchange(request{Call: callObserve, Aspects: []deploy.Aspect{deploy.Counters}}); err != nil || answer.Observed == nil || answer.Observed.Connections() != 1 {
 		t.Errorf("the old daemon says %+v, %v, want its connection", answer, err)
 	}
-	old.echo()
+	old.Echo()
 	if _, err := os.Stat(control); err != nil {
 		t.Errorf("the new daemon's socket is gone: %v", err)
 	}
@@ -116,23 +117,23 @@ func TestEndInTheMiddleOfAHandover(t *testing.T) {
 func TestRestartAfterAllPortsHaveGone(t *testing.T) {
 	dir := folder(t)
 	config := processConfig{
-		Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: time.Millisecond, Linger: patience, Master: true,
+		Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: time.Millisecond, Linger: proxytest.Patience, Supervised: true,
 	}
 	port := enginetest.FreePort(t)
-	truth(t, config.Truth, routeTo("mail", port, enginetest.NewServer(t, "v1")))
+	truth(t, config.Truth, proxytest.RouteTo("mail", port, enginetest.NewServer(t, "v1")))
 	p := startProcess(t, config)
-	old := dialPort(t, port)
-	old.greeting()
+	old := proxytest.Dial(t, port)
+	old.Greeting()
 	truth(t, config.Truth)
 	p.signal(syscall.SIGHUP)
 	p.awaitReady()
 	for range 2 {
 		p.signal(syscall.SIGTERM)
 		p.await()
-		old.echo()
+		old.Echo()
 		p = startProcess(t, config)
 	}
-	old.echo()
+	old.Echo()
 	if all := predecessorsOf(t, clientOf(config.Control)); len(all) != 1 {
 		t.Errorf("the predecessors are %v, want the one with the connection", all)
 	}

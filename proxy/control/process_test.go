@@ -1,4 +1,4 @@
-package proxy
+package control
 
 import (
 	"bufio"
@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
+	"dokku-expose/proxy/proxytest"
 )
 
 const (
@@ -30,8 +31,8 @@ type processConfig struct {
 	Control string
 	// Truth is a file with the table that the daemon makes real at its start, and on SIGHUP.
 	Truth string
-	// Master has it be a master with a worker.
-	Master                  bool
+	// Supervised has it be a supervisor with a worker.
+	Supervised              bool
 	Linger, Drain, Deadline time.Duration
 	// Newer has it be of a program that knows a newer protocol, in which tables are others.
 	Newer bool
@@ -54,12 +55,13 @@ func beDaemon(text string, log *slog.Logger) error {
 	if err := json.Unmarshal([]byte(text), &c); err != nil {
 		return err
 	}
+	spoken := ours()
 	if c.Newer {
-		protocol++
-		since[callApply] = protocol
+		spoken.version++
+		spoken.since[callApply] = spoken.version
 	}
-	if c.Master {
-		c.Master = false
+	if c.Supervised {
+		c.Supervised = false
 		worker, err := json.Marshal(c)
 		if err != nil {
 			return err
@@ -67,9 +69,9 @@ func beDaemon(text string, log *slog.Logger) error {
 		command := exec.Command("/proc/self/exe")
 		command.Env = append(os.Environ(), daemonEnv+"="+string(worker))
 		command.Stdout, command.Stderr = os.Stdout, os.Stderr
-		return Master(command, log)
+		return Supervise(command, log)
 	}
-	orphaned, err := MasterGone()
+	orphaned, err := SupervisorGone()
 	if err != nil {
 		return err
 	}
@@ -77,10 +79,10 @@ func beDaemon(text string, log *slog.Logger) error {
 	defer stop()
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
-	return Run(ctx, Options{
+	return run(ctx, Options{
 		Control: c.Control, Version: "test", Log: log,
 		Linger: c.Linger, Drain: c.Drain, Orphaned: orphaned,
-		Deadline: func() time.Duration { return cmp.Or(c.Deadline, patience) },
+		Deadline: func() time.Duration { return cmp.Or(c.Deadline, proxytest.Patience) },
 		Reconcile: func(ctx context.Context, local *Local) error {
 			if c.Truth == "" {
 				fmt.Println(readyLine, os.Getpid())
@@ -106,7 +108,7 @@ func beDaemon(text string, log *slog.Logger) error {
 			}
 			return nil
 		},
-	})
+	}, spoken)
 }
 
 // process is a daemon in a process of its own.
@@ -174,7 +176,7 @@ func (p *process) awaitReady() int {
 		return pid
 	case err := <-p.ended:
 		p.t.Fatalf("the daemon ended: %v", err)
-	case <-time.After(patience):
+	case <-time.After(proxytest.Patience):
 		p.t.Fatal("the daemon does not become ready")
 	}
 	return 0
@@ -188,7 +190,7 @@ func (p *process) await() {
 		if err != nil {
 			p.t.Errorf("the daemon ended with %v", err)
 		}
-	case <-time.After(patience):
+	case <-time.After(proxytest.Patience):
 		p.t.Fatal("the daemon does not end")
 	}
 }

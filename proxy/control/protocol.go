@@ -1,4 +1,4 @@
-package proxy
+package control
 
 import (
 	"bytes"
@@ -8,42 +8,52 @@ import (
 	"net/netip"
 
 	"dokku-expose/deploy"
+	"dokku-expose/proxy"
 )
 
-// protocol is the version of the control protocol that this program knows. It grows with each change that an older side would
-// misunderstand. Tests play a newer program.
-var protocol = 2
+// protocol is what a program knows of the control protocol.
+type protocol struct {
+	// version is the newest one. It grows with each change that an older side would misunderstand.
+	version int
+	// since is the version that has a call as it is now. A request is of that version, not of the newest, so that an older daemon
+	// understands its successor.
+	since map[string]int
+}
 
-// What a client can ask for.
+// ours is the protocol of this program.
+func ours() protocol {
+	return protocol{version: 2, since: map[string]int{callApply: 2, callObserve: 2, callHandover: 1, callHanded: 1, callFollow: 1, callEnd: 1}}
+}
+
+// versionOf is the version of a request.
+func (p protocol) versionOf(call string) int { return max(1, p.since[call]) }
+
+// The calls of a request.
 const (
 	callApply    = "apply"
 	callObserve  = "observe"
 	callHandover = "handover" // give me all your sockets
 	callHanded   = "handed"   // I have them, and serve: stop
-	callFollow   = "follow"   // I was taken over from by somebody who has gone: tell me tables instead
-	callEnd      = "end"      // nobody comes after me: end as I do
+	callFollow   = "follow"   // my successor has gone: send me your tables
+	callEnd      = "end"      // no successor comes: shut down as I do
 )
 
-// since tells for each call which version of the protocol has it as it is now. A request is of that version, not of the newest that
-// the program knows: an older daemon must understand whoever takes over from it.
-var since = map[string]int{callApply: 2, callObserve: 2, callHandover: 1, callHanded: 1, callFollow: 1, callEnd: 1}
-
-// request is what a client says.
+// request is a client's message.
 type request struct {
 	Protocol int           `json:"protocol"`
 	Call     string        `json:"call"`
 	Table    *deploy.Table `json:"table,omitempty"`
-	// Aspects are what is asked for beside what is always told.
+	// Aspects are those of an observation that cost more.
 	Aspects []deploy.Aspect `json:"aspects,omitempty"`
 }
 
-// response is what the daemon answers.
+// response is the daemon's message.
 type response struct {
 	Protocol int    `json:"protocol"`
 	Version  string `json:"version"`
-	// Error is why there is nothing else, "" when there is.
+	// Error is the reason for a response without content, else "".
 	Error string `json:"error,omitempty"`
-	// Superseded tells to ask again: another daemon answers at the same socket.
+	// Superseded tells that another daemon answers at the same socket, which is to be asked.
 	Superseded bool `json:"superseded,omitempty"`
 	// TooOld tells that the daemon does not know the protocol.
 	TooOld bool `json:"too_old,omitempty"`
@@ -61,7 +71,7 @@ type failure struct {
 	Error    string          `json:"error"`
 }
 
-// observed is what a daemon says of itself, with all that only a client of its control socket may know.
+// observed is a daemon's observation of itself, with the parts that only a client of its control socket may know.
 type observed struct {
 	deploy.Observation
 	// Processes are the daemon's own id, and those of the daemons that it took over from.
@@ -69,8 +79,8 @@ type observed struct {
 	Page      netip.AddrPort `json:"page,omitzero"`
 }
 
-// handover says what the files of the message are: the sockets of the table's routes in their order, the control socket, and the
-// connections to that many predecessors.
+// handover lists the files of the message: the sockets of the table's routes in their order, the control socket, and the connections
+// to that many predecessors.
 type handover struct {
 	Table        deploy.Table `json:"table"`
 	Predecessors int          `json:"predecessors"`
@@ -79,10 +89,9 @@ type handover struct {
 // errTooOld is for a client that knows more than the daemon.
 var errTooOld = errors.New("the running daemon is older than the program that asks it")
 
-// decodeRequest reads a request. Whatever it accepts is well-formed. A request of a newer protocol is errTooOld, as is one with
-// fields that this version does not know: what they mean must not be left out silently. Of what it does not accept it tells the call,
-// as far as there is one.
-func decodeRequest(line []byte) (request, error) {
+// decode reads a request, and accepts well-formed ones only. A request of a newer protocol is errTooOld, as is one with fields that this
+// version does not know: their meaning must not be lost silently. A request that is not accepted has its call, as far as there is one.
+func (p protocol) decode(line []byte) (request, error) {
 	var head struct {
 		Protocol int    `json:"protocol"`
 		Call     string `json:"call"`
@@ -92,8 +101,8 @@ func decodeRequest(line []byte) (request, error) {
 	}
 	wrong := request{Call: head.Call}
 	switch {
-	case head.Protocol > protocol:
-		return wrong, fmt.Errorf("%w: it speaks version %d of the control protocol, not %d", errTooOld, protocol, head.Protocol)
+	case head.Protocol > p.version:
+		return wrong, fmt.Errorf("%w: it speaks version %d of the control protocol, not %d", errTooOld, p.version, head.Protocol)
 	case head.Protocol < 1:
 		return wrong, errors.New("not a request: it has no protocol version")
 	}
@@ -104,17 +113,17 @@ func decodeRequest(line []byte) (request, error) {
 		return wrong, fmt.Errorf("%w: %w", errTooOld, err)
 	}
 	switch {
-	case since[r.Call] == 0:
+	case p.since[r.Call] == 0:
 		return wrong, fmt.Errorf("%w: it knows no call %q", errTooOld, r.Call)
 	case r.Call != callApply:
 		return r, nil
 	case r.Table == nil:
 		return wrong, errors.New("apply without a table")
 	}
-	return r, check(*r.Table)
+	return r, proxy.CheckTable(*r.Table)
 }
 
-// appliedResponse says what became of an Apply.
+// appliedResponse is the result of an Apply.
 func appliedResponse(applied deploy.Applied, err error) response {
 	r := response{Applied: &applied}
 	var rest []error

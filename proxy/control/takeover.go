@@ -1,4 +1,4 @@
-package proxy
+package control
 
 import (
 	"context"
@@ -12,16 +12,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dokku-expose/deploy"
-	"dokku-expose/proxy/tcp"
+	"dokku-expose/proxy"
 )
 
-// controlMode lets Dokku's group in, which is the daemon's: hooks run as Dokku's user.
-const controlMode = 0o660
+const (
+	// controlMode lets the daemon's group in, which is Dokku's: hooks run as Dokku's user.
+	controlMode = 0o660
+	// retryInterval is the time between two attempts to reach a daemon that is being replaced, or to accept a connection.
+	retryInterval = 100 * time.Millisecond
+)
 
 // open makes d the daemon at the control socket: it takes over from the one that answers there, or begins anew.
 func (d *daemon) open(ctx context.Context) error {
-	// Two that start at the same time must not both find that nobody is there.
-	lock, err := deploy.Acquire(ctx, d.control+".lock")
+	// Two that start at the same time must not both find that no daemon answers.
+	lock, err := deploy.Acquire(ctx, d.path+".lock")
 	if err != nil {
 		return err
 	}
@@ -29,30 +33,29 @@ func (d *daemon) open(ctx context.Context) error {
 	if err := d.takePlace(ctx); err != nil {
 		return err
 	}
-	// What somebody has taken away already is nobody's.
-	d.socket, _ = os.Lstat(d.control)
+	// A file that somebody has removed already is not this daemon's to remove.
+	d.socket, _ = os.Lstat(d.path)
 	return nil
 }
 
 func (d *daemon) takePlace(ctx context.Context) error {
-	path := d.control
 	for {
-		conn, err := dialControl(ctx, path)
+		conn, err := dial(ctx, d.path)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
-			d.listener, err = listenControl(path)
+			d.listener, err = listenControl(d.path)
 			return err
 		}
 		if err != nil {
-			return fmt.Errorf("the control socket %s: %w", path, err)
+			return fmt.Errorf("the control socket %s: %w", d.path, err)
 		}
 		err = d.takeOver(conn)
 		switch {
 		case err == nil:
 			return nil
-		// The other one ended, or was taken over from, in the meantime.
-		case errors.Is(err, errSuperseded), ended(err):
+		// The other one stopped, or was taken over from, in the meantime.
+		case errors.Is(err, proxy.ErrSuperseded), disconnected(err):
 		default:
-			return fmt.Errorf("take over from the daemon that answers at %s: %w", path, err)
+			return fmt.Errorf("take over from the daemon that answers at %s: %w", d.path, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -81,78 +84,64 @@ func listenControl(path string) (*net.UnixListener, error) {
 
 // takeOver gets all sockets from the daemon at the other end of conn, and serves with them.
 func (d *daemon) takeOver(conn *net.UnixConn) (err error) {
+	predecessors := []*net.UnixConn{conn}
 	defer func() {
 		if err != nil {
-			_ = conn.Close()
+			for _, p := range predecessors {
+				_ = p.Close()
+			}
 		}
 	}()
 	if err := conn.SetDeadline(time.Now().Add(callTimeout)); err != nil {
 		return err
 	}
-	w := wire{conn}
-	answer, files, err := exchange(w, request{Call: callHandover})
+	w := wire{conn, d.protocol}
+	answer, files, err := w.exchange(request{Call: callHandover})
 	if err != nil {
 		return err
 	}
-	defer func() { closeAll(files) }()
+	defer func() { closeFiles(files) }()
 	switch {
 	case answer.Superseded:
-		return errSuperseded
+		return proxy.ErrSuperseded
 	case answer.Error != "":
 		return fmt.Errorf("%s (version %s)", answer.Error, answer.Version)
 	case answer.Handover == nil, len(files) != len(answer.Handover.Table.Routes)+1+answer.Handover.Predecessors:
 		return fmt.Errorf("it handed over %d sockets, which is not what it says", len(files))
 	}
 	table := answer.Handover.Table
-	if err := check(table); err != nil {
+	ports := len(table.Routes)
+	listener, err := inherit(files[ports])
+	if err != nil {
 		return err
 	}
-	next := func() *os.File {
-		file := files[0]
-		files = files[1:]
-		return file
-	}
-	sockets := make([]*tcp.Listener, len(table.Routes))
-	for i := range sockets {
-		if sockets[i], err = tcp.NewListener(next()); err != nil {
-			return errors.Join(err, closeListeners(sockets[:i]))
-		}
-	}
-	if d.listener, err = inherit(next()); err != nil {
-		return errors.Join(err, closeListeners(sockets))
-	}
-	predecessors := []*net.UnixConn{conn}
-	for len(files) > 0 {
-		predecessor, err := inheritConn(next())
+	for _, file := range files[ports+1:] {
+		predecessor, err := inheritConn(file)
 		if err != nil {
-			return errors.Join(err, closeListeners(sockets))
+			return errors.Join(err, listener.Close())
 		}
 		predecessors = append(predecessors, predecessor)
 	}
-	// From here on connections are accepted. Until the other one has been told, it accepts too.
-	d.server.adopt(table, sockets)
-	answer, files, err = exchange(w, request{Call: callHanded})
+	if err := d.server.TakeOver(table, files[:ports]); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	// Both daemons serve until the other one has been told.
+	answer, received, err := w.exchange(request{Call: callHanded})
+	closeFiles(received)
 	if err == nil && answer.Error != "" {
 		err = errors.New(answer.Error)
 	}
 	if err != nil {
-		// Not wrapped: whatever it is, this daemon serves already and must not begin anew.
-		return fmt.Errorf("it does not let go: %v", err) //nolint:errorlint // see above
+		// Not wrapped: this daemon serves already, and must not begin anew for a reason that open would see.
+		return errors.Join(fmt.Errorf("it does not let go: %v", err), listener.Close()) //nolint:errorlint // see above
 	}
+	d.listener = listener
 	d.predecessors.add(predecessors...)
-	d.log.Info("took over", "version", answer.Version, "ports", len(table.Routes))
+	d.log.Info("took over", "version", answer.Version, "ports", ports)
 	return nil
 }
 
-func closeListeners(list []*tcp.Listener) (err error) {
-	for _, l := range list {
-		err = errors.Join(err, l.Close())
-	}
-	return err
-}
-
 func inherit(file *os.File) (*net.UnixListener, error) {
-	defer file.Close()
 	l, err := net.FileListener(file)
 	if err != nil {
 		return nil, err
@@ -166,7 +155,6 @@ func inherit(file *os.File) (*net.UnixListener, error) {
 }
 
 func inheritConn(file *os.File) (*net.UnixConn, error) {
-	defer file.Close()
 	c, err := net.FileConn(file)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package proxy
+package control
 
 import (
 	"os"
@@ -9,21 +9,22 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dokku-expose/deploy/enginetest"
+	"dokku-expose/proxy/proxytest"
 )
 
 // A daemon with more ports than go with one piece of a message, and hardly a file left, is taken over from all the same.
 func TestManyPortsAreHandedOver(t *testing.T) {
 	const ports, left = 300, filesAtOnce + 32
 	dir := folder(t)
-	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: patience}
-	routes := routesTo(t, ports, "mail", enginetest.NewServer(t, "v1"))
+	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: proxytest.Patience}
+	routes := proxytest.RoutesTo(t, ports, "mail", enginetest.NewServer(t, "v1"))
 	for i := range routes {
 		routes[i].HealthCheck = 0
 	}
 	truth(t, config.Truth, routes...)
 	old := startProcess(t, config)
-	held := dialPort(t, routes[0].Frontend.Port)
-	held.greeting()
+	held := proxytest.Dial(t, routes[0].Frontend.Port)
+	held.Greeting()
 	open, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(old.worker), "fd"))
 	if err != nil {
 		t.Fatal(err)
@@ -34,9 +35,9 @@ func TestManyPortsAreHandedOver(t *testing.T) {
 	}
 	startProcess(t, config)
 	for _, r := range routes {
-		if got := dialPort(t, r.Frontend.Port).greeting(); got != "v1" {
+		if got := proxytest.Dial(t, r.Frontend.Port).Greeting(); got != "v1" {
 			t.Errorf("%s answered at %s", got, r.Frontend)
 		}
 	}
-	held.echo()
+	held.Echo()
 }

@@ -1,4 +1,4 @@
-package proxy
+package control
 
 import (
 	"errors"
@@ -13,12 +13,13 @@ import (
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/internal/wait"
+	"dokku-expose/proxy/proxytest"
 )
 
 // predecessors are the process ids of the daemons that the one in charge took over from, and their connections.
 func predecessorsOf(t testing.TB, c *Client) map[int]int {
 	t.Helper()
-	status := observe(t, c)
+	status := proxytest.Observe(t, c)
 	all := make(map[int]int)
 	for _, p := range status.Old {
 		all[p.PID] = p.Connections
@@ -36,32 +37,32 @@ func (p *process) kill() {
 // A daemon whose successor dies follows the next one, and connects nobody meanwhile.
 func TestPredecessorFindsTheNextDaemon(t *testing.T) {
 	dir := folder(t)
-	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: patience}
-	v1, v2, port, empty := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2"), enginetest.FreePort(t), routeTo("empty", enginetest.FreePort(t))
-	empty.Hold = patience
-	truth(t, config.Truth, routeTo("mail", port, v1), empty)
+	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: proxytest.Patience}
+	v1, v2, port, empty := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2"), enginetest.FreePort(t), proxytest.RouteTo("empty", enginetest.FreePort(t))
+	empty.Hold = proxytest.Patience
+	truth(t, config.Truth, proxytest.RouteTo("mail", port, v1), empty)
 	first := startProcess(t, config)
 	c := clientOf(config.Control)
-	old, waiting := dialPort(t, port), dialPort(t, empty.Frontend.Port)
-	old.greeting()
+	old, waiting := proxytest.Dial(t, port), proxytest.Dial(t, empty.Frontend.Port)
+	old.Greeting()
 	wait.Until(t, "it waits", func() bool { return held(t, c, "empty") == 1 })
 	startProcess(t, config).kill()
-	if err := waiting.awaitEnd(); err == nil {
+	if err := waiting.AwaitEnd(); err == nil {
 		t.Error("who waited still waits")
 	}
-	if pid, err := Living(config.Control); err != nil || pid != first.worker {
+	if pid, err := FindRunning(config.Control); err != nil || pid != first.worker {
 		t.Errorf("%d lives, %v, want %d", pid, err, first.worker)
 	}
-	old.echo()
+	old.Echo()
 
 	third := startProcess(t, config)
 	wait.Until(t, "the first one is back", func() bool { return predecessorsOf(t, c)[first.worker] == 1 })
-	old.echo()
-	cutting := routeTo("mail", port, v2)
+	old.Echo()
+	cutting := proxytest.RouteTo("mail", port, v2)
 	cutting.CutOld = time.Nanosecond
 	truth(t, config.Truth, cutting)
 	third.signal(syscall.SIGHUP)
-	if err := old.awaitEnd(); !errors.Is(err, syscall.ECONNRESET) {
+	if err := old.AwaitEnd(); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the old connection ended with %v, want a reset", err)
 	}
 	first.await()
@@ -70,28 +71,28 @@ func TestPredecessorFindsTheNextDaemon(t *testing.T) {
 // A table that is refused, whole or in part, changes nothing for those who wait in a daemon that was taken over from.
 func TestPredecessorFollowsWhatIsInForce(t *testing.T) {
 	dir := folder(t)
-	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: patience}
+	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: proxytest.Patience}
 	v1 := enginetest.NewServer(t, "v1")
-	mail := routeTo("mail", enginetest.FreePort(t))
-	mail.Hold = patience
+	mail := proxytest.RouteTo("mail", enginetest.FreePort(t))
+	mail.Hold = proxytest.Patience
 	truth(t, config.Truth, mail)
 	startProcess(t, config)
 	c := clientOf(config.Control)
-	waiting := dialPort(t, mail.Frontend.Port)
+	waiting := proxytest.Dial(t, mail.Frontend.Port)
 	wait.Until(t, "it waits", func() bool { return held(t, c, "mail") == 1 })
 	second := startProcess(t, config)
 
-	overlapping := routeTo("chat", mail.Frontend.Port)
+	overlapping := proxytest.RouteTo("chat", mail.Frontend.Port)
 	again := func(routes ...deploy.Route) {
 		truth(t, config.Truth, routes...)
 		second.signal(syscall.SIGHUP)
 		<-second.ready
 	}
 	again(overlapping, mail)
-	again(routeTo("taken", v1.Addr.Port(), v1), mail)
-	mail.Servers = routeTo("mail", mail.Frontend.Port, v1).Servers
+	again(proxytest.RouteTo("taken", v1.Addr.Port(), v1), mail)
+	mail.Servers = proxytest.RouteTo("mail", mail.Frontend.Port, v1).Servers
 	again(mail)
-	waiting.greeting()
+	waiting.Greeting()
 }
 
 // When the last daemon ends, so do those that it took over from.
@@ -99,19 +100,19 @@ func TestEndEndsPredecessors(t *testing.T) {
 	dir := folder(t)
 	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: time.Millisecond}
 	port := enginetest.FreePort(t)
-	truth(t, config.Truth, routeTo("mail", port, enginetest.NewServer(t, "v1")))
+	truth(t, config.Truth, proxytest.RouteTo("mail", port, enginetest.NewServer(t, "v1")))
 	first := startProcess(t, config)
-	old := dialPort(t, port)
-	old.greeting()
+	old := proxytest.Dial(t, port)
+	old.Greeting()
 	second := startProcess(t, config)
-	old.echo()
+	old.Echo()
 	second.signal(syscall.SIGTERM)
 	second.await()
-	if err := old.awaitEnd(); !errors.Is(err, syscall.ECONNRESET) {
+	if err := old.AwaitEnd(); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the connection ended with %v, want a reset", err)
 	}
 	first.await()
-	if pid, err := Living(config.Control); err != nil || pid != 0 {
+	if pid, err := FindRunning(config.Control); err != nil || pid != 0 {
 		t.Errorf("%d lives, %v", pid, err)
 	}
 }
@@ -119,12 +120,12 @@ func TestEndEndsPredecessors(t *testing.T) {
 // One that does not answer in time is not forgotten.
 func TestSlowPredecessorComesBack(t *testing.T) {
 	dir := folder(t)
-	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: patience}
+	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: proxytest.Patience}
 	port := enginetest.FreePort(t)
-	truth(t, config.Truth, routeTo("mail", port, enginetest.NewServer(t, "v1")))
+	truth(t, config.Truth, proxytest.RouteTo("mail", port, enginetest.NewServer(t, "v1")))
 	first := startProcess(t, config)
-	old := dialPort(t, port)
-	old.greeting()
+	old := proxytest.Dial(t, port)
+	old.Greeting()
 	startProcess(t, config)
 	c := clientOf(config.Control)
 	first.signal(syscall.SIGSTOP)
@@ -137,5 +138,5 @@ func TestSlowPredecessorComesBack(t *testing.T) {
 	}
 	first.signal(syscall.SIGCONT)
 	wait.Until(t, "it is back", func() bool { return predecessorsOf(t, c)[first.worker] == 1 })
-	old.echo()
+	old.Echo()
 }

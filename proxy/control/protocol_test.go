@@ -1,4 +1,4 @@
-package proxy
+package control
 
 import (
 	"encoding/json"
@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"dokku-expose/deploy"
+	"dokku-expose/proxy/proxytest"
 )
 
 // What the decoder accepts can be applied as it is, and reads the same again.
@@ -23,11 +24,11 @@ func FuzzDecodeRequest(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
-		r, err := decodeRequest(line)
+		r, err := ours().decode(line)
 		if err != nil {
 			return
 		}
-		if r.Protocol < 1 || r.Protocol > protocol {
+		if r.Protocol < 1 || r.Protocol > ours().version {
 			t.Errorf("protocol %d was accepted", r.Protocol)
 		}
 		if r.Call == callApply {
@@ -41,51 +42,16 @@ func FuzzDecodeRequest(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := decodeRequest(text)
+		again, err := ours().decode(text)
 		if err != nil || !reflect.DeepEqual(r, again) {
 			t.Errorf("%+v reads as %+v, %v", r, again, err)
 		}
 	})
 }
 
-func TestCheckRefuses(t *testing.T) {
-	good := func() deploy.Route { return routeTo("mail", 25) }
-	for _, row := range []struct {
-		name  string
-		table func() []deploy.Route
-	}{
-		{"no app", func() []deploy.Route { r := good(); r.App = ""; return []deploy.Route{r} }},
-		{"no port", func() []deploy.Route { r := good(); r.Frontend.Port = 0; return []deploy.Route{r} }},
-		{"a negative hold", func() []deploy.Route { r := good(); r.Hold = -1; return []deploy.Route{r} }},
-		{"a server without an address", func() []deploy.Route {
-			r := good()
-			r.Servers = []deploy.Server{{Container: "c"}}
-			return []deploy.Route{r}
-		}},
-		{"a negative limit", func() []deploy.Route { r := good(); r.Options.MaxConnections = -1; return []deploy.Route{r} }},
-		{"a rate that can't be", func() []deploy.Route { r := good(); r.Options.Rate = deploy.MaxRate + 1; return []deploy.Route{r} }},
-		{"a balance that nobody knows", func() []deploy.Route { r := good(); r.Options.Balance = "random"; return []deploy.Route{r} }},
-		{"the same address twice", func() []deploy.Route { return []deploy.Route{good(), good()} }},
-		{"every address beside one", func() []deploy.Route {
-			r := good()
-			r.Frontend = deploy.Frontend{Port: 25}
-			return []deploy.Route{good(), r}
-		}},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			if err := check(deploy.Table{Routes: row.table()}); err == nil {
-				t.Error("it was accepted")
-			}
-		})
-	}
-	if err := check(deploy.Table{Routes: []deploy.Route{good()}}); err != nil {
-		t.Error(err)
-	}
-}
-
 // A daemon that knows no options refuses what it does not know. Of a table without options it must not have to.
 func TestWhatIsNotAskedForIsNotSaid(t *testing.T) {
-	text, err := json.Marshal(request{Call: callApply, Table: &deploy.Table{Routes: []deploy.Route{routeTo("mail", 25)}}})
+	text, err := json.Marshal(request{Call: callApply, Table: &deploy.Table{Routes: []deploy.Route{proxytest.RouteTo("mail", 25)}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +90,7 @@ func TestHandoverOfVersion1(t *testing.T) {
 		t.Errorf("got %+v", routes)
 	}
 	for _, call := range []string{callHandover, callHanded, callFollow, callEnd} {
-		if since[call] != 1 {
+		if ours().since[call] != 1 {
 			t.Errorf("%s can't be asked of it", call)
 		}
 	}

@@ -1,4 +1,4 @@
-package proxy
+package control
 
 import (
 	"log/slog"
@@ -12,25 +12,27 @@ import (
 	"dokku-expose/deploy"
 )
 
-// predecessorTimeout bounds the wait for a predecessor's answer, which no caller of ours shall feel much.
+// predecessorTimeout bounds the wait for a predecessor's answer, because a client waits for it too.
 const predecessorTimeout = 2 * time.Second
 
-// predecessors are the daemons that were taken over from, each at the other end of a connection. They are told each table, so that
-// they treat their connections as it says, and asked how many are left. One that ends closes the connection. One that does not
-// answer in time is hung up on, since its answer might come when something else was asked; it comes back, see [daemon.obey].
+// predecessors are the daemons that were taken over from, each at the other end of a connection. They get each table, so that they
+// treat their connections as it says, and are asked how many are left. A predecessor that shuts down closes the connection. When one does
+// not answer in time the connection is closed, since the answer might come after another request; the predecessor connects again, see
+// [daemon.followSuccessors].
 type predecessors struct {
-	log *slog.Logger
+	log      *slog.Logger
+	protocol protocol
 
 	mu   sync.Mutex
 	list []*predecessor
-	// table is the last one that they were told.
+	// table is the last one that they got.
 	table *deploy.Table
 }
 
 type predecessor struct {
 	conn *net.UnixConn
-	// refuses is why it does not do what it was told last, "" when it does.
-	refuses string
+	// refusal is why it did not carry out the last request, "" when it did.
+	refusal string
 }
 
 func (p *predecessors) add(conns ...*net.UnixConn) {
@@ -47,7 +49,7 @@ func (p *predecessors) none() bool {
 	return len(p.list) == 0
 }
 
-// takeIn adds one that has missed what the others were told.
+// takeIn adds a predecessor that has missed the last table.
 func (p *predecessors) takeIn(conn *net.UnixConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -57,7 +59,7 @@ func (p *predecessors) takeIn(conn *net.UnixConn) {
 	}
 }
 
-// follow tells them the table that is in force now.
+// follow has them treat their connections as the table in force says.
 func (p *predecessors) follow(t deploy.Table) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -65,8 +67,8 @@ func (p *predecessors) follow(t deploy.Table) {
 	p.tellAll(request{Call: callApply, Table: &t})
 }
 
-// terminate ends them soon, with their connections.
-func (p *predecessors) terminate() {
+// shutDown has them shut down as this daemon does.
+func (p *predecessors) shutDown() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.tellAll(request{Call: callEnd})
@@ -76,17 +78,17 @@ func (p *predecessors) tellAll(r request) {
 	p.list = slices.DeleteFunc(p.list, func(one *predecessor) bool { return !p.tell(one, r) })
 }
 
-// tell returns false when one is of no use any more.
+// tell sends a request, and logs a new refusal. It returns false when there is no answer.
 func (p *predecessors) tell(one *predecessor, r request) bool {
 	answer, ok := p.ask(one, r)
-	if answer.Error != "" && answer.Error != one.refuses {
+	if answer.Error != "" && answer.Error != one.refusal {
 		p.log.Error("a daemon that was taken over from does not do what it is told; its connections go on", "call", r.Call, "error", answer.Error)
 	}
-	one.refuses = answer.Error
+	one.refusal = answer.Error
 	return ok
 }
 
-// observe asks them what they do.
+// observe asks them for their observations of themselves.
 func (p *predecessors) observe(aspects []deploy.Aspect) (list []*observed) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -100,34 +102,34 @@ func (p *predecessors) observe(aspects []deploy.Aspect) (list []*observed) {
 	return list
 }
 
-// ask returns false when there is no answer, and hangs up then.
+// ask returns false when there is no answer, and closes the connection then.
 func (p *predecessors) ask(one *predecessor, r request) (response, bool) {
 	var answer response
 	err := one.conn.SetDeadline(time.Now().Add(predecessorTimeout))
 	if err == nil {
 		var files []*os.File
-		answer, files, err = exchange(wire{one.conn}, r)
-		closeAll(files)
+		answer, files, err = wire{one.conn, p.protocol}.exchange(r)
+		closeFiles(files)
 	}
 	if err == nil {
 		return answer, true
 	}
-	if !ended(err) {
+	if !disconnected(err) {
 		p.log.Error("a daemon that was taken over from does not answer; its connections go on, and it comes back when it can", "error", err)
 	}
 	_ = one.conn.Close()
 	return response{}, false
 }
 
-// handOver calls f with them; unless that fails they are no longer ours.
-func (p *predecessors) handOver(f func(conns []syscall.Conn) error) error {
+// handOver calls give with their connections, and closes these when that returns nil: the successor has them.
+func (p *predecessors) handOver(give func(conns []syscall.Conn) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	conns := make([]syscall.Conn, len(p.list))
 	for i, one := range p.list {
 		conns[i] = one.conn
 	}
-	if err := f(conns); err != nil {
+	if err := give(conns); err != nil {
 		return err
 	}
 	p.closeAll()

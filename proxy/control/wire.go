@@ -1,4 +1,4 @@
-package proxy
+package control
 
 import (
 	"bytes"
@@ -17,20 +17,40 @@ import (
 const (
 	// maxMessage bounds a message: far more than the table of a host with ten thousand ports.
 	maxMessage = 16 << 20
-	// filesAtOnce is how many descriptors go with one piece of a message. Each is there twice until it is sent, in a process that may
-	// have few left (reservedFiles).
+	// filesAtOnce is how many descriptors go with one piece of a message. Each is open twice until it is sent, and the server's limit of
+	// connections leaves the process few others.
 	filesAtOnce = 32
-	// mostAtOnce is how many the kernel takes at the most (SCM_MAX_FD), of which other versions make more use.
+	// mostAtOnce is the kernel's limit (SCM_MAX_FD), which other versions of this program may use in full.
 	mostAtOnce = 253
 	// maxFiles bounds the descriptors that come with a message: more than there are ports.
 	maxFiles = 1 << 17
-	// callTimeout bounds what either side of the control socket waits for the other.
+	// callTimeout bounds the time that either side of the control socket waits for the other.
 	callTimeout = 30 * time.Second
 )
 
 // wire carries messages over a Unix socket: each is a line of JSON, and files may come with it. Only one side speaks at a time.
 type wire struct {
 	conn *net.UnixConn
+	// protocol is what this side knows.
+	protocol protocol
+}
+
+// exchange sends a request and receives the response. The files that come with it are the caller's.
+func (w wire) exchange(r request) (response, []*os.File, error) {
+	r.Protocol = w.protocol.versionOf(r.Call)
+	if err := w.send(r); err != nil {
+		return response{}, nil, err
+	}
+	line, files, err := w.receive()
+	if err != nil {
+		return response{}, nil, err
+	}
+	var answer response
+	if err := json.Unmarshal(line, &answer); err != nil {
+		closeFiles(files)
+		return response{}, nil, fmt.Errorf("the daemon's answer can't be read: %w", err)
+	}
+	return answer, files, nil
 }
 
 // send writes a message. The files stay the caller's.
@@ -83,7 +103,7 @@ func (w wire) sendFiles(files []syscall.Conn) (err error) {
 func (w wire) receive() (line []byte, files []*os.File, err error) {
 	defer func() {
 		if err != nil {
-			closeAll(files)
+			closeFiles(files)
 			files = nil
 		}
 	}()
@@ -135,7 +155,7 @@ func filesOf(rights []byte) (files []*os.File, err error) {
 	return files, nil
 }
 
-func closeAll(files []*os.File) {
+func closeFiles(files []*os.File) {
 	for _, f := range files {
 		_ = f.Close()
 	}

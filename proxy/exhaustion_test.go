@@ -13,6 +13,7 @@ import (
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/internal/netns"
 	"dokku-expose/internal/wait"
+	"dokku-expose/proxy/proxytest"
 )
 
 // When the local ports to one container have run out, those to another one are used. When all have, clients wait, and go through
@@ -23,20 +24,16 @@ func TestLocalPortsRunOut(t *testing.T) {
 		return
 	}
 	var log wait.Buffer
-	s, err := NewServer(slog.New(slog.NewTextHandler(&log, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close(expired())
-	r := routeTo("mail", enginetest.FreePort(t), enginetest.NewServer(t, "one"), enginetest.NewServer(t, "two"))
+	s := newServerWith(t, slog.New(slog.NewTextHandler(&log, nil)), nil)
+	r := proxytest.RouteTo("mail", enginetest.FreePort(t), enginetest.NewServer(t, "one"), enginetest.NewServer(t, "two"))
 	// One after the other with a pause between two, fewer than half of them would be in time.
 	r.Hold, r.HealthCheck = 4*time.Second, 0
 	// All clients are to have the same container.
 	r.Options.Balance = deploy.BySource
-	apply(t, s, r)
+	proxytest.Apply(t, s, r)
 
 	n := 0
-	dial := func() *client {
+	dial := func() *proxytest.Client {
 		t.Helper()
 		n++
 		// Its own port is none of those that are short, and its connection leaves none behind.
@@ -49,41 +46,41 @@ func TestLocalPortsRunOut(t *testing.T) {
 		if err := conn.SetLinger(0); err != nil {
 			t.Fatal(err)
 		}
-		return newClient(t, conn)
+		return proxytest.NewClient(t, conn)
 	}
-	var first []*client
+	var first []*proxytest.Client
 	names := make(map[string]int)
 	for range 2 * ports {
 		c := dial()
-		names[c.greeting()]++
+		names[c.Greeting()]++
 		first = append(first, c)
 	}
 	if names["one"] != ports || names["two"] != ports {
 		t.Errorf("got %v, want %d each", names, ports)
 	}
-	if failed := observe(t, s).Routes[0].Failed; failed < ports {
+	if failed := proxytest.Observe(t, s).Routes[0].Failed; failed < ports {
 		t.Errorf("%d attempts failed, want %d at least", failed, ports)
 	}
 	if told := strings.Count(log.String(), "ip_local_port_range"); told != 1 {
 		t.Errorf("it was told %d times:\n%s", told, log.String())
 	}
 
-	var second []*client
+	var second []*proxytest.Client
 	for range waiting {
 		second = append(second, dial())
 	}
-	wait.Until(t, "they wait", func() bool { return observe(t, s).Routes[0].Held == waiting })
+	wait.Until(t, "they wait", func() bool { return proxytest.Observe(t, s).Routes[0].Held == waiting })
 	for _, c := range first {
-		c.conn.Close()
+		c.Conn.Close()
 	}
 	// Whose turn it is is nobody's choice.
 	var served sync.WaitGroup
 	for _, c := range second {
 		served.Go(func() {
-			if _, err := c.lines.ReadString('\n'); err != nil {
+			if _, err := c.Lines.ReadString('\n'); err != nil {
 				t.Errorf("no greeting: %v", err)
 			}
-			c.conn.Close()
+			c.Conn.Close()
 		})
 	}
 	served.Wait()

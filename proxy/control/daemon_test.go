@@ -1,10 +1,11 @@
-package proxy
+package control
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -20,21 +21,22 @@ import (
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/internal/wait"
+	"dokku-expose/proxy/proxytest"
 )
 
 // connected are the clients that a server has, as it says of itself.
 func connected(t testing.TB, c *Client) int {
 	t.Helper()
-	status := observe(t, c)
+	status := proxytest.Observe(t, c)
 	return status.Connections()
 }
 
 func TestReplacementsUnderLoad(t *testing.T) {
 	const replacements, openers, holders = 20, 8, 30
 	dir := folder(t)
-	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: patience}
+	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: proxytest.Patience}
 	v1, port := enginetest.NewServer(t, "v1"), enginetest.FreePort(t)
-	truth(t, config.Truth, routeTo("mail", port, v1), routeTo("news", enginetest.FreePort(t), v1))
+	truth(t, config.Truth, proxytest.RouteTo("mail", port, v1), proxytest.RouteTo("news", enginetest.FreePort(t), v1))
 
 	all := []*process{startProcess(t, config)}
 	l := startLoad(t, port, openers, holders)
@@ -44,7 +46,7 @@ func TestReplacementsUnderLoad(t *testing.T) {
 		all = append(all, startProcess(t, config))
 	}
 	await(t, l, openers)
-	status := observe(t, c)
+	status := proxytest.Observe(t, c)
 	if status.Processes[0] != all[replacements].worker {
 		t.Errorf("pid %d answers, want that of the last one, %d", status.Processes[0], all[replacements].worker)
 	}
@@ -57,7 +59,7 @@ func TestReplacementsUnderLoad(t *testing.T) {
 		p.await()
 	}
 	wait.Until(t, "nobody is there any more but the last", func() bool {
-		return len(observe(t, c).Old) == 0
+		return len(proxytest.Observe(t, c).Old) == 0
 	})
 }
 
@@ -65,9 +67,9 @@ func TestReplacementsUnderLoad(t *testing.T) {
 func TestNewerProtocolTakesOver(t *testing.T) {
 	const openers, holders = 4, 10
 	dir := folder(t)
-	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: patience}
+	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: proxytest.Patience}
 	port := enginetest.FreePort(t)
-	truth(t, config.Truth, routeTo("mail", port, enginetest.NewServer(t, "v1")))
+	truth(t, config.Truth, proxytest.RouteTo("mail", port, enginetest.NewServer(t, "v1")))
 	old := startProcess(t, config)
 	l := startLoad(t, port, openers, holders)
 	await(t, l, openers)
@@ -78,7 +80,7 @@ func TestNewerProtocolTakesOver(t *testing.T) {
 		t.Error("the old daemon is forgotten, which has connections still")
 	}
 	judge(t, l, holders)
-	if pid := observe(t, clientOf(config.Control)).Processes[0]; pid != newer.worker {
+	if pid := proxytest.Observe(t, clientOf(config.Control)).Processes[0]; pid != newer.worker {
 		t.Errorf("pid %d answers, want %d", pid, newer.worker)
 	}
 }
@@ -88,10 +90,10 @@ func TestMasterRestarts(t *testing.T) {
 	const restarts, holders = 5, 10
 	dir := folder(t)
 	config := processConfig{
-		Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: patience, Linger: patience, Master: true,
+		Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Drain: proxytest.Patience, Linger: proxytest.Patience, Supervised: true,
 	}
 	port := enginetest.FreePort(t)
-	truth(t, config.Truth, routeTo("mail", port, enginetest.NewServer(t, "v1")))
+	truth(t, config.Truth, proxytest.RouteTo("mail", port, enginetest.NewServer(t, "v1")))
 	p := startProcess(t, config)
 	l := startLoad(t, port, 4, holders)
 	for i := range restarts {
@@ -111,7 +113,7 @@ func TestMasterRestarts(t *testing.T) {
 
 	// SIGHUP comes through to the worker.
 	v2 := enginetest.NewServer(t, "v2")
-	truth(t, config.Truth, routeTo("mail", port, v2))
+	truth(t, config.Truth, proxytest.RouteTo("mail", port, v2))
 	p.signal(syscall.SIGHUP)
 	p.awaitReady()
 	l.Mark("v2")
@@ -121,9 +123,9 @@ func TestMasterRestarts(t *testing.T) {
 
 func TestOrphanEnds(t *testing.T) {
 	dir := folder(t)
-	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Master: true}
+	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth"), Supervised: true}
 	port := enginetest.FreePort(t)
-	truth(t, config.Truth, routeTo("mail", port, enginetest.NewServer(t, "v1")))
+	truth(t, config.Truth, proxytest.RouteTo("mail", port, enginetest.NewServer(t, "v1")))
 	p := startProcess(t, config)
 	p.signal(syscall.SIGTERM)
 	p.await()
@@ -134,7 +136,7 @@ func TestOrphanEnds(t *testing.T) {
 }
 
 func TestWorkerThatDiesEndsItsMaster(t *testing.T) {
-	p := startProcess(t, processConfig{Control: controlPath(t), Master: true})
+	p := startProcess(t, processConfig{Control: controlPath(t), Supervised: true})
 	if err := syscall.Kill(p.worker, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -148,36 +150,36 @@ func TestKilledAndRestarted(t *testing.T) {
 	dir := folder(t)
 	config := processConfig{Control: filepath.Join(dir, "control.sock"), Truth: filepath.Join(dir, "truth")}
 	v1, v2, port := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2"), enginetest.FreePort(t)
-	truth(t, config.Truth, routeTo("mail", port, v1))
+	truth(t, config.Truth, proxytest.RouteTo("mail", port, v1))
 	c := clientOf(config.Control)
 	p := startProcess(t, config)
 	for range 3 {
-		held := dialPort(t, port)
-		held.greeting()
-		want := observe(t, c).Serving()
+		held := proxytest.Dial(t, port)
+		held.Greeting()
+		want := proxytest.Observe(t, c).Serving()
 		p.signal(syscall.SIGKILL)
 		<-p.ended
-		_ = held.awaitEnd()
+		_ = held.AwaitEnd()
 		if _, err := c.Apply(t.Context(), deploy.Table{}); !errors.Is(err, deploy.ErrNotRunning) || !strings.Contains(err.Error(), clientOf("").config.Start) {
 			t.Errorf("apply without a daemon: %v", err)
 		}
-		if o := observe(t, c); o.Running || len(o.Routes) != 0 {
+		if o := proxytest.Observe(t, c); o.Running || len(o.Routes) != 0 {
 			t.Errorf("without a daemon it serves %v", o)
 		}
 		p = startProcess(t, config)
-		if got := observe(t, c).Serving(); len(got) != 1 || len(want) != 1 {
+		if got := proxytest.Observe(t, c).Serving(); len(got) != 1 || len(want) != 1 {
 			t.Errorf("serving %v, want %v", got, want)
 		}
-		if got := dialPort(t, port).greeting(); got != "v1" {
+		if got := proxytest.Dial(t, port).Greeting(); got != "v1" {
 			t.Errorf("%s answered", got)
 		}
 	}
 	// What is true may have changed meanwhile.
 	p.signal(syscall.SIGKILL)
 	<-p.ended
-	truth(t, config.Truth, routeTo("mail", port, v2))
+	truth(t, config.Truth, proxytest.RouteTo("mail", port, v2))
 	startProcess(t, config)
-	if got := dialPort(t, port).greeting(); got != "v2" {
+	if got := proxytest.Dial(t, port).Greeting(); got != "v2" {
 		t.Errorf("%s answered", got)
 	}
 }
@@ -187,11 +189,11 @@ func TestPredecessorFollows(t *testing.T) {
 	control, port := controlPath(t), enginetest.FreePort(t)
 	v1, v2 := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2")
 	c := runDaemon(t, Options{Control: control})
-	empty := routeTo("empty", enginetest.FreePort(t))
-	apply(t, c, empty, routeTo("mail", port, v1))
-	old := dialPort(t, port)
-	old.greeting()
-	waiting := dialPort(t, empty.Frontend.Port)
+	empty := proxytest.RouteTo("empty", enginetest.FreePort(t))
+	proxytest.Apply(t, c, empty, proxytest.RouteTo("mail", port, v1))
+	old := proxytest.Dial(t, port)
+	old.Greeting()
+	waiting := proxytest.Dial(t, empty.Frontend.Port)
 	wait.Until(t, "it waits", func() bool { return held(t, c, "empty") == 1 })
 
 	// Two generations, so that a predecessor is handed on.
@@ -199,34 +201,34 @@ func TestPredecessorFollows(t *testing.T) {
 		runDaemon(t, Options{Control: control})
 	}
 	draining := func() int {
-		status := observe(t, c)
-		return onOldServers(status, "mail")
+		status := proxytest.Observe(t, c)
+		return proxytest.OnOldServers(status, "mail")
 	}
 	if n := draining(); n != 0 {
 		t.Errorf("%d connections drain before any switch", n)
 	}
-	empty.Servers = routeTo("empty", 1, v2).Servers
-	apply(t, c, empty, routeTo("mail", port, v2))
-	if got := waiting.greeting(); got != "v2" {
+	empty.Servers = proxytest.RouteTo("empty", 1, v2).Servers
+	proxytest.Apply(t, c, empty, proxytest.RouteTo("mail", port, v2))
+	if got := waiting.Greeting(); got != "v2" {
 		t.Errorf("%s answered who waited at the old daemon", got)
 	}
 	if n := draining(); n != 1 {
 		t.Errorf("%d connections drain, want 1", n)
 	}
-	old.echo()
-	cutting := routeTo("mail", port, v2)
+	old.Echo()
+	cutting := proxytest.RouteTo("mail", port, v2)
 	cutting.CutOld = time.Nanosecond
-	apply(t, c, empty, cutting)
-	if err := old.awaitEnd(); !errors.Is(err, syscall.ECONNRESET) {
+	proxytest.Apply(t, c, empty, cutting)
+	if err := old.AwaitEnd(); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the old connection ended with %v, want a reset", err)
 	}
-	waiting.conn.Close()
+	waiting.Conn.Close()
 	wait.Until(t, "the old ones have gone", func() bool { return connected(t, c) == 0 })
 }
 
 func held(t testing.TB, c *Client, app string) (n int) {
 	t.Helper()
-	status := observe(t, c)
+	status := proxytest.Observe(t, c)
 	for _, r := range status.Routes {
 		if r.App == app {
 			n += r.Held
@@ -239,24 +241,24 @@ func held(t testing.TB, c *Client, app string) (n int) {
 func TestSuccessorThatFails(t *testing.T) {
 	control, port := controlPath(t), enginetest.FreePort(t)
 	c := runDaemon(t, Options{Control: control})
-	apply(t, c, routeTo("mail", port, enginetest.NewServer(t, "v1")))
+	proxytest.Apply(t, c, proxytest.RouteTo("mail", port, enginetest.NewServer(t, "v1")))
 	for _, words := range []string{"", `{"protocol":1,"call":"status"}` + "\n", "gibberish\n"} {
 		conn, err := net.Dial("unix", control)
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer, files, err := exchange(wire{conn.(*net.UnixConn)}, request{Call: callHandover})
+		answer, files, err := wire{conn.(*net.UnixConn), ours()}.exchange(request{Call: callHandover})
 		if err != nil || answer.Handover == nil || len(files) != 2 {
 			t.Fatalf("got %+v with %d files, %v", answer, len(files), err)
 		}
-		closeAll(files)
+		closeFiles(files)
 		if _, err := conn.Write([]byte(words)); err != nil {
 			t.Fatal(err)
 		}
 		conn.Close()
 		v2 := enginetest.NewServer(t, "v2")
-		apply(t, c, routeTo("mail", port, v2))
-		if got := dialPort(t, port).greeting(); got != "v2" {
+		proxytest.Apply(t, c, proxytest.RouteTo("mail", port, v2))
+		if got := proxytest.Dial(t, port).Greeting(); got != "v2" {
 			t.Errorf("%s answered", got)
 		}
 	}
@@ -267,14 +269,14 @@ func TestOutOfFiles(t *testing.T) {
 	const files, n = 64, 60
 	control, port := controlPath(t), enginetest.FreePort(t)
 	p := startProcess(t, processConfig{Control: control})
-	r := routeTo("mail", port, enginetest.NewServer(t, "v1"))
+	r := proxytest.RouteTo("mail", port, enginetest.NewServer(t, "v1"))
 	// Who has been accepted can't be connected any more, and shall give the file back soon.
 	r.Hold = time.Second
-	apply(t, clientOf(control), r)
-	var before []*client
+	proxytest.Apply(t, clientOf(control), r)
+	var before []*proxytest.Client
 	for range 10 {
-		c := dialPort(t, port)
-		c.greeting()
+		c := proxytest.Dial(t, port)
+		c.Greeting()
 		before = append(before, c)
 	}
 	// Lowered behind its back: what the daemon allows itself by the limit that it was started with does not protect it.
@@ -282,16 +284,16 @@ func TestOutOfFiles(t *testing.T) {
 	if err := unix.Prlimit(p.worker, unix.RLIMIT_NOFILE, limit, nil); err != nil {
 		t.Fatal(err)
 	}
-	var crowd []*client
+	var crowd []*proxytest.Client
 	for range n {
-		crowd = append(crowd, dialPort(t, port))
+		crowd = append(crowd, proxytest.Dial(t, port))
 	}
 	wait.Until(t, "files have run out", func() bool {
 		links, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.worker))
 		return err == nil && len(links) >= files-1
 	})
 	for _, c := range before {
-		c.echo()
+		c.Echo()
 	}
 	// Whoever asks again and again for what it can't have uses all of this time.
 	const watched = time.Second
@@ -301,14 +303,14 @@ func TestOutOfFiles(t *testing.T) {
 		t.Errorf("it used %s of CPU time in %s, with nothing to do", used, watched)
 	}
 	for _, c := range crowd {
-		c.conn.Close()
+		c.Conn.Close()
 	}
 	wait.Until(t, "it serves again", func() bool {
-		line, err := dialPort(t, port).lines.ReadString('\n')
+		line, err := proxytest.Dial(t, port).Lines.ReadString('\n')
 		return err == nil && strings.HasPrefix(line, "v1 ")
 	})
 	for _, c := range before {
-		c.echo()
+		c.Echo()
 	}
 }
 
@@ -357,7 +359,7 @@ func TestOlderDaemon(t *testing.T) {
 			if _, err := conn.Write([]byte(row.words + "\n")); err != nil {
 				t.Fatal(err)
 			}
-			line, _, err := wire{conn.(*net.UnixConn)}.receive()
+			line, _, err := wire{conn.(*net.UnixConn), ours()}.receive()
 			if err != nil || !strings.Contains(string(line), strings.ReplaceAll(row.want, `"`, `\"`)) {
 				t.Errorf("got %s, %v, want %q", line, err, row.want)
 			}
@@ -371,7 +373,7 @@ func TestOlderDaemon(t *testing.T) {
 func TestReconcileThatFailsEndsTheDaemon(t *testing.T) {
 	mine := errors.New("mine")
 	err := Run(t.Context(), Options{
-		Control: controlPath(t), Log: newServer(t).log,
+		Control: controlPath(t), Log: slog.New(slog.DiscardHandler),
 		Reconcile: func(context.Context, *Local) error { return mine },
 	})
 	if !errors.Is(err, mine) {

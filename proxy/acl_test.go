@@ -13,6 +13,7 @@ import (
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/internal/wait"
+	"dokku-expose/proxy/proxytest"
 )
 
 // Nothing is left of those that are turned away, nor of a proxy that never says whose connection it brings.
@@ -31,22 +32,22 @@ func TestTurnedAway(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			s, r := newServer(t), routeTo("mail", enginetest.FreePort(t), enginetest.NewServer(t, "v1"))
+			s, r := newServer(t), proxytest.RouteTo("mail", enginetest.FreePort(t), enginetest.NewServer(t, "v1"))
 			var err error
 			if r.Options, err = deploy.ParseOptions(row.options); err != nil {
 				t.Fatal(err)
 			}
-			apply(t, s, r)
+			proxytest.Apply(t, s, r)
 			for range row.before {
-				c := dialPort(t, r.Frontend.Port)
-				c.greeting()
-				c.conn.Close()
+				c := proxytest.Dial(t, r.Frontend.Port)
+				c.Greeting()
+				c.Conn.Close()
 			}
 			if err := talk(r.Frontend.Port, row.says); !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) {
 				t.Errorf("it ends with %v", err)
 			}
-			wait.Until(t, "nothing is left", func() bool { return s.connections() == 0 })
-			if total := observe(t, s).Routes[0].Total; total != uint64(row.before) {
+			wait.Until(t, "nothing is left", func() bool { return s.Connections() == 0 })
+			if total := proxytest.Observe(t, s).Routes[0].Total; total != uint64(row.before) {
 				t.Errorf("the container had %d connections, want %d", total, row.before)
 			}
 		})
@@ -55,12 +56,12 @@ func TestTurnedAway(t *testing.T) {
 
 // talk says something at a public port, where nothing is to be heard, and tells how it ends. It may do so at any point.
 func talk(port uint16, says string) error {
-	conn, err := net.DialTimeout("tcp4", fmt.Sprintf("127.0.0.1:%d", port), patience)
+	conn, err := net.DialTimeout("tcp4", fmt.Sprintf("127.0.0.1:%d", port), proxytest.Patience)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(proxytest.Patience)); err != nil {
 		return err
 	}
 	if _, err := conn.Write([]byte(says)); err != nil {

@@ -1,0 +1,146 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"dokku-expose/deploy"
+	"dokku-expose/proxy/tcp"
+)
+
+// ErrSuperseded is the error of a server that has retired: its successor is to be asked.
+var ErrSuperseded = errors.New("another daemon has taken over")
+
+// HandOver calls give with the table in force and the listening sockets, one for each of its routes in order. When give returns nil the
+// server retires, because the successor listens from then on; its connections stay until they end, see [Server.Follow]. An error of give
+// is returned, and the server goes on as before. The sockets stay the server's: give passes copies of them to the successor.
+//
+// No other method changes the server while give runs. A server that has retired returns [ErrSuperseded].
+func (s *Server) HandOver(give func(t deploy.Table, sockets []syscall.Conn) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.retired {
+		return ErrSuperseded
+	}
+	t := s.provenTable()
+	sockets := make([]syscall.Conn, len(t.Routes))
+	for i, spec := range t.Routes {
+		sockets[i] = s.listeners[spec.Frontend].tcp
+	}
+	if err := give(t, sockets); err != nil {
+		return err
+	}
+	s.retire()
+	return nil
+}
+
+// TakeOver serves the table of another server with the sockets that [Server.HandOver] gave, one for each of its routes in order. It is the
+// first thing that a new server does, and closes the files in any case. When it returns nil, connections are accepted: until the other
+// server has retired, each connection goes to one of the two. After an error the server listens nowhere.
+func (s *Server) TakeOver(t deploy.Table, sockets []*os.File) (err error) {
+	var taken []*tcp.Listener
+	defer func() {
+		for _, file := range sockets {
+			_ = file.Close()
+		}
+		if err != nil {
+			for _, l := range taken {
+				err = errors.Join(err, l.Close())
+			}
+		}
+	}()
+	if err := CheckTable(t); err != nil {
+		return err
+	}
+	if len(sockets) != len(t.Routes) {
+		return fmt.Errorf("%d sockets for the %d routes of a table", len(sockets), len(t.Routes))
+	}
+	for _, file := range sockets {
+		socket, err := tcp.NewListener(file)
+		if err != nil {
+			return err
+		}
+		taken = append(taken, socket)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, spec := range t.Routes {
+		l := newListener(spec.Frontend, taken[i], s.limit, s.log)
+		s.bind(l, spec)
+		s.accept(l)
+	}
+	s.table = t
+	s.limit.resize(len(s.listeners), t.TotalConnections)
+	return nil
+}
+
+// Table is the table in force, without the routes that could not be applied. A server of it is proven when it is known to accept now.
+func (s *Server) Table() deploy.Table {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.provenTable()
+}
+
+// Connections counts the connections of clients, those that are held among them.
+func (s *Server) Connections() int {
+	n, _ := s.limit.counts()
+	return n
+}
+
+// Retire stops listening for good. Connections go on, and clients that are held are still served. It waits for a HandOver that runs,
+// and returns false when the server has retired already.
+func (s *Server) Retire() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.retired {
+		return false
+	}
+	s.retire()
+	return true
+}
+
+// retire does the work of Retire; mu is held.
+func (s *Server) retire() {
+	s.retired = true
+	for _, l := range s.listeners {
+		s.close(l)
+	}
+	for _, r := range s.routes {
+		r.supersede()
+	}
+}
+
+// Retired tells that the server has retired. It waits for a HandOver that runs.
+func (s *Server) Retired() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.retired
+}
+
+// Follow treats the connections of a retired server as the successor's table says: held clients are connected to its servers, and
+// connections on old servers are cut when their time is up. A route that the table lacks holds no client any more. The table must be one
+// that [CheckTable] accepts.
+func (s *Server) Follow(t deploy.Table) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wanted := make(map[routeKey]bool, len(t.Routes))
+	var gone []*upstream
+	for _, spec := range t.Routes {
+		key := routeKey{spec.App, spec.Frontend}
+		wanted[key] = true
+		if r := s.routes[key]; r != nil {
+			old, _ := r.update(spec)
+			gone = append(gone, old...)
+		}
+	}
+	for key, r := range s.routes {
+		if !wanted[key] {
+			gone = append(gone, r.deactivate()...)
+		}
+	}
+	for _, u := range gone {
+		u.dials.Wait()
+	}
+}
