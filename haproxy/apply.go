@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"reflect"
 	"regexp"
 	"slices"
 	"time"
@@ -194,12 +193,13 @@ func (e *Engine) Disarm(ctx context.Context) error {
 	if bytes.Equal(now.text, next.text) {
 		return nil
 	}
-	for _, s := range now.own() {
-		s.SHA256, s.Routes = hash(next.text), slices.Clone(s.Routes)
-		for i, r := range s.Routes {
-			s.Routes[i].Servers = make([]deploy.Server, len(r.Servers))
+	if all := now.saved(); len(all) > 0 {
+		for i, r := range all[0].Routes {
+			all[0].Routes[i].Servers = make([]deploy.Server, len(r.Servers))
 		}
-		next.saved = []saved{s}
+		if next, err = newFiles(next.text, all[0].Structure, all[0].Routes); err != nil {
+			return err
+		}
 	}
 	return e.write(next, now)
 }
@@ -225,6 +225,10 @@ func (e *Engine) each(routes []deploy.Route, live *snapshot, try func([]deploy.R
 // wanted is a configuration to be.
 type wanted struct {
 	proxies []proxy
+	// structure identifies the configuration apart from changes that need no reload.
+	structure string
+	// acls are the networks that the running HAProxy can be told to change.
+	acls []acl
 	files
 }
 
@@ -242,9 +246,7 @@ func (e *Engine) want(routes []deploy.Route, live *snapshot, keep bool) (wanted,
 	if !keep {
 		g = g.next()
 	}
-	w := wanted{proxies: plan(routes, live, keep)}
-	w.files, err = e.render(w.proxies, stats, g)
-	return w, err
+	return e.render(plan(routes, live, keep), stats, g)
 }
 
 // attempt makes routes real, or leaves everything as it was.
@@ -271,7 +273,7 @@ func (e *Engine) attempt(ctx context.Context, routes []deploy.Route, live *snaps
 		return deploy.Applied{}, err
 	}
 	kept := w.proxies
-	if w.saved[0].Structure != live.structure {
+	if w.structure != live.structure {
 		if w, err = e.want(routes, live, false); err != nil {
 			return deploy.Applied{}, err
 		}
@@ -286,13 +288,13 @@ func (e *Engine) attempt(ctx context.Context, routes []deploy.Route, live *snaps
 		return deploy.Applied{}, err
 	}
 	// The file comes first: a reload by anybody, at any moment, must not bring back a server that is gone.
-	if !reflect.DeepEqual(last.own(), w.saved) {
+	if !last.equal(w.files) {
 		if err := e.write(w.files, last); err != nil {
 			return deploy.Applied{}, errors.Join(err, e.withdraw(ctx, kept, live))
 		}
 	}
 	if applied.Reload == "" {
-		err = e.converge(ctx, w.proxies, numbered(w.saved[0].Routes), live, live)
+		err = e.converge(ctx, w.proxies, w.acls, live, live)
 	} else {
 		err = e.exchange(ctx, w, kept, live)
 	}
@@ -318,7 +320,7 @@ func (e *Engine) exchange(ctx context.Context, w wanted, kept []proxy, live *sna
 	if err != nil {
 		return err
 	}
-	return e.converge(ctx, w.proxies, numbered(w.saved[0].Routes), now, live)
+	return e.converge(ctx, w.proxies, w.acls, now, live)
 }
 
 // withdraw takes servers that are not wanted any more out of service where nothing else is to change. It is for a file that
@@ -373,10 +375,11 @@ func (e *Engine) undo(ctx context.Context, last files, live *snapshot) (err erro
 		return err
 	}
 	if now.structure == live.structure {
-		return e.converge(ctx, asRunning(live), numbered(last.running(live)), now, live)
+		return e.converge(ctx, asRunning(live), numbered(routesOf(live, last.saved())), now, live)
 	}
-	if len(last.saved) == 0 {
-		last.saved = []saved{{Structure: live.structure}}
+	w := wanted{structure: live.structure, files: last}
+	if all := last.saved(); len(all) > 0 {
+		w.structure = all[0].Structure
 	}
-	return e.reload(ctx, wanted{files: last}, now)
+	return e.reload(ctx, w, now)
 }

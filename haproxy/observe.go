@@ -38,20 +38,21 @@ func (e *Engine) Observe(ctx context.Context, aspects ...deploy.Aspect) (deploy.
 	if err != nil {
 		return o, err
 	}
-	o.Routes = routes(live, files)
+	all := files.saved()
+	o.Routes = routes(live, all)
 	if slices.Contains(aspects, deploy.Counters) {
 		err = e.count(ctx, live, &o)
 	}
 	if slices.Contains(aspects, deploy.Health) {
-		err = errors.Join(err, e.examine(ctx, live, files, &o))
+		err = errors.Join(err, e.examine(ctx, live, all, &o))
 	}
 	return o, err
 }
 
 // routes are what the running worker serves.
-func routes(live *snapshot, files files) []deploy.RouteState {
+func routes(live *snapshot, all []saved) []deploy.RouteState {
 	saved := make(map[string]deploy.Route)
-	for _, r := range files.running(live) {
+	for _, r := range routesOf(live, all) {
 		saved[r.App] = r
 	}
 	routes := make([]deploy.RouteState, 0, len(live.proxies))
@@ -76,13 +77,13 @@ func routes(live *snapshot, files files) []deploy.RouteState {
 var crashesAtExit = regexp.MustCompile(`^2\.6\.1[0-3]\b`)
 
 // examine adds what is wrong with the running HAProxy, and what is worth knowing of it.
-func (e *Engine) examine(ctx context.Context, live *snapshot, files files, o *deploy.Observation) error {
+func (e *Engine) examine(ctx context.Context, live *snapshot, all []saved, o *deploy.Observation) error {
 	p, err := e.processes(ctx)
 	if err != nil {
 		return err
 	}
 	o.Processes = append(p.workers, p.master)
-	how, err := e.stale(ctx, files, live)
+	how, err := e.stale(ctx, all, live)
 	if err != nil {
 		return err
 	}
@@ -130,14 +131,14 @@ func (e *Engine) Installed(ctx context.Context) (string, error) {
 }
 
 // stale says how what runs differs from the files.
-func (e *Engine) stale(ctx context.Context, f files, live *snapshot) (string, error) {
+func (e *Engine) stale(ctx context.Context, all []saved, live *snapshot) (string, error) {
 	switch {
-	case len(f.saved) == 0:
+	case len(all) == 0:
 		return "somebody else has changed the file", nil
-	case f.saved[0].Structure != live.structure:
+	case all[0].Structure != live.structure:
 		return "it was started with another configuration", nil
 	}
-	routes := f.saved[0].Routes
+	routes := all[0].Routes
 	for _, r := range routes {
 		if !slices.EqualFunc(live.proxies[r.App], r.Servers, func(now slot, filed deploy.Server) bool {
 			return now.ready == filed.Addr.IsValid() && (!now.ready || now.addr == filed.Addr)

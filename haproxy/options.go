@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,6 +40,15 @@ const (
 	noneOfIPv4, allOfIPv4 = "::/128", "0.0.0.0/0"
 	noneOfIPv6, allOfIPv6 = "::ffff:0:0/96", "::/0"
 )
+
+// String returns the acl in HAProxy's words.
+func (a acl) String() string {
+	text := a.Name + " src "
+	if a.Number > 0 {
+		text += "-u " + strconv.Itoa(a.Number) + " "
+	}
+	return text + strings.Join(a.Networks, " ")
+}
 
 // allowACLs are the networks that may connect to the i-th proxy.
 func allowACLs(i int, allow deploy.Networks) []acl {
@@ -80,46 +90,54 @@ func lines(name string, number int, networks []string) []acl {
 	return acls
 }
 
-// optionsView are a route's options in HAProxy's words.
-type optionsView struct {
+// rules are what a proxy's lines say that many proxies have in common. They are written once for all proxies whose rules are equal.
+type rules struct {
 	MaxConnections int
 	IdleTimeout    int64 // milliseconds
-	Balance        deploy.Balance
-	ACLs           []acl
-	// Proxies4 and Proxies6 tell that there are proxies whose header is read.
+	// HalfClosed is how long a half-closed connection may be without any data, in milliseconds; 0: no limit.
+	HalfClosed int64
+	Balance    deploy.Balance
+	// Proxies are ACLs of the proxies whose header is read, each "" or a line. Proxies4 and Proxies6 tell that there are any.
+	Proxies            [numbersPerProxy]string
 	Proxies4, Proxies6 bool
-	// Header is nil where no header is read.
-	Header *headerView
+	// Timeout is how long a proxy may take to tell a header, in milliseconds; 0 where no header is read. Wait is for HAProxy before 3.0,
+	// which has one time for the header and the wait for a container that may follow.
+	Timeout, Wait int64
 	// Stage is when HAProxy knows where a client comes from: at once, or when a header has told it.
 	Stage string
 	Rate  int
-}
-
-// headerView is how long a proxy may take to tell a header, in milliseconds.
-type headerView struct {
-	// Timeout is for the header alone, Wait for HAProxy before 3.0, which has one time for the header and the wait for a
-	// container that may follow.
-	Timeout, Wait int64
+	// Table is the proxy's name where there is a rate.
+	Table   string
+	Retries int64
+	// PlainCheck tells that checks must be told to send no PROXY header.
+	PlainCheck bool
+	// Server are the words that all servers have in common.
+	Server string
 }
 
 // headerTimeout is how long a header may take to come: longer than the second after which the kernel repeats a lost packet,
 // twice.
 const headerTimeout = 5 * time.Second
 
-func viewOptions(i int, p proxy) optionsView {
+func rulesOf(p proxy) rules {
 	o := p.route.Options
 	four, six := families(o.AcceptProxy)
-	v := optionsView{
-		MaxConnections: o.MaxConnections, IdleTimeout: milliseconds(o.IdleTimeout), Balance: o.Balance, Rate: o.Rate,
-		ACLs:     slices.Concat(allowACLs(i, o.Allow), lines("proxies4", 0, four), lines("proxies6", 0, six)),
-		Proxies4: len(four) > 0, Proxies6: len(six) > 0, Stage: "connection",
+	r := rules{
+		MaxConnections: o.MaxConnections, IdleTimeout: milliseconds(o.IdleTimeout), HalfClosed: milliseconds(halfClosed(p.route)), Balance: o.Balance,
+		Proxies4: len(four) > 0, Proxies6: len(six) > 0, Stage: "connection", Rate: o.Rate, Retries: retries(p),
+		PlainCheck: p.checked() && header(p.route) != "", Server: strings.TrimSpace(check(p.route) + " " + header(p.route)),
 	}
-	if v.Proxies4 || v.Proxies6 {
-		v.Stage = "session"
-		timeout := milliseconds(headerTimeout)
-		v.Header = &headerView{Timeout: timeout, Wait: min(milliseconds(p.route.Hold)+timeout, math.MaxInt32)}
+	for i, a := range append(lines("proxies4", 0, four), lines("proxies6", 0, six)...) {
+		r.Proxies[i] = a.String()
 	}
-	return v
+	if r.Proxies4 || r.Proxies6 {
+		r.Stage, r.Timeout = "session", milliseconds(headerTimeout)
+		r.Wait = min(milliseconds(p.route.Hold)+r.Timeout, math.MaxInt32)
+	}
+	if r.Rate > 0 {
+		r.Table = p.name
+	}
+	return r
 }
 
 // header is the word of a server that gets a PROXY header, "" where it gets none.

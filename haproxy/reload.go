@@ -206,7 +206,7 @@ func (e *Engine) reload(ctx context.Context, w wanted, live *snapshot) error {
 	}
 	err = await(ctx, "HAProxy's new worker answers", func() (bool, error) {
 		now, err := e.identify(ctx)
-		if err == nil && now.structure == w.saved[0].Structure && !now.stopping && !slices.Contains(before.workers, now.pid) {
+		if err == nil && now.structure == w.structure && !now.stopping && !slices.Contains(before.workers, now.pid) {
 			return true, nil
 		}
 		after, masterErr := e.processes(ctx)

@@ -11,7 +11,7 @@ import (
 	"io"
 	"math"
 	"net/netip"
-	"slices"
+	"strconv"
 	"strings"
 	"text/template"
 	"time"
@@ -47,51 +47,58 @@ type proxy struct {
 func slotName(i int) string { return fmt.Sprintf("s%d", i+1) }
 
 var configuration = template.Must(template.New("haproxy.cfg").
-	Funcs(template.FuncMap{"quote": quote, "join": strings.Join}).
+	Funcs(template.FuncMap{"quote": quote}).
 	Option("missingkey=error").
 	Parse(templates.HAProxy))
 
 // render makes the configuration of proxies. Its structure identifies all of it but the servers' addresses and the networks that
 // may connect, which are what can be changed without a reload.
-func (e *Engine) render(proxies []proxy, stats bool, g generation) (files, error) {
+func (e *Engine) render(proxies []proxy, stats bool, g generation) (w wanted, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("HAProxy's configuration: %w", err)
+		}
+	}()
 	if err := e.checkWords(); err != nil {
-		return files{}, err
+		return wanted{}, err
 	}
-	v := e.view(proxies, stats, g)
+	v, err := e.view(proxies, stats, g)
+	if err != nil {
+		return wanted{}, err
+	}
 	sum, err := v.sum()
 	if err != nil {
-		return files{}, err
+		return wanted{}, err
 	}
-	structure, routes := g.mark(sum), savedRoutes(proxies)
-	v.Description, v.Mark = description(structure, v.statsAddress()), markOf(numbered(routes))
+	routes := savedRoutes(proxies)
+	w = wanted{proxies: proxies, structure: g.mark(sum), acls: numbered(routes)}
+	v.Description, v.Mark = description(w.structure, v.statsAddress()), markOf(w.acls)
 	var b bytes.Buffer
 	if err := configuration.Execute(&b, v); err != nil {
-		return files{}, fmt.Errorf("HAProxy's configuration: %w", err)
+		return wanted{}, err
 	}
-	return files{b.Bytes(), []saved{{hash(b.Bytes()), structure, routes}}}, nil
+	w.files, err = newFiles(b.Bytes(), w.structure, routes)
+	return w, err
 }
 
 // sum is the same for configurations that differ in nothing but what can be changed without a reload.
 func (v view) sum() (string, error) {
-	v.Proxies = slices.Clone(v.Proxies)
-	for i := range v.Proxies {
-		p := &v.Proxies[i]
-		p.Slots = make([]slotView, len(p.Slots))
-		p.Options.ACLs = slices.Clone(p.Options.ACLs)
-		for i := range p.Options.ACLs {
-			if a := &p.Options.ACLs[i]; a.Number > 0 {
-				a.Networks = nil
-			}
-		}
-	}
+	head := v
+	head.Proxies = nil
 	sum := sha256.New()
-	if _, err := io.WriteString(sum, templates.HAProxy); err != nil {
+	if err := json.NewEncoder(sum).Encode(head); err != nil {
 		return "", err
 	}
-	if err := json.NewEncoder(sum).Encode(v); err != nil {
-		return "", fmt.Errorf("HAProxy's configuration: %w", err)
+	words := append(make([]string, 0, 8*len(v.Proxies)), templates.HAProxy)
+	for i := range v.Proxies {
+		p := &v.Proxies[i]
+		words = append(words, p.Name, p.About, p.Bind, p.Rules, p.Hold, p.Token, strconv.Itoa(len(p.Slots)))
+		for _, a := range p.Allow {
+			words = append(words, a.Name, strconv.Itoa(a.Number))
+		}
 	}
-	return hex.EncodeToString(sum.Sum(nil)[:8]), nil
+	_, err := io.WriteString(sum, strings.Join(words, "\x00"))
+	return hex.EncodeToString(sum.Sum(nil)[:8]), err
 }
 
 const descriptionPrefix = "dokku-expose"
@@ -155,28 +162,19 @@ type statsView struct {
 	Daemon string
 }
 
+// proxyView is a proxy in words of HAProxy's language, so that a template has little to do for each of thousands.
 type proxyView struct {
 	Name string
-	// About is what the statistics page says of it.
-	About   string
-	Bind    string
-	Options optionsView
-	Retries int64
-	// HalfClosed is how long a half-closed connection may be without any data, in milliseconds; 0: no limit.
-	HalfClosed int64
-	// PlainCheck tells that checks must be told to send no PROXY header.
-	PlainCheck bool
-	// Server are the words that all servers have in common.
-	Server string
-	Slots  []slotView
-	Hold   *netip.AddrPort
-	Token  string // what held connections say whose they are with; "" when no other worker may take them over
-}
-
-type slotView struct {
-	Name string
-	Addr netip.AddrPort
-	Free bool
+	// About is what the statistics page says of it, quoted.
+	About, Bind string
+	// Allow are the networks that may connect, which the running HAProxy can be told to change.
+	Allow []acl
+	// Rules are the lines made of rules.
+	Rules string
+	Slots []string
+	// Hold is the address where connections are held, "" for nowhere.
+	Hold  string
+	Token string // what held connections say whose they are with; "" when no other worker may take them over
 }
 
 func (v view) statsAddress() string {
@@ -186,7 +184,7 @@ func (v view) statsAddress() string {
 	return v.Stats.Listen.String()
 }
 
-func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
+func (e *Engine) view(proxies []proxy, stats bool, g generation) (view, error) {
 	v := view{
 		StatsSocket: e.cfg.StatsSocket, HardStopAfter: milliseconds(e.cfg.WorkerDeadline), MaxConn: e.cfg.TotalConnections,
 		Connect: milliseconds(connectTimeout), Takeover: e.takeover(g),
@@ -200,30 +198,34 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) view {
 			v.Stats.Daemon = "unix@" + e.cfg.DaemonSocket
 		}
 	}
-	ipv6 := listeners.HasIPv6()
+	ipv6, lines := listeners.HasIPv6(), make(map[rules]string)
 	for i, p := range proxies {
-		pv := proxyView{
-			Name: p.name, About: e.about(p.route), Bind: bind(p.route.Frontend, ipv6), Options: viewOptions(i, p), Retries: retries(p),
-			HalfClosed: milliseconds(halfClosed(p.route)),
-			PlainCheck: p.checked() && header(p.route) != "", Server: strings.TrimSpace(check(p.route) + " " + header(p.route)),
-		}
-		for i, server := range p.slots {
-			s := slotView{Name: slotName(i), Addr: nowhere, Free: true}
-			if server != nil {
-				s.Addr, s.Free = server.Addr, false
+		pv := proxyView{Name: p.name, About: quote(e.about(p.route)), Bind: bind(p.route.Frontend, ipv6), Allow: allowACLs(i, p.route.Options.Allow)}
+		r := rulesOf(p)
+		if _, made := lines[r]; !made {
+			var b strings.Builder
+			if err := configuration.ExecuteTemplate(&b, "rules", r); err != nil {
+				return view{}, err
 			}
-			pv.Slots = append(pv.Slots, s)
+			lines[r] = b.String()
+		}
+		pv.Rules = lines[r]
+		for i, server := range p.slots {
+			if server != nil {
+				pv.Slots = append(pv.Slots, slotName(i)+" "+server.Addr.String())
+			} else {
+				pv.Slots = append(pv.Slots, slotName(i)+" "+nowhere.String()+" disabled")
+			}
 		}
 		if p.route.Hold > 0 {
-			hold := e.holdAddr(g)
-			pv.Hold = &hold
+			pv.Hold = e.holdAddr(g).String()
 			if g != alone {
 				pv.Token = e.token(p.name)
 			}
 		}
 		v.Proxies = append(v.Proxies, pv)
 	}
-	return v
+	return v, nil
 }
 
 // about says on the statistics page what a proxy is for: only what seldom changes, since each change of it is a reload. The page takes

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -31,24 +30,48 @@ type saved struct {
 	Routes []deploy.Route
 }
 
-// files are the configuration file and the entries of the JSON file.
+// files are the configuration file and the entries of the JSON file, each entry as it is written.
 type files struct {
-	text  []byte  // the configuration, empty when there is no file
-	saved []saved // the entry of text, then others; empty when text has no entry
+	text    []byte   // the configuration, empty when there is no file
+	entries [][]byte // the entry of text, then others; empty when text has no entry
 }
 
 // own returns the entry of text, or nothing when it has none.
-func (f files) own() []saved { return f.saved[:min(1, len(f.saved))] }
+func (f files) own() [][]byte { return f.entries[:min(1, len(f.entries))] }
 
-// running returns the routes of what runs, nil when they are unknown. After a crash before a reload, these are in the older entry.
-func (f files) running(live *snapshot) []deploy.Route {
-	for _, s := range f.saved {
+// saved decodes the entries. It returns none when one can't be decoded. That includes one with unknown fields, since an option of a newer
+// version must not get lost silently.
+func (f files) saved() (all []saved) {
+	for _, entry := range f.entries {
+		var s saved
+		decoder := json.NewDecoder(bytes.NewReader(entry))
+		decoder.DisallowUnknownFields()
+		if decoder.Decode(&s) != nil {
+			return nil
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// routesOf returns the routes of what runs, nil when they are unknown. After a crash before a reload, these are in the older entry.
+func routesOf(live *snapshot, all []saved) []deploy.Route {
+	for _, s := range all {
 		if s.Structure == live.structure {
 			return s.Routes
 		}
 	}
 	return nil
 }
+
+// newFiles are a configuration and its entry. The hash comes first, by which [Engine.readFiles] knows the entry.
+func newFiles(text []byte, structure string, routes []deploy.Route) (files, error) {
+	entry, err := json.Marshal(saved{hash(text), structure, routes})
+	return files{text, [][]byte{entry}}, err
+}
+
+// Entries stand between these. A string in JSON has no line break.
+const entriesBegin, entriesNext, entriesEnd = "[", ",\n", "]"
 
 // savedRoutes returns the routes of proxies as the JSON file has them.
 func savedRoutes(proxies []proxy) []deploy.Route {
@@ -67,6 +90,9 @@ func savedRoutes(proxies []proxy) []deploy.Route {
 	return routes
 }
 
+// equal tells whether configurations and their entries are the same.
+func (f files) equal(o files) bool { return slices.EqualFunc(f.own(), o.own(), bytes.Equal) }
+
 func hash(text []byte) string { return fmt.Sprintf("%x", sha256.Sum256(text)) }
 
 // savedFile is the path of the JSON file.
@@ -74,8 +100,7 @@ func (e *Engine) savedFile() string {
 	return strings.TrimSuffix(e.cfg.ConfigFile, filepath.Ext(e.cfg.ConfigFile)) + ".json"
 }
 
-// readFiles reads both files. A missing file is no error, and neither is JSON that can't be decoded: the next Apply replaces it. That
-// includes JSON with unknown fields, since an option of a newer version must not get lost silently.
+// readFiles reads both files. A missing file is no error, and neither is JSON that can't be decoded: the next Apply replaces it.
 func (e *Engine) readFiles() (files, error) {
 	var texts [2][]byte
 	for i, path := range []string{e.cfg.ConfigFile, e.savedFile()} {
@@ -85,22 +110,20 @@ func (e *Engine) readFiles() (files, error) {
 		}
 	}
 	f := files{text: texts[0]}
-	var entries []saved
-	decoder := json.NewDecoder(bytes.NewReader(texts[1]))
-	decoder.DisallowUnknownFields()
-	if decoder.Decode(&entries) != nil {
-		return f, nil
-	}
-	sum := hash(f.text)
-	if i := slices.IndexFunc(entries, func(s saved) bool { return s.SHA256 == sum }); i >= 0 {
-		f.saved = slices.Concat(entries[i:i+1], entries[:i], entries[i+1:])
+	list := bytes.TrimSuffix(bytes.TrimPrefix(texts[1], []byte(entriesBegin)), []byte(entriesEnd))
+	entries, own := bytes.Split(list, []byte(entriesNext)), fmt.Appendf(nil, `{"SHA256":%q`, hash(f.text))
+	if i := slices.IndexFunc(entries, func(entry []byte) bool { return bytes.HasPrefix(entry, own) }); i >= 0 {
+		f.entries = slices.Concat(entries[i:i+1], entries[:i], entries[i+1:])
 	}
 	return f, nil
 }
 
 // write replaces the files now with next.
 func (e *Engine) write(next, now files) error {
-	entries := slices.CompactFunc(slices.Concat(next.own(), now.own()), func(a, b saved) bool { return a.SHA256 == b.SHA256 })
+	entries := next.own()
+	if !bytes.Equal(next.text, now.text) {
+		entries = slices.Concat(entries, now.own())
+	}
 	if err := e.save(entries); err != nil {
 		return err
 	}
@@ -110,17 +133,13 @@ func (e *Engine) write(next, now files) error {
 // settle leaves one entry, once now is in force: nothing of an app that is gone stays behind. A write that fails costs nothing else, and the
 // next Apply tries again.
 func (e *Engine) settle(now, former files) {
-	if len(former.saved) > 1 || !reflect.DeepEqual(former.own(), now.own()) {
+	if len(former.entries) > 1 || !former.equal(now) {
 		_ = e.save(now.own())
 	}
 }
 
-func (e *Engine) save(entries []saved) error {
-	text, err := json.Marshal(entries)
-	if err != nil {
-		return fmt.Errorf("HAProxy's configuration: %w", err)
-	}
-	return e.replace(e.savedFile(), text)
+func (e *Engine) save(entries [][]byte) error {
+	return e.replace(e.savedFile(), slices.Concat([]byte(entriesBegin), bytes.Join(entries, []byte(entriesNext)), []byte(entriesEnd)))
 }
 
 // replace writes one of the files. Both are for their owner and the folder's group only, which is HAProxy's: the configuration holds a
