@@ -60,11 +60,7 @@ func noteStopped(ctx context.Context, h *host.Host, app string) error {
 	if !stopped || err != nil || h.State.Known(app) {
 		return err
 	}
-	client, err := h.Docker()
-	if err != nil {
-		return err
-	}
-	containers, err := client.EndpointsOf(ctx, app)
+	containers, err := h.EndpointsOf(ctx, app)
 	if err != nil || slices.ContainsFunc(containers, func(c deploy.Endpoint) bool { return c.Running }) {
 		return err
 	}

@@ -46,10 +46,8 @@ func look(ctx context.Context, h *host.Host) view {
 	if err == nil {
 		_, v.serving, err = w.Serving(ctx)
 	}
-	client, dockerErr := h.Docker()
-	if dockerErr == nil {
-		v.containers, dockerErr = client.Endpoints(ctx)
-	}
+	var dockerErr error
+	v.containers, dockerErr = h.Endpoints(ctx)
 	v.err = errors.Join(err, dockerErr, v.countPorts())
 	return v
 }

@@ -42,13 +42,9 @@ func (h *Host) NamedCounters(ctx context.Context) (deploy.Observation, error) {
 const askDocker = 3 * time.Second
 
 func (h *Host) containers(ctx context.Context) ([]deploy.Endpoint, error) {
-	client, err := h.Docker()
-	if err != nil {
-		return nil, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, askDocker)
 	defer cancel()
-	return client.Endpoints(ctx)
+	return h.Endpoints(ctx)
 }
 
 func isNameless(r deploy.RouteState) bool {

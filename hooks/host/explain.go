@@ -24,12 +24,8 @@ func (h *Host) Explain(ctx context.Context, problems []*deploy.Problem) {
 		if refused, err := h.Env.ScaleRefused(outage.App); err == nil {
 			outage.Unscalable = refused
 		}
-		client, err := h.Docker()
-		if err != nil {
-			continue
-		}
 		for _, id := range outage.Ended() {
-			if end, err := client.End(ctx, id); err == nil {
+			if end, err := h.End(ctx, id); err == nil {
 				outage.Explain(id, end)
 			}
 		}

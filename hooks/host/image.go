@@ -3,14 +3,10 @@ package host
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"path"
 	"slices"
-	"strings"
 
-	"dokku-expose/deploy"
-	"dokku-expose/deploy/source/docker"
 	"dokku-expose/hooks/settings"
 	"dokku-expose/hooks/state"
 	"dokku-expose/portsfile"
@@ -18,7 +14,7 @@ import (
 
 // ImagePorts reads PORTS out of an image: /app/PORTS, where buildpacks put an app, else the one in the folder that the
 // image works in.
-func (h *Host) ImagePorts(ctx context.Context, client *docker.Client, app, image string) (ports state.Ports, found bool, err error) {
+func (h *Host) ImagePorts(ctx context.Context, app, image string) (ports state.Ports, found bool, err error) {
 	values, err := h.Settings.Effective(app)
 	if err != nil {
 		return state.Ports{}, false, err
@@ -26,6 +22,10 @@ func (h *Host) ImagePorts(ctx context.Context, client *docker.Client, app, image
 	none := state.Ports{File: values.PortsFile}
 	if values.PortsFile == settings.IgnorePorts {
 		return none, true, nil
+	}
+	client, err := h.Docker()
+	if err != nil {
+		return none, false, err
 	}
 	workDir, err := client.WorkDir(ctx, image)
 	if err != nil {
@@ -48,21 +48,4 @@ func (h *Host) ImagePorts(ctx context.Context, client *docker.Client, app, image
 	}
 	err = errors.Join(err, sourceErr)
 	return state.Ports{File: name, Text: string(text)}, err == nil, err
-}
-
-// ErrGone tells that Docker has no such container any more.
-var ErrGone = errors.New("is gone")
-
-// Find returns the container of the app with that id.
-func Find(ctx context.Context, client *docker.Client, app, id string) (deploy.Endpoint, error) {
-	containers, err := client.EndpointsOf(ctx, app)
-	if err != nil {
-		return deploy.Endpoint{}, err
-	}
-	for _, c := range containers {
-		if strings.HasPrefix(c.ID, id) && id != "" {
-			return c, nil
-		}
-	}
-	return deploy.Endpoint{}, fmt.Errorf("container %.12s %w", id, ErrGone)
 }

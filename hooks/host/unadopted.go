@@ -78,18 +78,14 @@ func (h *Host) unreadPorts(ctx context.Context, app string, values settings.Valu
 		text, err := h.Env.Committed(ctx, app, values.PortsFile)
 		return state.Ports{File: values.PortsFile, Text: string(text)}, err
 	}
-	client, err := h.Docker()
-	if err != nil {
-		return state.Ports{}, err
-	}
-	c, err := Find(ctx, client, app, container)
+	c, err := h.Endpoint(ctx, app, container)
 	if errors.Is(err, ErrGone) {
 		return state.Ports{}, fs.ErrNotExist
 	}
 	if err != nil {
 		return state.Ports{}, err
 	}
-	ports, _, err := h.ImagePorts(ctx, client, app, c.Image)
+	ports, _, err := h.ImagePorts(ctx, app, c.Image)
 	return ports, err
 }
 

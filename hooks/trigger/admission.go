@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"dokku-expose/deploy"
-	"dokku-expose/deploy/source/docker"
 	"dokku-expose/hooks/host"
 	"dokku-expose/hooks/settings"
 	"dokku-expose/hooks/state"
@@ -123,7 +122,11 @@ func claimsWith(h *host.Host, app string, ports state.Ports) ([]deploy.Claim, er
 
 // brought is the image that a deploy brings back of which nobody has told yet: the one that has the app's name, if its PORTS
 // never came into force. It is "" where there is none.
-func brought(ctx context.Context, h *host.Host, client *docker.Client, app string, remembered state.App) (string, error) {
+func brought(ctx context.Context, h *host.Host, app string, remembered state.App) (string, error) {
+	client, err := h.Docker()
+	if err != nil {
+		return "", err
+	}
 	for image := range remembered.Images {
 		if image == remembered.Current {
 			continue

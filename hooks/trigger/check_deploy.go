@@ -21,11 +21,7 @@ func CheckDeploy(ctx context.Context, h *host.Host, args []string) error {
 	if err != nil {
 		return err
 	}
-	client, err := h.Docker()
-	if err != nil {
-		return err
-	}
-	container, err := host.Find(ctx, client, app, id)
+	container, err := h.Endpoint(ctx, app, id)
 	if err != nil {
 		return err
 	}
@@ -39,7 +35,7 @@ func CheckDeploy(ctx context.Context, h *host.Host, args []string) error {
 		if err := h.Admit(ctx, app, all); err != nil {
 			return err
 		}
-		return admitOnHost(ctx, h, client, app, container, own)
+		return admitOnHost(ctx, h, app, container, own)
 	})
 	if err != nil {
 		return err
@@ -48,16 +44,16 @@ func CheckDeploy(ctx context.Context, h *host.Host, args []string) error {
 	if len(claims) == 0 || values.CheckTimeout == 0 {
 		return nil
 	}
-	err = awaitAccepts(ctx, h, client, app, container.ID, values, claims)
+	err = awaitAccepts(ctx, h, app, container.ID, values, claims)
 	if err != nil && ctx.Err() == nil {
-		quote(ctx, h, client, container)
+		quote(ctx, h, container)
 	}
 	return err
 }
 
 // admitOnHost looks whether a container on the host's network has its private ports for itself. The checks can't find out: the other
 // app's container accepts there.
-func admitOnHost(ctx context.Context, h *host.Host, client *docker.Client, app string, c deploy.Endpoint, claims []deploy.Claim) error {
+func admitOnHost(ctx context.Context, h *host.Host, app string, c deploy.Endpoint, claims []deploy.Claim) error {
 	if !c.HostNetwork {
 		return nil
 	}
@@ -69,7 +65,7 @@ func admitOnHost(ctx context.Context, h *host.Host, client *docker.Client, app s
 	if s.Apps, err = w.Apps(ctx); err != nil {
 		return err
 	}
-	endpoints, err := client.Endpoints(ctx)
+	endpoints, err := h.Endpoints(ctx)
 	if err != nil {
 		return err
 	}

@@ -68,11 +68,7 @@ func leave(ctx context.Context, h *host.Host, app string, old []deploy.Place) er
 
 // upstreams are the addresses at which the places' containers serve public ports.
 func upstreams(ctx context.Context, h *host.Host, app string, places []deploy.Place) (map[netip.AddrPort]bool, error) {
-	client, err := h.Docker()
-	if err != nil {
-		return nil, err
-	}
-	containers, err := client.EndpointsOf(ctx, app)
+	containers, err := h.EndpointsOf(ctx, app)
 	if err != nil {
 		return nil, err
 	}

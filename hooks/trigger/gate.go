@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
-	"dokku-expose/deploy/source/docker"
 	"dokku-expose/hooks/host"
 	"dokku-expose/hooks/settings"
 )
@@ -21,16 +20,16 @@ const gateRetry = 100 * time.Millisecond
 
 // awaitAccepts waits until every claim's private port of the container accepts, for as long as the container runs and
 // check-timeout has not passed.
-func awaitAccepts(ctx context.Context, h *host.Host, client *docker.Client, app, id string, values settings.Values, claims []deploy.Claim) error {
+func awaitAccepts(ctx context.Context, h *host.Host, app, id string, values settings.Values, claims []deploy.Claim) error {
 	deadline := time.Now().Add(values.CheckTimeout)
 	var waiting map[uint16]error
 	for {
-		container, err := host.Find(ctx, client, app, id)
+		container, err := h.Endpoint(ctx, app, id)
 		if err != nil {
 			return err
 		}
 		if !container.Running {
-			return stoppedEarly(ctx, h, client, container)
+			return stoppedEarly(ctx, h, container)
 		}
 		if waiting, err = silent(ctx, container, values.Upstream, claims); err != nil {
 			return err
@@ -41,8 +40,8 @@ func awaitAccepts(ctx context.Context, h *host.Host, client *docker.Client, app,
 		claims = of(claims, waiting)
 		if time.Now().After(deadline) {
 			// One that crashes again and again may run whenever it is looked at.
-			if end, err := client.End(ctx, id); err == nil && end.Restarts > 0 {
-				return stoppedEarly(ctx, h, client, container)
+			if end, err := h.End(ctx, id); err == nil && end.Restarts > 0 {
+				return stoppedEarly(ctx, h, container)
 			}
 			return notAccepting(container, values.CheckTimeout, waiting, claims)
 		}

@@ -119,11 +119,7 @@ func promoted(ctx context.Context, h *host.Host, app string, remembered state.Ap
 	if err != nil {
 		return state.App{}, err
 	}
-	client, err := h.Docker()
-	if err != nil {
-		return state.App{}, err
-	}
-	containers, err := client.EndpointsOf(ctx, app)
+	containers, err := h.EndpointsOf(ctx, app)
 	if err != nil {
 		return state.App{}, err
 	}
@@ -165,10 +161,6 @@ func awaitUngated(ctx context.Context, h *host.Host, app string) error {
 	if values.CheckTimeout == 0 {
 		return nil
 	}
-	client, err := h.Docker()
-	if err != nil {
-		return err
-	}
 	places, err := h.Places(app)
 	if err != nil {
 		return err
@@ -176,7 +168,7 @@ func awaitUngated(ctx context.Context, h *host.Host, app string) error {
 	deadline := time.Now().Add(values.CheckTimeout)
 	for _, p := range places {
 		for {
-			container, err := host.Find(ctx, client, app, p.Container)
+			container, err := h.Endpoint(ctx, app, p.Container)
 			if err != nil || !container.Running {
 				break
 			}

@@ -50,7 +50,7 @@ func PostReleaseBuilder(ctx context.Context, h *host.Host, args []string) error 
 	ports, known := remembered.Images[image]
 	if !known {
 		var found bool
-		if ports, found, err = h.ImagePorts(ctx, client, app, image); err != nil {
+		if ports, found, err = h.ImagePorts(ctx, app, image); err != nil {
 			return err
 		}
 		if !found && !d.FromImage {

@@ -7,7 +7,6 @@ import (
 	"unicode/utf8"
 
 	"dokku-expose/deploy"
-	"dokku-expose/deploy/source/docker"
 	"dokku-expose/hooks/host"
 )
 
@@ -19,9 +18,9 @@ const (
 )
 
 // stoppedEarly says how a new container ended before it served.
-func stoppedEarly(ctx context.Context, h *host.Host, client *docker.Client, c deploy.Endpoint) error {
+func stoppedEarly(ctx context.Context, h *host.Host, c deploy.Endpoint) error {
 	how := fmt.Sprintf("(%s)", c.State)
-	if end, err := client.End(ctx, c.ID); err == nil && !end.At.IsZero() {
+	if end, err := h.End(ctx, c.ID); err == nil && !end.At.IsZero() {
 		how = end.String()
 	}
 	return fmt.Errorf("%s: container %.12s (%s) has stopped %s, before its private ports accepted connections", c.App, c.ID, c.Dyno, how)
@@ -29,8 +28,12 @@ func stoppedEarly(ctx context.Context, h *host.Host, client *docker.Client, c de
 
 // quote prints the last lines of a new container that fails its deploy. Dokku prints them only when its own check fails,
 // removes the container, and `dokku logs` shows the old one.
-func quote(ctx context.Context, h *host.Host, client *docker.Client, c deploy.Endpoint) {
-	lines, err := client.LastLines(ctx, c.ID, quotedLines, quotedBytes)
+func quote(ctx context.Context, h *host.Host, c deploy.Endpoint) {
+	client, err := h.Docker()
+	var lines []string
+	if err == nil {
+		lines, err = client.LastLines(ctx, c.ID, quotedLines, quotedBytes)
+	}
 	if err != nil {
 		h.Out.Warn("%v", err)
 		return

@@ -22,11 +22,7 @@ func SchedulerRegisterRetired(ctx context.Context, h *host.Host, args []string) 
 	if local, err := h.Local(app); !local {
 		return err
 	}
-	client, err := h.Docker()
-	if err != nil {
-		return err
-	}
-	container, err := host.Find(ctx, client, app, id)
+	container, err := h.Endpoint(ctx, app, id)
 	if errors.Is(err, host.ErrGone) {
 		return nil
 	}
@@ -39,7 +35,7 @@ func SchedulerRegisterRetired(ctx context.Context, h *host.Host, args []string) 
 	return h.UnderLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		err := inDeploy(h, app, func(remembered *state.App) error {
 			// Refused now, the deploy ends with the old container running.
-			image, err := brought(ctx, h, client, app, *remembered)
+			image, err := brought(ctx, h, app, *remembered)
 			if err != nil {
 				return err
 			}
