@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"dokku-expose/haproxy"
 	"dokku-expose/hooks/host"
+	"dokku-expose/hooks/settings"
 )
 
 var showConfigCommand = command{
@@ -13,13 +13,20 @@ var showConfigCommand = command{
 	more: `
   dokku expose:show-config`,
 	run: func(ctx context.Context, h *host.Host, _ call) error {
-		engine, err := h.Engine()
+		w, err := h.Wire()
 		if err != nil {
 			return err
 		}
-		e, ok := engine.(*haproxy.Engine)
-		if !ok {
-			return fmt.Errorf("the engine %s has no configuration file; dokku expose:list says where each port leads", engine.Name())
+		name, err := w.EngineName()
+		if err != nil {
+			return err
+		}
+		if name != settings.HAProxy {
+			return fmt.Errorf("the engine %s has no configuration file; dokku expose:list says where each port leads", name)
+		}
+		e, err := w.HAProxy(true)
+		if err != nil {
+			return err
 		}
 		text, err := e.ShowConfig(ctx)
 		if err != nil {
