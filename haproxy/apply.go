@@ -38,34 +38,34 @@ func (e *Engine) Apply(ctx context.Context, t deploy.Table) (deploy.Applied, err
 		return err
 	})
 	if err == nil {
-		applied.Cut, applied.Unended = e.endOld(ctx, t)
+		applied.Cut, applied.Unended = e.cutFormer(ctx, t)
 	}
 	return applied, errors.Join(refused, err)
 }
 
-// endOld ends connections that must not go on, in the running worker and in old ones.
-func (e *Engine) endOld(ctx context.Context, t deploy.Table) ([]deploy.Cut, error) {
+// cutFormer ends connections that must not go on, in the running worker and in old ones.
+func (e *Engine) cutFormer(ctx context.Context, t deploy.Table) ([]deploy.Cut, error) {
 	limits := cutLimits(t)
 	if len(limits) == 0 {
 		live, err := e.identify(ctx)
 		if err != nil || live.uptime > longestTry(t) {
 			return nil, err // Connections that tried to reach a server at the last reload have given up.
 		}
-		return nil, e.closeOld(ctx, wantedBy(t), live, limits, nil)
+		return nil, e.cutInOldWorkers(ctx, wantedBy(t), live, limits, nil)
 	}
 	live, err := e.read(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return e.endOverdue(ctx, wantedBy(t), live, limits)
+	return e.cutOverdue(ctx, wantedBy(t), live, limits)
 }
 
-// endOverdue ends the connections on former servers whose time is over, in the running worker and in old ones, and counts them.
-func (e *Engine) endOverdue(ctx context.Context, wanted map[string]map[netip.AddrPort]bool, live *snapshot, limits map[string]time.Duration) ([]deploy.Cut, error) {
+// cutOverdue ends the connections on former servers whose time is over, in the running worker and in old ones, and counts them.
+func (e *Engine) cutOverdue(ctx context.Context, wanted map[string]map[netip.AddrPort]bool, live *snapshot, limits map[string]time.Duration) ([]deploy.Cut, error) {
 	counts := make(map[string]int)
-	err := e.cutOld(ctx, live, limits, counts)
+	err := e.cutInWorker(ctx, live, limits, counts)
 	if err == nil {
-		err = e.closeOld(ctx, wanted, live, limits, counts)
+		err = e.cutInOldWorkers(ctx, wanted, live, limits, counts)
 	}
 	var cut []deploy.Cut
 	for _, name := range slices.Sorted(maps.Keys(counts)) {
@@ -98,7 +98,7 @@ func (e *Engine) CutOld(ctx context.Context, limits map[string]time.Duration) ([
 			}
 		}
 	}
-	return e.endOverdue(ctx, wanted, live, byProxy)
+	return e.cutOverdue(ctx, wanted, live, byProxy)
 }
 
 // cutLimits are the times for which routes let connections stay on servers out of service, of those that have one.
@@ -113,9 +113,9 @@ func cutLimits(t deploy.Table) map[string]time.Duration {
 	return limits
 }
 
-// cutOld ends the connections of slots that have been out of service for longer than their route lets connections stay. Those
+// cutInWorker ends the connections of slots that have been out of service for longer than their route lets connections stay. Those
 // of a slot that serves again at another address are not told apart from its new ones, and stay. It adds them to counts, by proxy.
-func (e *Engine) cutOld(ctx context.Context, live *snapshot, limits map[string]time.Duration, counts map[string]int) error {
+func (e *Engine) cutInWorker(ctx context.Context, live *snapshot, limits map[string]time.Duration, counts map[string]int) error {
 	if err := live.withSessions(ctx, e.command); err != nil {
 		return err
 	}

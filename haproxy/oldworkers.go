@@ -109,19 +109,19 @@ func wantedBy(t deploy.Table) map[string]map[netip.AddrPort]bool {
 	return wanted
 }
 
-// closeOld ends those connections of old workers that must not go on there: such as have reached no server yet and may yet be
+// cutInOldWorkers ends those connections of old workers that must not go on there: such as have reached no server yet and may yet be
 // led to one that is not wanted, whose address may be another app's by now; and such as are on old servers for longer than
 // limits allow (see cutLimits), which it adds to counts, by proxy. An old worker's servers can't be changed any more, but its
 // connections can be closed.
 //
 // A worker that does not answer leads no connection elsewhere, and must not undo an applied table: the old workers are counted.
-func (e *Engine) closeOld(ctx context.Context, wanted map[string]map[netip.AddrPort]bool, live *snapshot, limits map[string]time.Duration, counts map[string]int) error {
+func (e *Engine) cutInOldWorkers(ctx context.Context, wanted map[string]map[netip.AddrPort]bool, live *snapshot, limits map[string]time.Duration, counts map[string]int) error {
 	workers, err := e.oldWorkers(ctx, live)
 	if err != nil {
 		return unlessUnreachable(err)
 	}
 	for _, w := range workers {
-		err := w.close(ctx, func(s session, slots []slot) bool {
+		err := w.cut(ctx, func(s session, slots []slot) bool {
 			if !s.established {
 				return slices.ContainsFunc(slots, func(slot slot) bool { return slot.serving() && !wanted[s.proxy][slot.addr] })
 			}
@@ -148,9 +148,9 @@ func unlessUnreachable(err error) error {
 	return err
 }
 
-// close ends the connections that must end by what the worker thinks of their route's servers. It calls closed for each that had not
+// cut ends the connections that must end by what the worker thinks of their route's servers. It calls closed for each that had not
 // ended by itself.
-func (w oldWorker) close(ctx context.Context, must func(s session, slots []slot) bool, closed func(session)) error {
+func (w oldWorker) cut(ctx context.Context, must func(s session, slots []slot) bool, closed func(session)) error {
 	sessions, err := w.sessions(ctx)
 	if err != nil || len(sessions) == 0 {
 		return err
