@@ -53,12 +53,9 @@ func newDaemon(server *proxy.Server, shutDown context.CancelFunc, o Options, p p
 	}
 }
 
-// apply has the server apply a table, and the predecessors follow the one that is in force then. They hear nothing of a table that the
-// server refuses as a whole.
+// apply has the server apply a table, and the predecessors follow the one that is in force then. A table that the server refuses leaves
+// that as it was.
 func (d *daemon) apply(t deploy.Table) (deploy.Applied, error) {
-	if err := proxy.CheckTable(t); err != nil {
-		return deploy.Applied{}, err
-	}
 	d.changes.Lock()
 	defer d.changes.Unlock()
 	applied, err := d.server.Apply(d.closing, t)
