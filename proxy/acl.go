@@ -7,20 +7,19 @@ import (
 	"dokku-expose/deploy"
 )
 
-// admission says whose connections a route serves.
+// admission is the limit of a route's clients.
 type admission struct {
-	// proxies are those whose header tells who connects.
+	// proxies are the proxies whose header names the client.
 	proxies []netip.Prefix
-	// everybody may connect, or only those of the networks.
+	// everybody may connect, or only clients of the networks in allow.
 	everybody bool
 	allow     []netip.Prefix
-	// rate is how many times a source may do so, 0 for as often as it likes.
+	// rate is how many times a source may connect in [deploy.RatePeriod], 0 for no limit.
 	rate  int
 	rates *rateTable
 }
 
-// newAdmission makes what options ask for, nil when they don't care where connections come from. It goes on with what the former
-// one knows.
+// newAdmission is the admission of options, nil when they need no client's address. It goes on with the rates of the former one.
 func newAdmission(o deploy.Options, former *admission) *admission {
 	if o.Allow.IsZero() && o.AcceptProxy.IsZero() && o.Rate == 0 && !asksForAddress(o) {
 		return nil
@@ -36,7 +35,7 @@ func newAdmission(o deploy.Options, former *admission) *admission {
 	return a
 }
 
-// asksForAddress tells whether the options need a client's address to serve it.
+// asksForAddress tells that the options need the address of a client that is let in.
 func asksForAddress(o deploy.Options) bool {
 	return o.Balance == deploy.BySource || o.ProxyProtocol != ""
 }

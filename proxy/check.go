@@ -16,7 +16,7 @@ const (
 	checksOfApp  = 16
 )
 
-// slots are those that checks take. Who waits for one of an app's does not wait for one of everybody's yet.
+// slots are those that a check takes: first one of its app's, then one of all.
 type slots struct{ ofApp, all chan struct{} }
 
 // take returns false when ctx has ended before there is a slot.
@@ -108,14 +108,14 @@ func (r *route) questions(which func(*upstream) bool) (list []question) {
 	return list
 }
 
-// checked notes what a server said. What this host lacks says nothing of it.
+// checked notes the answer of a server. A shortage of this host proves nothing.
 func (r *route) checked(q question, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case q.ctx.Err() != nil:
-	case isLocal(err):
-		r.lacks.tell(r.app, r.listen, err)
+	case isExhaustion(err):
+		r.exhaustion.report(r.app, r.listen, err)
 	default:
 		r.mark(q.upstream, err == nil)
 	}

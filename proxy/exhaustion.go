@@ -8,24 +8,24 @@ import (
 	"dokku-expose/deploy"
 )
 
-// lackPause is the shortest time between two lines of the log about what this host lacks: thousands of clients may be concerned.
-const lackPause = 10 * time.Second
+// exhaustionPause is the shortest time between two such lines of the log: a shortage concerns thousands of clients.
+const exhaustionPause = 10 * time.Second
 
-// lacks tells of attempts to connect that failed for a lack of this host's, see [isLocal].
-type lacks struct {
+// exhaustionLog reports attempts to connect that failed because this host has run out of something, see [isExhaustion].
+type exhaustionLog struct {
 	log *slog.Logger
 
-	mu   sync.Mutex
-	told time.Time
+	mu         sync.Mutex
+	reportedAt time.Time
 }
 
-func (l *lacks) tell(app string, listen deploy.Frontend, err error) {
+func (l *exhaustionLog) report(app string, listen deploy.Frontend, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if time.Since(l.told) < lackPause {
+	if time.Since(l.reportedAt) < exhaustionPause {
 		return
 	}
-	l.told = time.Now()
+	l.reportedAt = time.Now()
 	remedy, _ := deploy.HostLack(err)
 	l.log.Error("can't connect clients to containers for now", "app", app, "port", listen.String(), "error", err, "remedy", remedy)
 }

@@ -8,8 +8,7 @@ import (
 	"dokku-expose/proxy/tcp"
 )
 
-// hold keeps a client waiting until a server is up, for as long as the route holds. It blocks, and ends with the client linked or
-// closed.
+// hold keeps a client waiting until a server is up, at most as long as the route holds. It blocks until the client is linked or closed.
 func (r *route) hold(s *session, changed <-chan struct{}) {
 	r.held.Add(1)
 	linked := r.await(s, changed)
@@ -20,7 +19,7 @@ func (r *route) hold(s *session, changed <-chan struct{}) {
 	}
 }
 
-// await returns true when the client is linked. One of those that wait tries the servers that are not up, where no checks say so.
+// await returns true when the client is linked. One of the waiting clients tries the servers that are not up, where there are no checks.
 func (r *route) await(s *session, changed <-chan struct{}) bool {
 	r.mu.Lock()
 	wait := r.spec.Hold
@@ -39,11 +38,11 @@ func (r *route) await(s *session, changed <-chan struct{}) bool {
 		case <-ctx.Done():
 			return false
 		case <-changed:
-		case r.turn <- struct{}{}:
+		case r.retrySlot <- struct{}{}:
 			linked := r.tryDown(ctx, s, changed)
 			if !linked {
-				// Servers that are up are tried too, for those who wait for something that this host lacked: each who gets it lets the
-				// next one try at once.
+				// Servers that are up are tried too, because a client may wait for something that this host has run out of: one that gets
+				// it lets the next one try at once.
 				linked, changed = r.tryUp(s)
 			}
 			if !linked && changed != nil {
@@ -53,7 +52,7 @@ func (r *route) await(s *session, changed <-chan struct{}) bool {
 				case <-time.After(retryInterval):
 				}
 			}
-			<-r.turn
+			<-r.retrySlot
 			if linked || changed == nil {
 				return linked
 			}
@@ -66,10 +65,10 @@ func (r *route) await(s *session, changed <-chan struct{}) bool {
 	}
 }
 
-// tryUp tries the servers that are up, and waits until it is known what became of that.
+// tryUp is connectAny, and waits for its result.
 func (r *route) tryUp(s *session) (linked bool, changed <-chan struct{}) {
 	known := make(chan struct{})
-	r.try(s, func(l bool, c <-chan struct{}) {
+	r.connectAny(s, func(l bool, c <-chan struct{}) {
 		linked, changed = l, c
 		close(known)
 	})
@@ -77,10 +76,10 @@ func (r *route) tryUp(s *session) (linked bool, changed <-chan struct{}) {
 	return linked, changed
 }
 
-// tryDown asks all servers that are not up at the same time whether they accept, until that is known of each or something changes. What
-// accepts is up from then on, for everybody. Behind Docker's proxy only a connection can tell: there the client gets its own, and linked
-// says that it has one. Where no server may be asked, all count as not tried yet instead. With checks none is asked: one that is down
-// waits for a table that proves it.
+// tryDown probes all servers that are not up at the same time, until each has answered or something changes. A server that accepts is up
+// from then on, for all clients. Behind Docker's proxy only a connection can tell: there the client gets its own, and linked is true.
+// Where no server may be probed, all count as not tried yet instead. With checks none is probed: one that is down waits for a table that
+// proves it.
 func (r *route) tryDown(ctx context.Context, s *session, changed <-chan struct{}) (linked bool) {
 	if r.forgive() {
 		return false
@@ -137,7 +136,7 @@ func (r *route) linkProxied(ctx context.Context, q *question, s *session) bool {
 	return <-known == nil
 }
 
-// forgive has servers that nobody may ask tried again at once. It is false where they may be asked.
+// forgive has servers that must not be probed tried again at once. It is false where they may be probed.
 func (r *route) forgive() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

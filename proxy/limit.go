@@ -8,7 +8,7 @@ import (
 	"dokku-expose/proxy/tcp"
 )
 
-// greed is how many times what is left for others a single listener may take. A flood on one port thus gets 4/5 of all
+// greed is how many times the rest that is left for others a single listener may take. A flood on one port thus gets 4/5 of all
 // connections, floods on ten ports 4/41 each, and there is always something left for the next port (a "dynamic threshold", as
 // switches share their buffers).
 const greed = 4
@@ -20,11 +20,11 @@ type limiter struct {
 
 	mu         sync.Mutex
 	max, total int
-	// alone tells that there is one listener, with a limit that somebody set: it may have it all.
+	// alone tells that the only listener may have all connections, because an operator has set their number.
 	alone bool
-	// waiting are listeners that may have no more for now, because of the others.
+	// waiting are listeners that may have no more for now, because other listeners have the rest.
 	waiting []*listener
-	// closed is closed when a connection closes, if somebody waits for that; else it is nil.
+	// closed is closed when a connection closes. It is nil while drain does not wait.
 	closed chan struct{}
 }
 
@@ -95,7 +95,7 @@ func (l *limiter) bound(of *listener, most int) {
 	}
 }
 
-// busy returns nil when there is no connection, else what is closed when one closes.
+// busy returns nil when there is no connection, else a channel that is closed when one closes.
 func (l *limiter) busy() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -120,7 +120,7 @@ const (
 	reservedFiles = 256
 	// minFiles is the fewest open files that make sense.
 	minFiles = 1024
-	// minConnections are allowed however many listeners there are; what does not work then says so itself.
+	// minConnections are allowed however many listeners there are; the error of a system call then names the shortage.
 	minConnections = 16
 )
 

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// minBackoff and maxBackoff bound the time between two attempts to accept while the host lacks something for it.
+	// minBackoff and maxBackoff bound the time between two attempts to accept while the host has run out of files or memory.
 	minBackoff = 5 * time.Millisecond
 	maxBackoff = time.Second
 )
@@ -72,7 +72,7 @@ func (l *listener) Missed(err error) {
 	l.backoff = min(2*l.backoff, maxBackoff)
 }
 
-// listen opens a public address. The error says who holds it.
+// listen opens a public address. The error names the process that has it, or the remedy.
 func listen(address deploy.Frontend) (*tcp.Listener, error) {
 	socket, err := tcp.Listen(address.IP, address.Port)
 	switch {
@@ -90,7 +90,7 @@ func listen(address deploy.Frontend) (*tcp.Listener, error) {
 	return nil, err
 }
 
-// holder says who has the port where address can't be bound.
+// holder is an error that names the process which has the port.
 func holder(address deploy.Frontend) error {
 	all, err := listeners.List()
 	if err != nil {

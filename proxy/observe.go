@@ -68,7 +68,7 @@ func (u *upstream) drainedSoFar() uint64 {
 	if u.retiredAt.IsZero() {
 		return u.drained
 	}
-	return u.drained + uint64(u.left-u.connections())
+	return u.drained + uint64(u.sessionsAtRetire-u.connections())
 }
 
 // sums are the counters of several servers. Drained are connections that ended on a server that was no longer current.

@@ -20,15 +20,15 @@ type route struct {
 	app    string
 	listen deploy.Frontend
 	// checks bound the connect checks that are made at the same time.
-	checks slots
-	log    *slog.Logger
-	lacks  *lacks
+	checks     slots
+	log        *slog.Logger
+	exhaustion *exhaustionLog
 	// failed is called when a server has gone down, with the mutex held.
 	failed func()
-	// turn is held by the one waiting client that tries servers which are not up.
-	turn chan struct{}
+	// retrySlot is held by the one waiting client that tries servers which are not up.
+	retrySlot chan struct{}
 
-	// admission says who is let in, nil for everybody.
+	// admission limits the clients, nil for no limit.
 	admission atomic.Pointer[admission]
 	held      atomic.Int64
 	unserved  atomic.Uint64
@@ -36,11 +36,11 @@ type route struct {
 	mu     sync.Mutex
 	spec   deploy.Route
 	active bool
-	// superseded tells that another daemon has taken over, which checks the servers and says which are up.
+	// superseded tells that a successor checks the servers, and its tables prove them.
 	superseded bool
-	// current are in the order of the table, retired the ones with connections still.
+	// current are the servers in the order of the table, retired the former ones that still have connections.
 	current, retired []*upstream
-	// past are the counters of servers that are neither any more.
+	// past are the counters of servers that the route has forgotten.
 	past sums
 	// changed is closed, and replaced, when a waiting client should look again.
 	changed    chan struct{}
@@ -49,15 +49,15 @@ type route struct {
 	next       int
 }
 
-func newRoute(app string, listen deploy.Frontend, checks slots, log *slog.Logger, lacks *lacks, failed func()) *route {
+func newRoute(app string, listen deploy.Frontend, checks slots, log *slog.Logger, exhaustion *exhaustionLog, failed func()) *route {
 	return &route{
-		app: app, listen: listen, checks: checks, log: log, lacks: lacks, failed: failed,
-		turn: make(chan struct{}, 1), changed: make(chan struct{}),
+		app: app, listen: listen, checks: checks, log: log, exhaustion: exhaustion, failed: failed,
+		retrySlot: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
 }
 
-// update makes the route what spec says, and returns the servers that it does no longer lead to. Attempts to connect to those may
-// be on their way until dials of each is done. switched tells whether the addresses of its servers are others now.
+// update applies spec, and returns the servers that it retired. Attempts to connect to those may be under way until dials of each is
+// done. switched tells that the addresses of the current servers have changed.
 func (r *route) update(spec deploy.Route) (gone []*upstream, switched bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -71,7 +71,7 @@ func (r *route) update(spec deploy.Route) (gone []*upstream, switched bool) {
 		r.current = append(r.current, r.upstream(&old, s))
 	}
 	gone = r.retire(old)
-	r.limit(spec.CutOld)
+	r.scheduleCuts(spec.CutOld)
 
 	if !r.superseded && (!r.active || r.spec.HealthCheck != spec.HealthCheck) {
 		r.restartChecks(spec.HealthCheck)
@@ -88,7 +88,7 @@ func (r *route) update(spec deploy.Route) (gone []*upstream, switched bool) {
 	return gone, switched
 }
 
-// same tells whether the two ask for the same, whatever is known of their servers.
+// same tells that two specs differ at most in how far their servers are proven.
 func same(a, b deploy.Route) bool {
 	return a.Process == b.Process && a.Hold == b.Hold && a.HealthCheck == b.HealthCheck && a.CutOld == b.CutOld &&
 		a.HalfClosed == b.HalfClosed && a.Options == b.Options && slices.EqualFunc(a.Servers, b.Servers, func(x, y deploy.Server) bool {
@@ -103,7 +103,7 @@ func (r *route) revives(spec deploy.Route) bool {
 	})
 }
 
-// upstream takes the server out of old, or makes it when it is not there.
+// upstream takes the server out of old, or makes a new one.
 func (r *route) upstream(old *[]*upstream, s deploy.Server) *upstream {
 	i := slices.IndexFunc(*old, func(u *upstream) bool { return u.is(s) })
 	if i < 0 {
@@ -123,7 +123,7 @@ func (r *route) upstream(old *[]*upstream, s deploy.Server) *upstream {
 	return u
 }
 
-// retire ends the service of those that are not retired yet, and keeps what has connections.
+// retire retires servers, and keeps those that have connections. It returns those that were not retired yet.
 func (r *route) retire(old []*upstream) (gone []*upstream) {
 	for _, u := range old {
 		if u.retiredAt.IsZero() {
@@ -139,20 +139,20 @@ func (r *route) retire(old []*upstream) (gone []*upstream) {
 	return gone
 }
 
-// limit has the connections of retired servers cut when those have been retired for so long; 0 keeps them.
-func (r *route) limit(after time.Duration) {
+// scheduleCuts has the connections of retired servers cut when a server has been retired for that time; 0 keeps them.
+func (r *route) scheduleCuts(after time.Duration) {
 	for _, u := range r.retired {
-		if u.cut != nil {
-			u.cut.Stop()
-			u.cut = nil
+		if u.cutTimer != nil {
+			u.cutTimer.Stop()
+			u.cutTimer = nil
 		}
 		if after > 0 {
-			u.cut = time.AfterFunc(time.Until(u.retiredAt.Add(after)), func() { r.cut(u, after) })
+			u.cutTimer = time.AfterFunc(time.Until(u.retiredAt.Add(after)), func() { r.cut(u, after) })
 		}
 	}
 }
 
-// cut ends the connections on a retired server, and logs how many there were, without those that ended by themselves.
+// cut cuts the connections on a retired server, and logs how many there were, without those that closed by themselves.
 func (r *route) cut(u *upstream, after time.Duration) {
 	var (
 		pending sync.WaitGroup
@@ -161,7 +161,7 @@ func (r *route) cut(u *upstream, after time.Duration) {
 	r.mu.Lock()
 	if !u.retiredAt.IsZero() && time.Since(u.retiredAt) >= after {
 		pending.Add(len(u.sessions))
-		u.reset(func(reset bool) {
+		u.cutAll(func(reset bool) {
 			if reset {
 				n.Add(1)
 			}
@@ -175,8 +175,8 @@ func (r *route) cut(u *upstream, after time.Duration) {
 	}
 }
 
-// deactivate takes the route out of service. Clients that wait are not served any more. Connections stay, but those whose time on
-// an old server is counted already: the container did not go, only the route.
+// deactivate takes the route out of service, and returns the servers that it retired. Held clients are closed. Connections stay, because
+// their container may live on, but a cut that is scheduled already stays scheduled.
 func (r *route) deactivate() (gone []*upstream) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -214,16 +214,16 @@ func (r *route) unused() bool {
 	return !r.active && len(r.retired) == 0
 }
 
-// try connects a client to the server that it is to have of those that are up, or when that fails, to the next. It does not block:
-// then is called when the client is linked, or with what is closed at the next change when there is no server; nil when the route
-// is out of the table, or the client gone.
-func (r *route) try(s *session, then func(linked bool, changed <-chan struct{})) {
-	r.tryBut(nil, s, then)
+// connectAny tries the servers that are up in the order of the balance, and does not block. then(true, _) means that the client is linked.
+// then(false, changed) means that no server is up until changed is closed; a nil channel means that the route is out of the table, or the
+// client gone.
+func (r *route) connectAny(s *session, then func(linked bool, changed <-chan struct{})) {
+	r.connectExcept(nil, s, then)
 }
 
-// tryBut leaves servers out that this host has no means to connect to now. They are as up as they were.
-func (r *route) tryBut(lacking []*upstream, s *session, then func(linked bool, changed <-chan struct{})) {
-	a, changed := r.pick(s, lacking)
+// connectExcept leaves out servers that this host can't connect to now, because it has run out of something. They stay up.
+func (r *route) connectExcept(out []*upstream, s *session, then func(linked bool, changed <-chan struct{})) {
+	a, changed := r.pick(s, out)
 	if a.upstream == nil {
 		then(false, changed)
 		return
@@ -232,11 +232,11 @@ func (r *route) tryBut(lacking []*upstream, s *session, then func(linked bool, c
 		switch {
 		case err == nil:
 			then(true, changed)
-		case isLocal(err):
+		case isExhaustion(err):
 			// There may be a port for another address.
-			r.tryBut(append(lacking, a.upstream), s, then)
+			r.connectExcept(append(out, a.upstream), s, then)
 		default:
-			r.tryBut(lacking, s, then)
+			r.connectExcept(out, s, then)
 		}
 	})
 }
@@ -245,7 +245,7 @@ func (r *route) tryBut(lacking []*upstream, s *session, then func(linked bool, c
 func (r *route) pick(s *session, but []*upstream) (attempt, <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// Options may ask for the address since somebody waits of whom nobody wanted to know it.
+	// The client may have been held under options that did not need its address.
 	if !r.active || asksForAddress(r.spec.Options) && s.locate() != nil {
 		return attempt{}, nil
 	}
@@ -270,15 +270,15 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 	defer r.mu.Unlock()
 	u.dialing--
 	if err == nil && (!u.retiredAt.IsZero() || !u.up && r.hasChecks()) {
-		// It came too late: what was retired gets nothing any more, nor what has gone down meanwhile.
+		// The connection came too late: the server has been retired or has gone down meanwhile.
 		server.Reset()
 		err = context.Canceled
 	}
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, context.Canceled) {
 			u.failed.Add(1)
-			if isLocal(err) {
-				r.lacks.tell(r.app, r.listen, err)
+			if isExhaustion(err) {
+				r.exhaustion.report(r.app, r.listen, err)
 			} else {
 				r.mark(u, false)
 			}
@@ -287,7 +287,7 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 		return err
 	}
 	r.mark(u, true)
-	terms := tcp.Terms{IdleTimeout: r.spec.Options.IdleTimeout, HalfClosedTimeout: r.spec.HalfClosedTimeout()}
+	terms := tcp.RelayOptions{IdleTimeout: r.spec.Options.IdleTimeout, HalfClosedTimeout: r.spec.HalfClosedTimeout()}
 	if form := r.spec.Options.ProxyProtocol; form != "" {
 		err := s.locate()
 		if err == nil {
@@ -301,9 +301,9 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 	}
 	s.upstream = u
 	s.relay = tcp.NewRelay(s.client, server, terms, &u.counters, func(err error) {
-		// How it ended is between client and server, unless this host lacked something for it; else the counters say it all.
-		if isLocal(err) {
-			r.lacks.tell(r.app, r.listen, err)
+		// Only a shortage of this host is worth a line: other ends are between client and server.
+		if isExhaustion(err) {
+			r.exhaustion.report(r.app, r.listen, err)
 		}
 		r.closed(s)
 	})
@@ -322,7 +322,7 @@ func (r *route) closed(s *session) {
 	s.listener.limit.release(s.listener)
 }
 
-// tidy forgets a retired server when nothing is on it any more. The mutex is held.
+// tidy forgets a retired server without connections. The mutex is held.
 func (r *route) tidy(u *upstream) {
 	if i := slices.Index(r.retired, u); i >= 0 && u.load() == 0 {
 		r.retired = slices.Delete(r.retired, i, i+1)
@@ -330,8 +330,8 @@ func (r *route) tidy(u *upstream) {
 	}
 }
 
-// mark notes what an attempt to connect told of a server. With checks, one that went down comes up again by a table that proves it
-// only: whoever accepts at its address may be another app's container. The mutex is held.
+// mark notes the result of an attempt to connect. With checks, only a table that proves it brings a server up again: another app's
+// container may accept at its address. The mutex is held.
 func (r *route) mark(u *upstream, ok bool) {
 	switch {
 	case !ok:
@@ -345,10 +345,10 @@ func (r *route) mark(u *upstream, ok bool) {
 	}
 }
 
-// hasChecks tells whether checks say which servers are up. The mutex is held.
+// hasChecks tells that checks decide which servers are up. The mutex is held.
 func (r *route) hasChecks() bool { return r.spec.HealthCheck > 0 }
 
-// supersede leaves the checks to another daemon's route.
+// supersede leaves the checks to the successor.
 func (r *route) supersede() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -19,9 +19,9 @@ const EngineName = "builtin"
 // Server serves a table. It implements [deploy.Engine] for the process that it is in; its methods may be called from any
 // goroutine. [Server.Close] must be called.
 type Server struct {
-	log   *slog.Logger
-	limit *limiter
-	lacks *lacks
+	log        *slog.Logger
+	limit      *limiter
+	exhaustion *exhaustionLog
 	// failed is called when a server of a route has gone down.
 	failed  func()
 	started time.Time
@@ -34,9 +34,9 @@ type Server struct {
 	// checks are slots for all connect checks together, appChecks those of each app.
 	checks    chan struct{}
 	appChecks map[string]chan struct{}
-	// refused is what was logged of the addresses that can't be listened on. It is tried again and again.
+	// refused are the errors that were logged of addresses that can't be listened on. Each Apply tries these again.
 	refused map[deploy.Frontend]string
-	// retired tells that nothing is listened on any more, and never will be again.
+	// retired tells that the server does not listen any more, and never will again.
 	retired bool
 	// switches are the Applies that switched anything, switchTime is what they took.
 	switches   uint64
@@ -62,7 +62,7 @@ func NewServer(log *slog.Logger, failed func()) (*Server, error) {
 		return nil, err
 	}
 	return &Server{
-		log: log, limit: limit, lacks: &lacks{log: log}, failed: failed, checks: make(chan struct{}, checksAtOnce), started: time.Now(),
+		log: log, limit: limit, exhaustion: &exhaustionLog{log: log}, failed: failed, checks: make(chan struct{}, checksAtOnce), started: time.Now(),
 		listeners: make(map[deploy.Frontend]*listener), routes: make(map[routeKey]*route), appChecks: make(map[string]chan struct{}),
 	}, nil
 }
@@ -95,7 +95,7 @@ func (s *Server) apply(t deploy.Table) (applied deploy.Applied, err error) {
 	for _, r := range t.Routes {
 		wanted[r.Frontend] = true
 	}
-	// First what goes: what comes may overlap it.
+	// Old listeners close first: a new one may overlap them.
 	var gone []*upstream
 	for listen, l := range s.listeners {
 		if !wanted[listen] {
@@ -132,7 +132,7 @@ func (s *Server) apply(t deploy.Table) (applied deploy.Applied, err error) {
 	return applied, err
 }
 
-// forgetUnused forgets routes that nothing is left of, and their apps.
+// forgetUnused forgets routes that have left the table and have no connections, and their apps.
 func (s *Server) forgetUnused() {
 	maps.DeleteFunc(s.routes, func(_ routeKey, r *route) bool { return r.unused() })
 	apps := make(map[string]bool)
@@ -188,7 +188,7 @@ func (s *Server) route(spec deploy.Route) *route {
 		if s.appChecks[spec.App] == nil {
 			s.appChecks[spec.App] = make(chan struct{}, checksOfApp)
 		}
-		r = newRoute(spec.App, spec.Frontend, slots{s.appChecks[spec.App], s.checks}, s.log, s.lacks, s.failed)
+		r = newRoute(spec.App, spec.Frontend, slots{s.appChecks[spec.App], s.checks}, s.log, s.exhaustion, s.failed)
 		s.routes[key] = r
 	}
 	return r
@@ -240,7 +240,7 @@ func (s *Server) cut() {
 		r.deactivate()
 		r.mu.Lock()
 		for _, u := range slices.Concat(r.current, r.retired) {
-			u.reset(nil)
+			u.cutAll(nil)
 		}
 		r.mu.Unlock()
 	}

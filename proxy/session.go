@@ -9,10 +9,10 @@ import (
 // session is a client's connection, from when it was accepted until it ends.
 type session struct {
 	listener *listener
-	// client and ends are nil once it is linked, ends also until somebody wants to know them.
+	// client and ends are nil once it is linked, ends also until locate.
 	client *tcp.Conn
 	ends   *ends
-	// announced tells that a proxy has said whose connection it is.
+	// announced tells that the PROXY header has been read.
 	announced bool
 	// upstream and relay are those that it was linked to, nil before; the route's mutex guards them until then.
 	upstream *upstream
@@ -39,24 +39,24 @@ func (s *session) locate() error {
 	return nil
 }
 
-// enter has a route serve the client, if that may connect to it. It runs in the client's loop.
+// enter has a route serve the client, if its options let the client in. It runs in the client's loop.
 func (s *session) enter(r *route) {
 	a := r.admission.Load()
 	switch {
 	case a == nil:
 		s.begin(r)
 	case s.locate() != nil:
-		s.turnAway() // it has gone already
+		s.reject() // it has gone already
 	case !s.announced && contain(a.proxies, s.ends.source.Addr()):
 		s.awaitHeader(r)
 	case a.admits(s.ends.source.Addr()):
 		s.begin(r)
 	default:
-		s.turnAway()
+		s.reject()
 	}
 }
 
-// awaitHeader has a proxy say whose connection it is.
+// awaitHeader reads the PROXY header.
 func (s *session) awaitHeader(r *route) {
 	s.client.ReadHead(headerTimeout, func(b []byte) (int, error) {
 		n, told, err := parseHeader(b)
@@ -66,34 +66,33 @@ func (s *session) awaitHeader(r *route) {
 		return n, err
 	}, func(err error) {
 		s.announced = true
-		// Who has the address now may not believe that proxy.
+		// The address may have another app's route now, which does not trust that proxy.
 		if err != nil || s.listener.route.Load() != r {
-			s.turnAway()
+			s.reject()
 			return
 		}
 		s.enter(r)
 	})
 }
 
-// turnAway closes a connection that is not let in. A reset leaves nothing behind, where a flood would leave thousands of dying
+// reject closes a connection that is not let in, with a reset: it leaves nothing behind, where a flood would leave thousands of dying
 // sockets.
-func (s *session) turnAway() {
+func (s *session) reject() {
 	s.client.Reset()
 	s.listener.limit.release(s.listener)
 }
 
-// begin has a route serve the client. It runs in the client's loop, and all that comes in some loop; only what has to wait for a
-// server to come up takes a goroutine.
+// begin has a route serve the client. It runs in the client's loop. Only a client that is held takes a goroutine.
 func (s *session) begin(r *route) {
-	r.try(s, func(linked bool, changed <-chan struct{}) {
+	r.connectAny(s, func(linked bool, changed <-chan struct{}) {
 		switch {
 		case linked:
 		case changed != nil:
 			go r.hold(s, changed)
 		default:
 			if s.listener.route.Load() != r && !s.announced {
-				// The address has gone over to another app since the connection was accepted. This may be the loop of an attempt to
-				// connect, and whatever is read from the client is read in the client's.
+				// The address has another app's route since the connection was accepted. This may be the loop of an attempt to connect,
+				// and the client is read in its own loop.
 				s.client.Post(func() { s.enter(s.listener.route.Load()) })
 				return
 			}

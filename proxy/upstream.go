@@ -42,18 +42,18 @@ type upstream struct {
 	failedAt time.Time
 	// retiredAt is when the table ceased to name it, zero while it does.
 	retiredAt time.Time
-	// left are the connections that it had then, drained those that ended in former times of that kind.
-	left    int
-	drained uint64
-	// cut ends its connections some time after that, if it is to.
-	cut *time.Timer
+	// sessionsAtRetire are the connections that it had then, drained those that closed while it was retired before.
+	sessionsAtRetire int
+	drained          uint64
+	// cutTimer cuts its connections some time after that, nil for never.
+	cutTimer *time.Timer
 	// ctx ends when it is retired.
 	ctx    context.Context
 	cancel context.CancelFunc
 }
 
-// reset ends all connections on it. It calls then for each, see [tcp.Relay.Reset].
-func (u *upstream) reset(then func(reset bool)) {
+// cutAll cuts all connections on it. It calls then for each, see [tcp.Relay.Reset].
+func (u *upstream) cutAll(then func(reset bool)) {
 	for s := range u.sessions {
 		s.relay.Reset(then)
 	}
@@ -71,19 +71,19 @@ func (u *upstream) revive(s deploy.Server) {
 	u.drained = u.drainedSoFar()
 	u.retiredAt = time.Time{}
 	u.ctx, u.cancel = context.WithCancel(context.Background())
-	if u.cut != nil {
-		u.cut.Stop()
+	if u.cutTimer != nil {
+		u.cutTimer.Stop()
 	}
 }
 
 // retire ends its service. Attempts to connect are given up; connections stay.
 func (u *upstream) retire() {
-	u.retiredAt, u.left = time.Now(), u.connections()
+	u.retiredAt, u.sessionsAtRetire = time.Now(), u.connections()
 	u.cancel()
 }
 
-// is tells whether s is this one. A server without a container is the one that is served at its address, for a caller that leaves it
-// as it is and can't ask whose it is.
+// is tells whether s is this server. A server without a container is the one that serves at its address: a caller that can't ask Docker
+// leaves it as it is.
 func (u *upstream) is(s deploy.Server) bool {
 	return u.addr == s.Addr && (u.container == s.Container || s.Container == "" && u.retiredAt.IsZero())
 }
@@ -96,7 +96,7 @@ func (u *upstream) identity() string {
 	return u.container
 }
 
-// load is what least connections goes by.
+// load is compared by the balance of least connections.
 func (u *upstream) load() int { return len(u.sessions) + u.dialing }
 
 // mayServe tells whether it gets new connections now.
@@ -124,13 +124,13 @@ func (u *upstream) begin() attempt {
 	return attempt{u, u.ctx}
 }
 
-// isLocal tells that an attempt to connect failed for a lack of this host's, which says nothing of the server.
-func isLocal(err error) bool {
-	_, lack := deploy.HostLack(err)
-	return lack
+// isExhaustion tells that an attempt to connect failed because this host has run out of something, as ports or files. The server may be up.
+func isExhaustion(err error) bool {
+	_, exhaustion := deploy.HostLack(err)
+	return exhaustion
 }
 
-// stay is how long a connection to a server that is not known to be up must stay open to be one.
+// stay is how long a connection must stay open to prove a server that is not known to be up.
 func (u *upstream) stay() time.Duration {
 	if u.published {
 		return publishedStay

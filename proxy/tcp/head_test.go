@@ -113,7 +113,7 @@ func relayRest(t *testing.T, conn *Conn, client *net.TCPConn) string {
 		t.Fatal(err)
 	}
 	over := make(chan struct{})
-	NewRelay(conn, server, Terms{}, new(Counters), func(error) { close(over) })
+	NewRelay(conn, server, RelayOptions{}, new(Counters), func(error) { close(over) })
 	_ = client.CloseWrite()
 	rest, err := io.ReadAll(end)
 	if err != nil {

@@ -31,7 +31,7 @@ func swept() (relays, sweeps int) {
 
 func TestIdleRelayEnds(t *testing.T) {
 	began := time.Now()
-	p := relayedOn(t, Terms{IdleTimeout: idleTimeout}, func(*Conn) {})
+	p := relayedOn(t, RelayOptions{IdleTimeout: idleTimeout}, func(*Conn) {})
 	if err := <-p.ended; err != nil {
 		t.Errorf("it ended with %v", err)
 	}
@@ -49,7 +49,7 @@ func TestIdleRelayEnds(t *testing.T) {
 func TestIdleRelayWithSomethingLeft(t *testing.T) {
 	for _, d := range directions {
 		t.Run(d.name, func(t *testing.T) {
-			p := relayedOn(t, Terms{IdleTimeout: idleTimeout}, func(*Conn) {})
+			p := relayedOn(t, RelayOptions{IdleTimeout: idleTimeout}, func(*Conn) {})
 			from, to := d.ends(p)
 			// It ends in the middle of this.
 			_, _ = from.Write(make([]byte, 64<<20))
@@ -68,18 +68,18 @@ func TestHalfClosedRelay(t *testing.T) {
 	const never = time.Hour
 	for _, c := range []struct {
 		name    string
-		terms   Terms
+		options RelayOptions
 		stalled bool
 		err     error
 	}{
-		{"idle", Terms{HalfClosedTimeout: idleTimeout}, false, nil},
-		{"idle, for less than others may be", Terms{IdleTimeout: never, HalfClosedTimeout: idleTimeout}, false, nil},
-		{"idle, for as long as others may be", Terms{IdleTimeout: idleTimeout, HalfClosedTimeout: never}, false, nil},
-		{"stalled, for as long as others may be", Terms{IdleTimeout: 2 * idleTimeout, HalfClosedTimeout: idleTimeout}, true, os.ErrDeadlineExceeded},
+		{"idle", RelayOptions{HalfClosedTimeout: idleTimeout}, false, nil},
+		{"idle, for less than others may be", RelayOptions{IdleTimeout: never, HalfClosedTimeout: idleTimeout}, false, nil},
+		{"idle, for as long as others may be", RelayOptions{IdleTimeout: idleTimeout, HalfClosedTimeout: never}, false, nil},
+		{"stalled, for as long as others may be", RelayOptions{IdleTimeout: 2 * idleTimeout, HalfClosedTimeout: idleTimeout}, true, os.ErrDeadlineExceeded},
 	} {
 		for _, d := range directions {
 			t.Run(c.name+"/"+d.name, func(t *testing.T) {
-				p := relayedOn(t, c.terms, func(*Conn) {})
+				p := relayedOn(t, c.options, func(*Conn) {})
 				to, from := d.ends(p)
 				if err := to.CloseWrite(); err != nil {
 					t.Fatal(err)
@@ -96,7 +96,7 @@ func TestHalfClosedRelay(t *testing.T) {
 	t.Run("stalled, which may last", func(t *testing.T) {
 		// Long enough for a busy machine to move a byte in that time once the client reads again.
 		const timeout = 10 * idleTimeout
-		p, clock := relayedOn(t, Terms{HalfClosedTimeout: timeout}, func(*Conn) {}), relayedOn(t, Terms{IdleTimeout: 2 * timeout}, func(*Conn) {})
+		p, clock := relayedOn(t, RelayOptions{HalfClosedTimeout: timeout}, func(*Conn) {}), relayedOn(t, RelayOptions{IdleTimeout: 2 * timeout}, func(*Conn) {})
 		if err := p.client.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
@@ -120,9 +120,9 @@ func TestHalfClosedRelay(t *testing.T) {
 func TestSweepsGo(t *testing.T) {
 	var pairs []*pair
 	for i := range 20 {
-		pairs = append(pairs, relayedOn(t, Terms{IdleTimeout: time.Hour + time.Duration(i%2)}, func(*Conn) {}))
+		pairs = append(pairs, relayedOn(t, RelayOptions{IdleTimeout: time.Hour + time.Duration(i%2)}, func(*Conn) {}))
 	}
-	pairs = append(pairs, relayedOn(t, Terms{IdleTimeout: idleTimeout}, func(*Conn) {}), relayed(t))
+	pairs = append(pairs, relayedOn(t, RelayOptions{IdleTimeout: idleTimeout}, func(*Conn) {}), relayed(t))
 	for i, p := range pairs {
 		if i%3 > 0 {
 			continue

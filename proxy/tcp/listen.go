@@ -155,7 +155,7 @@ func (l *Listener) ready(uint32) {
 			l.acceptor.Missed(os.NewSyscallError("accept4", err))
 			return
 		}
-		conn := &Conn{fd: fd, loop: l.loop.calmest()}
+		conn := &Conn{fd: fd, loop: l.loop.leastLoaded()}
 		conn.loop.load.Add(1)
 		if conn.loop == l.loop {
 			l.acceptor.Accepted(conn)

@@ -41,8 +41,8 @@ type loop struct {
 	free  []int32
 	// sweeps look after relays that may not be idle for ever, by how long they may.
 	sweeps map[limits]*sweep
-	// again are flows that have had their turn, and have more to move.
-	again []*flow
+	// runnable are flows that have had their turn, and have more to move.
+	runnable []*flow
 	// buffer is what a loop copies with.
 	buffer *[bufferSize]byte
 }
@@ -144,8 +144,8 @@ func (l *loop) do(task func()) {
 	<-done
 }
 
-// calmest returns the loop that is to have one more client: another one only when it has fewer, since that costs a wake-up.
-func (l *loop) calmest() *loop {
+// leastLoaded chooses the loop of one more client: this one, or a random one that has fewer clients, because that costs a wake-up.
+func (l *loop) leastLoaded() *loop {
 	list := *loops.list.Load()
 	if other := list[rand.IntN(len(list))]; other.load.Load()+1 < l.load.Load() {
 		return other
@@ -157,7 +157,7 @@ func (l *loop) run() {
 	events := make([]unix.EpollEvent, eventsAtOnce)
 	var (
 		tasks []func()
-		again []*flow
+		flows []*flow
 	)
 	for {
 		n := l.wait(events)
@@ -167,10 +167,10 @@ func (l *loop) run() {
 				s.ready(e.Events)
 			}
 		}
-		again, l.again = l.again, again[:0]
-		for i, f := range again {
+		flows, l.runnable = l.runnable, flows[:0]
+		for i, f := range flows {
 			f.run()
-			again[i] = nil
+			flows[i] = nil
 		}
 		l.mu.Lock()
 		tasks, l.tasks = l.tasks, tasks[:0]
@@ -187,7 +187,7 @@ func (l *loop) run() {
 func (l *loop) wait(events []unix.EpollEvent) int {
 	timeout := -1
 	l.mu.Lock()
-	if len(l.tasks) > 0 || len(l.again) > 0 {
+	if len(l.tasks) > 0 || len(l.runnable) > 0 {
 		timeout = 0
 	} else {
 		l.awake = false

@@ -78,8 +78,8 @@ type flow struct {
 	ended, failed bool
 }
 
-// Terms say how a relay treats its connections. The zero value asks for nothing.
-type Terms struct {
+// RelayOptions are how a relay treats its connections. The zero value has no opening and no timeouts.
+type RelayOptions struct {
 	// Opening goes to the server before anything else, and counts as coming from the client. It is at most 32 KiB.
 	Opening []byte
 	// IdleTimeout is how long the relay may go without a byte in either direction, 0 for as long as it likes. It then ends, an eighth
@@ -91,23 +91,23 @@ type Terms struct {
 }
 
 // halfClosedTimeout is 0 where the time for idle relays is as short.
-func (t Terms) halfClosedTimeout() time.Duration {
-	if t.IdleTimeout > 0 && t.IdleTimeout <= t.HalfClosedTimeout {
+func (o RelayOptions) halfClosedTimeout() time.Duration {
+	if o.IdleTimeout > 0 && o.IdleTimeout <= o.HalfClosedTimeout {
 		return 0
 	}
-	return min(t.HalfClosedTimeout, math.MaxInt32*time.Millisecond)
+	return min(o.HalfClosedTimeout, math.MaxInt32*time.Millisecond)
 }
 
 // NewRelay begins to move bytes, and takes over both connections. done is called in the client's loop when it is over, and must not
 // block. Its error is nil when both sides have ended, or were idle for too long, [os.ErrClosed] after Reset, or what broke.
-func NewRelay(client, server *Conn, terms Terms, counters *Counters, done func(error)) *Relay {
+func NewRelay(client, server *Conn, options RelayOptions, counters *Counters, done func(error)) *Relay {
 	r := &Relay{loop: client.loop, done: done}
 	r.client = end{relay: r, in: &r.up, out: &r.down, fd: client.take(), place: -1}
 	r.server = end{relay: r, in: &r.down, out: &r.up, fd: server.take(), place: -1}
-	halfClosed := int32(terms.halfClosedTimeout().Milliseconds())
+	halfClosed := int32(options.halfClosedTimeout().Milliseconds())
 	r.up = flow{relay: r, from: &r.client, to: &r.server, moved: &counters.In, halfClosed: halfClosed}
 	r.down = flow{relay: r, from: &r.server, to: &r.client, moved: &counters.Out, halfClosed: halfClosed}
-	r.loop.post(func() { r.begin(terms) })
+	r.loop.post(func() { r.begin(options) })
 	return r
 }
 
@@ -124,7 +124,7 @@ func (r *Relay) Reset(then func(reset bool)) {
 	})
 }
 
-func (r *Relay) begin(terms Terms) {
+func (r *Relay) begin(options RelayOptions) {
 	for _, e := range [...]*end{&r.client, &r.server} {
 		var err error
 		if e.place, err = r.loop.watch(e.fd, incoming, e); err != nil {
@@ -132,10 +132,10 @@ func (r *Relay) begin(terms Terms) {
 			return
 		}
 	}
-	r.sweepBy(limits{terms.IdleTimeout, terms.IdleTimeout})
-	if len(terms.Opening) > 0 {
+	r.sweepBy(limits{options.IdleTimeout, options.IdleTimeout})
+	if len(options.Opening) > 0 {
 		r.up.buffer = r.loop.buffer
-		r.up.held = int32(copy(r.up.buffer[:], terms.Opening))
+		r.up.held = int32(copy(r.up.buffer[:], options.Opening))
 		r.up.run()
 	}
 }
@@ -194,7 +194,7 @@ func (f *flow) run() {
 			return
 		case reads == turn:
 			f.release()
-			f.relay.loop.again = append(f.relay.loop.again, f)
+			f.relay.loop.runnable = append(f.relay.loop.runnable, f)
 			return
 		default:
 			reads++

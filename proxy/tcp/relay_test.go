@@ -28,11 +28,11 @@ type pair struct {
 
 func relayed(t *testing.T) *pair {
 	t.Helper()
-	return relayedOn(t, Terms{}, func(*Conn) {})
+	return relayedOn(t, RelayOptions{}, func(*Conn) {})
 }
 
 // relayedOn prepares the connection to the server first.
-func relayedOn(t *testing.T, terms Terms, prepare func(server *Conn)) *pair {
+func relayedOn(t *testing.T, options RelayOptions, prepare func(server *Conn)) *pair {
 	t.Helper()
 	back, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -57,7 +57,7 @@ func relayedOn(t *testing.T, terms Terms, prepare func(server *Conn)) *pair {
 	}
 	prepare(server)
 	over := make(chan struct{})
-	p.relay = NewRelay(client, server, terms, &p.counters, func(err error) {
+	p.relay = NewRelay(client, server, options, &p.counters, func(err error) {
 		p.ended <- err
 		close(over)
 	})
@@ -118,7 +118,7 @@ func noise(w io.Writer, seed uint64, n int) ([]byte, error) {
 // What goes before arrives first and whole, also where the server takes it in small pieces only.
 func TestOpeningArrivesFirst(t *testing.T) {
 	opening := bytes.Repeat([]byte("opening "), bufferSize/8)
-	p := relayedOn(t, Terms{Opening: opening}, func(server *Conn) {
+	p := relayedOn(t, RelayOptions{Opening: opening}, func(server *Conn) {
 		if err := unix.SetsockoptInt(server.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1); err != nil {
 			t.Fatal(err)
 		}

@@ -61,7 +61,7 @@ func forward(t testing.TB, serve func(*net.TCPConn)) *forwarder {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			f.over.Add(1)
-			f.relays = append(f.relays, NewRelay(client, server, Terms{}, &f.counters, func(error) { f.over.Done() }))
+			f.relays = append(f.relays, NewRelay(client, server, RelayOptions{}, &f.counters, func(error) { f.over.Done() }))
 			f.more.Signal()
 		})
 	}})
