@@ -61,8 +61,9 @@ func run(ctx context.Context, o Options, p protocol) error {
 	defer shutDown()
 	d := newDaemon(server, shutDown, o, p)
 	if err := d.open(ctx); err != nil {
+		shutDown()
 		d.predecessors.close()
-		server.Close(expired())
+		server.Close(ctx)
 		return err
 	}
 	serving := make(chan struct{})
@@ -136,13 +137,6 @@ func draining(ctx context.Context, o Options, superseded bool) (drain context.Co
 	drain, cancel = context.WithTimeout(context.Background(), o.Deadline())
 	context.AfterFunc(ctx, func() { time.AfterFunc(o.Drain, cancel) })
 	return drain, cancel
-}
-
-// expired is a context that has ended.
-func expired() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
 }
 
 // leave detaches all predecessors and drops every address, because no successor will keep them current. For good means that no other

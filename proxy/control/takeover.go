@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -84,12 +85,17 @@ func listenControl(path string) (*net.UnixListener, error) {
 
 // takeOver gets all sockets from the daemon at the other end of conn, and serves with them.
 func (d *daemon) takeOver(conn *net.UnixConn) (err error) {
+	var listener *net.UnixListener
 	predecessors := []*net.UnixConn{conn}
 	defer func() {
-		if err != nil {
-			for _, p := range predecessors {
-				_ = p.Close()
-			}
+		if err == nil {
+			return
+		}
+		for _, p := range predecessors {
+			_ = p.Close()
+		}
+		if listener != nil {
+			_ = listener.Close()
 		}
 	}()
 	if err := conn.SetDeadline(time.Now().Add(callTimeout)); err != nil {
@@ -100,7 +106,7 @@ func (d *daemon) takeOver(conn *net.UnixConn) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { closeFiles(files) }()
+	defer closeFiles(files)
 	switch {
 	case answer.Superseded:
 		return proxy.ErrSuperseded
@@ -111,19 +117,20 @@ func (d *daemon) takeOver(conn *net.UnixConn) (err error) {
 	}
 	table := answer.Handover.Table
 	ports := len(table.Routes)
-	listener, err := inherit(files[ports])
-	if err != nil {
+	if listener, err = inherit[*net.UnixListener](files[ports], net.FileListener); err != nil {
 		return err
 	}
+	// A successor goes on with it.
+	listener.SetUnlinkOnClose(false)
 	for _, file := range files[ports+1:] {
-		predecessor, err := inheritConn(file)
+		predecessor, err := inherit[*net.UnixConn](file, net.FileConn)
 		if err != nil {
-			return errors.Join(err, listener.Close())
+			return err
 		}
 		predecessors = append(predecessors, predecessor)
 	}
 	if err := d.server.TakeOver(table, files[:ports]); err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
 	// Both daemons serve until the other one has been told.
 	answer, received, err := w.exchange(request{Call: callHanded})
@@ -133,7 +140,7 @@ func (d *daemon) takeOver(conn *net.UnixConn) (err error) {
 	}
 	if err != nil {
 		// Not wrapped: this daemon serves already, and must not begin anew for a reason that open would see.
-		return errors.Join(fmt.Errorf("it does not let go: %v", err), listener.Close()) //nolint:errorlint // see above
+		return fmt.Errorf("it does not let go: %v", err) //nolint:errorlint // see above
 	}
 	d.listener = listener
 	d.predecessors.add(predecessors...)
@@ -141,27 +148,15 @@ func (d *daemon) takeOver(conn *net.UnixConn) (err error) {
 	return nil
 }
 
-func inherit(file *os.File) (*net.UnixListener, error) {
-	l, err := net.FileListener(file)
+// inherit opens a socket that was handed over as a file.
+func inherit[T, I io.Closer](file *os.File, open func(*os.File) (I, error)) (socket T, err error) {
+	opened, err := open(file)
 	if err != nil {
-		return nil, err
+		return socket, err
 	}
-	listener, ok := l.(*net.UnixListener)
+	socket, ok := any(opened).(T)
 	if !ok {
-		return nil, errors.Join(errors.New("the control socket that was handed over is none"), l.Close())
+		err = errors.Join(fmt.Errorf("it handed over a %T, which should be a %T", opened, socket), opened.Close())
 	}
-	listener.SetUnlinkOnClose(false)
-	return listener, nil
-}
-
-func inheritConn(file *os.File) (*net.UnixConn, error) {
-	c, err := net.FileConn(file)
-	if err != nil {
-		return nil, err
-	}
-	conn, ok := c.(*net.UnixConn)
-	if !ok {
-		return nil, errors.Join(errors.New("the connection to a predecessor that was handed over is none"), c.Close())
-	}
-	return conn, nil
+	return socket, err
 }
