@@ -62,7 +62,6 @@ func run(ctx context.Context, o Options, p protocol) error {
 	d := newDaemon(server, shutDown, o, p)
 	if err := d.open(ctx); err != nil {
 		shutDown()
-		d.predecessors.close()
 		server.Close(ctx)
 		return err
 	}
