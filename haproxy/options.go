@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 	"strconv"
@@ -165,7 +166,7 @@ func numbered(routes []deploy.Route) []acl {
 func markOf(acls []acl) acl {
 	sum := sha256.New()
 	for _, a := range acls {
-		fmt.Fprintln(sum, a.Name, a.Number, a.Networks)
+		_, _ = io.WriteString(sum, a.String()+"\n")
 	}
 	return acl{Name: "networks", Number: markNumber, Networks: []string{hex.EncodeToString(sum.Sum(nil)[:8])}}
 }

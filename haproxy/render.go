@@ -44,7 +44,7 @@ type proxy struct {
 }
 
 // slotName is the name of the server line of slots[i].
-func slotName(i int) string { return fmt.Sprintf("s%d", i+1) }
+func slotName(i int) string { return "s" + strconv.Itoa(i+1) }
 
 var configuration = template.Must(template.New("haproxy.cfg").
 	Funcs(template.FuncMap{"quote": quote}).
@@ -71,15 +71,19 @@ func (e *Engine) render(proxies []proxy, stats bool, g generation) (w wanted, er
 		return wanted{}, err
 	}
 	routes := savedRoutes(proxies)
-	w = wanted{proxies: proxies, structure: g.mark(sum), acls: numbered(routes)}
+	w = wanted{proxies: proxies, structure: g.mark(sum), acls: v.acls}
 	v.Description, v.Mark = description(w.structure, v.statsAddress()), markOf(w.acls)
 	var b bytes.Buffer
+	b.Grow(proxySize * len(proxies))
 	if err := configuration.Execute(&b, v); err != nil {
 		return wanted{}, err
 	}
 	w.files, err = newFiles(b.Bytes(), w.structure, routes)
 	return w, err
 }
+
+// proxySize is a bit more than most proxies take, in bytes: to let a buffer grow step by step is to copy all that was written.
+const proxySize = 1200
 
 // sum is the same for configurations that differ in nothing but what can be changed without a reload.
 func (v view) sum() (string, error) {
@@ -92,10 +96,7 @@ func (v view) sum() (string, error) {
 	words := append(make([]string, 0, 8*len(v.Proxies)), templates.HAProxy)
 	for i := range v.Proxies {
 		p := &v.Proxies[i]
-		words = append(words, p.Name, p.About, p.Bind, p.Rules, p.Hold, p.Token, strconv.Itoa(len(p.Slots)))
-		for _, a := range p.Allow {
-			words = append(words, a.Name, strconv.Itoa(a.Number))
-		}
+		words = append(words, p.Name, p.About, p.Bind, p.Rules, p.Hold, p.Token, p.shape)
 	}
 	_, err := io.WriteString(sum, strings.Join(words, "\x00"))
 	return hex.EncodeToString(sum.Sum(nil)[:8]), err
@@ -150,6 +151,7 @@ type view struct {
 	Takeover      []netip.AddrPort // where former workers hold connections
 	// Mark is that of all networks that may connect.
 	Mark    acl
+	acls    []acl
 	Proxies []proxyView
 }
 
@@ -167,11 +169,10 @@ type proxyView struct {
 	Name string
 	// About is what the statistics page says of it, quoted.
 	About, Bind string
-	// Allow are the networks that may connect, which the running HAProxy can be told to change.
-	Allow []acl
+	// Allow and Slots are lines that the running HAProxy can be told to change, shape is what it can't change of them.
+	Allow, Slots, shape string
 	// Rules are the lines made of rules.
 	Rules string
-	Slots []string
 	// Hold is the address where connections are held, "" for nowhere.
 	Hold  string
 	Token string // what held connections say whose they are with; "" when no other worker may take them over
@@ -198,23 +199,29 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) (view, error) {
 			v.Stats.Daemon = "unix@" + e.cfg.DaemonSocket
 		}
 	}
-	ipv6, lines := listeners.HasIPv6(), make(map[rules]string)
+	ipv6, written := listeners.HasIPv6(), make(map[rules]string)
 	for i, p := range proxies {
-		pv := proxyView{Name: p.name, About: quote(e.about(p.route)), Bind: bind(p.route.Frontend, ipv6), Allow: allowACLs(i, p.route.Options.Allow)}
+		pv := proxyView{Name: p.name, About: quote(e.about(p.route)), Bind: bind(p.route.Frontend, ipv6), shape: strconv.Itoa(len(p.slots))}
+		for _, a := range allowACLs(i, p.route.Options.Allow) {
+			v.acls = append(v.acls, a)
+			pv.Allow += "\n    acl " + a.String()
+			pv.shape += " " + a.Name
+		}
 		r := rulesOf(p)
-		if _, made := lines[r]; !made {
+		if _, made := written[r]; !made {
 			var b strings.Builder
 			if err := configuration.ExecuteTemplate(&b, "rules", r); err != nil {
 				return view{}, err
 			}
-			lines[r] = b.String()
+			written[r] = b.String()
 		}
-		pv.Rules = lines[r]
+		pv.Rules = written[r]
 		for i, server := range p.slots {
+			pv.Slots += "\n    server " + slotName(i) + " "
 			if server != nil {
-				pv.Slots = append(pv.Slots, slotName(i)+" "+server.Addr.String())
+				pv.Slots += server.Addr.String()
 			} else {
-				pv.Slots = append(pv.Slots, slotName(i)+" "+nowhere.String()+" disabled")
+				pv.Slots += nowhere.String() + " disabled"
 			}
 		}
 		if p.route.Hold > 0 {

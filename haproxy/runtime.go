@@ -134,12 +134,25 @@ func (s *snapshot) info(key, value string) {
 
 // server takes one line of `show servers state`.
 func (s *snapshot) server(line string) error {
-	fields := strings.Fields(line)
-	if len(fields) < 19 || fields[0] == "#" {
+	var (
+		fields [19]string
+		n      int
+	)
+	for field := range strings.FieldsSeq(line) {
+		if fields[n] = field; n == len(fields)-1 {
+			break
+		}
+		n++
+	}
+	if n < len(fields)-1 || fields[0] == "#" {
 		return nil
 	}
 	proxy, name := fields[1], fields[3]
-	if _, _, ours := parseName(proxy); !ours || name == holdSlot {
+	slots, known := s.proxies[proxy]
+	if !known {
+		_, _, known = parseName(proxy)
+	}
+	if !known || name == holdSlot {
 		return nil
 	}
 	var numbers [4]int
@@ -155,7 +168,7 @@ func (s *snapshot) server(line string) error {
 	if err != nil {
 		return err
 	}
-	s.proxies[proxy] = append(s.proxies[proxy], slot{
+	s.proxies[proxy] = append(slots, slot{
 		name:  name,
 		addr:  netip.AddrPortFrom(ip, uint16(port)),
 		ready: admin&^adminConfigured == 0,

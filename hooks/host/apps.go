@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"dokku-expose/deploy"
@@ -33,10 +35,17 @@ func (w Wiring) Apps(ctx context.Context) ([]deploy.App, error) {
 	if err != nil {
 		return nil, err
 	}
-	var apps []deploy.App
-	for _, name := range names {
-		apps = append(apps, w.host.app(name, w.settings))
+	// Most of the time goes into system calls: opening a few small files of each app.
+	var readers sync.WaitGroup
+	apps, n := make([]deploy.App, len(names)), runtime.GOMAXPROCS(0)
+	for first := range n {
+		readers.Go(func() {
+			for i := first; i < len(names); i += n {
+				apps[i] = w.host.app(names[i], w.settings)
+			}
+		})
 	}
+	readers.Wait()
 	return apps, ctx.Err()
 }
 

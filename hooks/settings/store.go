@@ -63,6 +63,9 @@ func (s Store) load(scope string) (App, string, error) {
 	if err != nil {
 		return App{}, "", err
 	}
+	if text == "" { // Most apps have no file. TOML takes its time for that, too.
+		return App{Settings: make(map[string]string)}, "", nil
+	}
 	app, err := decode(path, text, scope)
 	return app, text, err
 }
