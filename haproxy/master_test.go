@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/haproxy"
 	"dokku-expose/haproxy/haproxytest"
@@ -112,6 +113,31 @@ func TestReloadThatAnswersLate(t *testing.T) {
 	if s := status(t, h).Stale; s != "" {
 		t.Errorf("the file is not what runs: %s", s)
 	}
+}
+
+// In a reload the master starts anew, and does not listen for a moment. That is nothing to tell anybody, and fails no deploy.
+func TestMasterThatStartsAnew(t *testing.T) {
+	h := haproxytest.Start(t)
+	mail := route("mail", port(t), enginetest.NewServer(t, "v1"))
+	apply(t, h, mail)
+	absent := func() {
+		master := h.Config.MasterSocket
+		away := master + ".away"
+		if err := os.Rename(master, away); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(100*time.Millisecond, func() {
+			if err := os.Rename(away, master); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	absent()
+	if o, err := h.Engine.Observe(t.Context(), deploy.Health, deploy.Counters); err != nil || len(o.Wrong) > 0 {
+		t.Errorf("%v, %v", o.Wrong, err)
+	}
+	absent()
+	apply(t, h, mail, route("news", port(t), enginetest.NewServer(t, "news")))
 }
 
 // throughMaster has the engine reach HAProxy's master through a socket whose answers change makes of the master's.

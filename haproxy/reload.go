@@ -24,6 +24,8 @@ const (
 	validateTimeout = 30 * time.Second
 	// reloadTimeout bounds a reload, from the command to the new worker's first answer.
 	reloadTimeout = 60 * time.Second
+	// masterAbsence bounds the wait for a master that starts anew, which takes it some hundredths of a second.
+	masterAbsence = time.Second
 )
 
 // rejection tells that HAProxy would not have some routes.
@@ -115,8 +117,15 @@ var procColumn = regexp.MustCompile(`<([^>]+)>`)
 
 // processes asks the master. The columns of `show proc` depend on HAProxy's version. HAProxy cuts the list off at one buffer, which
 // holds about 200 workers. The kernel's list of the master's children completes it.
+//
+// The master does not listen for a moment before and after it has started a worker, so that one that is absent is asked again for a
+// while.
 func (e *Engine) processes(ctx context.Context) (processes, error) {
 	answer, err := e.master(ctx, "show proc")
+	for began := time.Now(); absent(err) && time.Since(began) < masterAbsence && ctx.Err() == nil; {
+		time.Sleep(pollInterval)
+		answer, err = e.master(ctx, "show proc")
+	}
 	if err != nil {
 		return processes{}, err
 	}
