@@ -22,7 +22,6 @@ func (s shown) address(h *host, path string) string {
 // A deploy is seen to move the traffic, with either engine, by somebody who does nothing but look.
 func TestBrowserSeesADeploy(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
-		t.Parallel()
 		h := start(t, engine)
 		name := filepath.Base(t.Name()) // of the engine
 		public := h.port()

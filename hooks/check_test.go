@@ -68,7 +68,6 @@ func TestCheckSeesWhatTheEngineDoesNot(t *testing.T) {
 // A port that the engine could not have when it started is named once, with the line that asks for it.
 func TestCheckNamesWhoAsksForAClosedPort(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
-		t.Parallel()
 		h := start(t, engine)
 		public := h.port()
 		h.push("mail", source("v1", "# mail", fmt.Sprintf("127.0.0.1:%d:%d", public, private)))
@@ -108,7 +107,6 @@ func restarted(h *host, meanwhile func()) {
 // A difference between HAProxy and the built-in engine is no mistake of the app's: check remarks on it, and succeeds.
 func TestCheckRemarksOnProxyHeaders(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
-		t.Parallel()
 		h := start(t, engine)
 		public, other := h.port(), h.port()
 		h.push("mail", source("v1", lead(public, private), lead(other, private)))

@@ -13,7 +13,6 @@ import (
 func TestPortsThatAreOpenedOnDemand(t *testing.T) { forEachEngine(t, portsThatAreOpenedOnDemand) }
 
 func portsThatAreOpenedOnDemand(t *testing.T, engine func(*rig.Options)) {
-	t.Parallel()
 	h := start(t, engine, settings("hold", patience.String()))
 	control, passive := h.port(), h.port()
 	mappings := []string{lead(control, private), lead(passive, 9999) + " check=off"}

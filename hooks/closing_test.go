@@ -42,13 +42,13 @@ func (h *host) spoil(file, addition string) (mend func()) {
 // An operator closes ports while Docker can't be asked. They are closed at once, others and their connections go on, and when Docker
 // is back nothing is opened again.
 func TestClosingWithoutDocker(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name string
 		lose func(*gate)
 	}{{"gone", (*gate).close}, {"hanging", (*gate).hang}} {
 		t.Run(test.name, func(t *testing.T) {
 			forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
-				t.Parallel()
 				g := newGate(t)
 				h := g.start(engine)
 				mail, added, news, kept, other := h.port(), h.port(), h.port(), h.port(), h.port()
@@ -104,7 +104,6 @@ func TestClosingWithoutDocker(t *testing.T) {
 func TestClosingWithBrokenFiles(t *testing.T) { forEachEngine(t, closingWithBrokenFiles) }
 
 func closingWithBrokenFiles(t *testing.T, engine func(*rig.Options)) {
-	t.Parallel()
 	h := start(t, engine)
 	mail, first, second, news := h.port(), h.port(), h.port(), h.port()
 	h.push("mail", source("mail", lead(mail, private)))
@@ -198,7 +197,6 @@ func closingWithBrokenFiles(t *testing.T, engine func(*rig.Options)) {
 // An engine that can't be asked closes what it was to close as soon as it can be. What is written down stays.
 func TestClosingWithoutAnEngine(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
-		t.Parallel()
 		h := start(t, engine)
 		public := h.port()
 		h.push("mail", source("mail", lead(public, private)))
@@ -239,7 +237,6 @@ func TestClosingWithoutAnEngine(t *testing.T) {
 func TestClosingOnAFullDisk(t *testing.T) {
 	need.Mounts(t)
 	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
-		t.Parallel()
 		h := start(t, engine)
 		public := h.port()
 		h.push("mail", source("mail", lead(public, private)))

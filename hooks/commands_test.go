@@ -334,7 +334,6 @@ func TestSettingsOfTheHostTakeNothingFromApps(t *testing.T) {
 }
 
 func settingsOfTheHostTakeNothingFromApps(t *testing.T, engine func(*rig.Options)) {
-	t.Parallel()
 	h := start(t, engine)
 	pushed, added, free := h.port(), h.port(), h.port()
 	h.push("mail", source("v1", lead(pushed, private)+" allow=127.0.0.1,::1"))

@@ -75,7 +75,6 @@ func TestDaemonFollowsContainersThatMove(t *testing.T) {
 }
 
 func testContainersThatMove(t *testing.T, engine func(*rig.Options)) {
-	t.Parallel()
 	h := start(t, engine)
 	mailPort, chatPort := h.port(), h.port()
 	h.push("mail", source("mail-1", lead(mailPort, private)))
@@ -99,7 +98,6 @@ func TestDaemonCutsOldConnectionsWhenTheirTimeIsOver(t *testing.T) {
 }
 
 func testOldConnectionsAreCut(t *testing.T, engine func(*rig.Options)) {
-	t.Parallel()
 	h := start(t, engine)
 	port := h.port()
 	h.push("mail", source("v1", lead(port, private)))
@@ -251,7 +249,6 @@ func (h *host) events() *atomic.Int32 {
 // A limit for old connections gives the daemon nothing to do while there are none.
 func TestDaemonRestsWhileThereAreNoOldConnections(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
-		t.Parallel()
 		h := start(t, engine, settings("old-connections", "1s"))
 		public := h.port()
 		h.push("mail", source("v1", lead(public, private)))
@@ -292,7 +289,6 @@ func TestConnectionsThatEndWithTheirContainerAreLogged(t *testing.T) {
 }
 
 func testConnectionsThatEnd(t *testing.T, engine func(*rig.Options)) {
-	t.Parallel()
 	h := start(t, engine)
 	port := h.port()
 	h.push("mail", lingering("v1", lead(port, private)))

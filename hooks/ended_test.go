@@ -16,7 +16,6 @@ func TestConnectionsThatAreCutAreLogged(t *testing.T) {
 }
 
 func testCutIsLogged(t *testing.T, engine func(*rig.Options)) {
-	t.Parallel()
 	h := start(t, engine)
 	port := h.port()
 	h.push("mail", lingering("v1", lead(port, private)))

@@ -78,9 +78,10 @@ func builtin(o *rig.Options) {
 // withoutDaemon makes a host with HAProxy alone.
 func withoutDaemon(o *rig.Options) { o.Daemon = false }
 
-// forEachEngine runs a test on a host with HAProxy, and on one with the built-in engine.
+// forEachEngine runs a test on a host with HAProxy, and on one with the built-in engine, beside all other tests.
 func forEachEngine(t *testing.T, test func(t *testing.T, engine func(*rig.Options))) {
 	t.Helper()
+	t.Parallel()
 	for _, engine := range []struct {
 		name   string
 		change func(*rig.Options)
@@ -88,7 +89,10 @@ func forEachEngine(t *testing.T, test func(t *testing.T, engine func(*rig.Option
 		{"haproxy", func(*rig.Options) {}},
 		{"builtin", builtin},
 	} {
-		t.Run(engine.name, func(t *testing.T) { test(t, engine.change) })
+		t.Run(engine.name, func(t *testing.T) {
+			t.Parallel()
+			test(t, engine.change)
+		})
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 // port accepts: it is the first one that does.
 func TestGateRefusesAPrivatePortOfAnotherAppOnTheHostsNetwork(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
-		t.Parallel()
 		h := start(t, engine)
 		h.must(h.SetProperty("network", "--global", "initial-network", "host"))
 		on := func(private uint16, version string, public uint16) rig.Source {

@@ -15,7 +15,6 @@ import (
 // A container that has IPv4 and IPv6 addresses, and whose app listens on IPv6 only: the gate passes it, and clients reach it over either.
 func TestAppOnIPv6Only(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
-		t.Parallel()
 		var random [3]byte
 		_, _ = rand.Read(random[:]) // which never fails
 		ipv6 := true

@@ -28,7 +28,6 @@ func testDeploys(t *testing.T, engine func(*rig.Options)) {
 			private: func(version int) uint16 { return private + uint16(version) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
 			// Load is what this is about: the race detector would take all that the machine has.
 			h := start(t, engine, func(o *rig.Options) { o.Service = rigtest.Plugin(t) })
 			public := h.port()
@@ -76,7 +75,6 @@ func TestAppsThatDeployAtTheSameTimeLoseNoConnection(t *testing.T) {
 }
 
 func testDeploysAtTheSameTime(t *testing.T, engine func(*rig.Options)) {
-	t.Parallel()
 	h := start(t, engine)
 	apps := map[string]uint16{"mail": h.port(), "chat": h.port()}
 	for app, public := range apps {
@@ -104,7 +102,6 @@ func testDeploysAtTheSameTime(t *testing.T, engine func(*rig.Options)) {
 func TestDeployWithChecksDisabledHoldsConnections(t *testing.T) { forEachEngine(t, testChecksDisabled) }
 
 func testChecksDisabled(t *testing.T, engine func(*rig.Options)) {
-	t.Parallel()
 	h := start(t, engine, settings("hold", patience.String()))
 	public := h.port()
 	h.must(h.CreateApp("mail"))
@@ -127,7 +124,6 @@ func testChecksDisabled(t *testing.T, engine func(*rig.Options)) {
 func TestRenameRefusesNoConnection(t *testing.T) { forEachEngine(t, testRename) }
 
 func testRename(t *testing.T, engine func(*rig.Options)) {
-	t.Parallel()
 	h := start(t, engine, settings("hold", "1h"))
 	public := h.port()
 	h.push("mail", source("v1", lead(public, private)))
@@ -166,7 +162,6 @@ func testRename(t *testing.T, engine func(*rig.Options)) {
 // A deploy without checks that takes longer than connections are held says how many it has cost.
 func TestDeployWithChecksDisabledSaysWhatItCost(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
-		t.Parallel()
 		h := start(t, engine, settings("hold", "300ms"))
 		public := h.port()
 		h.must(h.CreateApp("mail"))
@@ -198,7 +193,6 @@ func TestDeployWithChecksDisabledSaysWhatItCost(t *testing.T) {
 func TestScalingLosesNoConnection(t *testing.T) { forEachEngine(t, testScaling) }
 
 func testScaling(t *testing.T, engine func(*rig.Options)) {
-	t.Parallel()
 	h := start(t, engine)
 	public := h.port()
 	h.push("mail", source("v1", lead(public, private)))
@@ -215,7 +209,6 @@ func testScaling(t *testing.T, engine func(*rig.Options)) {
 func TestDrainWaitLetsConnectionsEnd(t *testing.T) { forEachEngine(t, testDrainWait) }
 
 func testDrainWait(t *testing.T, engine func(*rig.Options)) {
-	t.Parallel()
 	var out wait.Buffer
 	h := start(t, engine, func(o *rig.Options) { o.Out = &out })
 	port := h.port()

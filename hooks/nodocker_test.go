@@ -136,6 +136,7 @@ func (g *gate) answer() {
 // While Docker can't be asked, what goes on accepting goes on serving, and a container that is gone is taken out of service: its
 // address is another app's in a moment.
 func TestDaemonWithoutDocker(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name string
 		lose func(*gate)
@@ -147,7 +148,6 @@ func TestDaemonWithoutDocker(t *testing.T) {
 }
 
 func testWithoutDocker(t *testing.T, engine func(*rig.Options), lose func(*gate)) {
-	t.Parallel()
 	g := newGate(t)
 	h := g.start(engine, settings("hold", patience.String()))
 	mailPort, chatPort, newsPort := h.port(), h.port(), h.port()
@@ -205,7 +205,6 @@ func TestDaemonStartedWithoutDocker(t *testing.T) {
 func TestDaemonDelayedWithoutDocker(t *testing.T) { forEachEngine(t, testDaemonDelayed) }
 
 func testDaemonDelayed(t *testing.T, engine func(*rig.Options)) {
-	t.Parallel()
 	g := newGate(t)
 	h := g.start(engine, settings("hold", "3s", "health-check", "200ms"))
 	mailPort, chatPort := h.port(), h.port()
@@ -252,7 +251,6 @@ func testDaemonDelayed(t *testing.T, engine func(*rig.Options)) {
 func TestContainerThatAcceptsAgain(t *testing.T) { forEachEngine(t, testAcceptsAgain) }
 
 func testAcceptsAgain(t *testing.T, engine func(*rig.Options)) {
-	t.Parallel()
 	need.Root(t)
 	need.Program(t, "nsenter", "util-linux")
 	need.Program(t, "ip", "iproute2")

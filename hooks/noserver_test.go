@@ -14,7 +14,6 @@ import (
 
 // A port that no container serves is a problem for as long as nobody serves it, unless an operator wanted that.
 func TestCheckTellsWhyNoContainerServes(t *testing.T) {
-	t.Parallel()
 	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
 		h := start(t, engine)
 		public := h.port()
@@ -92,7 +91,6 @@ func TestCheckTellsWhyNoContainerServes(t *testing.T) {
 // Settings that can't be read keep the daemon from knowing anything of the apps. Their problems are not solved by that.
 func TestProblemIsNotSolvedByUnreadableSettings(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
-		t.Parallel()
 		h := start(t, engine)
 		public := h.port()
 		h.push("mail", source("v1", lead(public, private)))
@@ -125,7 +123,6 @@ func last(log string, words ...string) string {
 
 // A deploy goes well although nobody serves some of its ports. It must say so, and what to do.
 func TestDeployTellsPortsThatNoContainerServes(t *testing.T) {
-	t.Parallel()
 	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
 		h := start(t, engine)
 		web, imap, moved := h.port(), h.port(), h.port()

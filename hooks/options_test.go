@@ -17,7 +17,6 @@ func TestOptionsOfOperatorsAndPushes(t *testing.T) {
 }
 
 func optionsOfOperatorsAndPushes(t *testing.T, engine func(*rig.Options)) {
-	t.Parallel()
 	h := start(t, engine)
 	port, added := h.port(), h.port()
 	h.push("mail", source("v1", lead(port, private)+" allow=127.0.0.0/8 idle-timeout=10m"))

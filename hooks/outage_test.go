@@ -152,7 +152,6 @@ func TestMistakeInTheHostsSettingsKeepsNobodyInService(t *testing.T) {
 }
 
 func testMistakeInTheHostsSettings(t *testing.T, engine func(*rig.Options)) {
-	t.Parallel()
 	h := start(t, engine, settings("hold", patience.String()))
 	mailPort, chatPort, newsPort := h.port(), h.port(), h.port()
 	h.push("mail", source("mail-1", lead(mailPort, private)))

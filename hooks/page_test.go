@@ -17,7 +17,6 @@ import (
 // connection sees anything of it.
 func TestThePageMoves(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
-		t.Parallel()
 		h := start(t, engine)
 		public := h.port()
 		h.push("mail", source("v1", lead(public, private)))

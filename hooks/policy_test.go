@@ -14,7 +14,6 @@ import (
 func TestPolicyOfPushesAndOperators(t *testing.T) { forEachEngine(t, policyOfPushesAndOperators) }
 
 func policyOfPushesAndOperators(t *testing.T, engine func(*rig.Options)) {
-	t.Parallel()
 	h := start(t, engine)
 	own, a, b, c := h.port(), h.port(), h.port(), h.port()
 	at := func(ip string, port uint16) string { return fmt.Sprintf("%s:%d:%d", ip, port, private) }

@@ -15,7 +15,6 @@ import (
 // A host that has few local ports left for a container says so in check and in the daemon's log, and the container keeps its place.
 // TestPortLacks holds the words of the list when there are none left: to take the last of them costs the kernel half a minute.
 func TestHostWithFewLocalPorts(t *testing.T) {
-	t.Parallel()
 	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
 		h := start(t, engine)
 		public := h.port()

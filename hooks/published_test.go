@@ -16,7 +16,6 @@ func (h *host) dockerOption(app, text string) {
 
 // An app that published its ports with Docker has them in its own way. What the refusal names must be enough.
 func TestPortThatTheAppItselfPublishes(t *testing.T) {
-	t.Parallel()
 	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
 		h := start(t, engine)
 		public := h.port()

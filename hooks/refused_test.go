@@ -21,7 +21,6 @@ import (
 func TestPushIsRefusedBeforeTheBuild(t *testing.T) { forEachEngine(t, pushIsRefusedBeforeTheBuild) }
 
 func pushIsRefusedBeforeTheBuild(t *testing.T, engine func(*rig.Options)) {
-	t.Parallel()
 	h := start(t, engine)
 	own, operator, held, asleep, mapped, detected, published := h.port(), h.port(), h.port(), h.port(), h.port(), h.port(), h.port()
 
@@ -111,7 +110,6 @@ func TestPushIsRefusedThatWouldWriteTheConfiguration(t *testing.T) {
 }
 
 func pushIsRefusedThatWouldWriteTheConfiguration(t *testing.T, engine func(*rig.Options)) {
-	t.Parallel()
 	h := start(t, engine)
 	public := h.port()
 	h.push("mail", source("v1", lead(public, private)))
@@ -182,7 +180,6 @@ func TestPushIsRefusedThatWantsAnAddressBesideItsOwn(t *testing.T) {
 }
 
 func pushIsRefusedThatWantsAnAddressBesideItsOwn(t *testing.T, engine func(*rig.Options)) {
-	t.Parallel()
 	h := start(t, engine)
 	port := h.port()
 	h.push("mail", source("v1", fmt.Sprintf("127.0.0.1:%d:%d", port, private)))
@@ -202,7 +199,6 @@ func TestPushIsRefusedWhosePortAnOutgoingConnectionHas(t *testing.T) {
 }
 
 func pushIsRefusedWhosePortAnOutgoingConnectionHas(t *testing.T, engine func(*rig.Options)) {
-	t.Parallel()
 	h := start(t, engine)
 	server, err := net.Listen("tcp", "127.0.0.1:0")
 	h.must(err)

@@ -47,7 +47,6 @@ func (h *host) page(s shown, password, path string) (int, string) {
 // A deploy moves the traffic, and whoever looks sees it.
 func TestStatsShowADeploy(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
-		t.Parallel()
 		h := start(t, engine)
 		name := filepath.Base(t.Name()) // of the engine
 		public := h.port()
@@ -142,7 +141,6 @@ func TestStatsShowADeploy(t *testing.T) {
 // With --watch it is told again and again, until somebody interrupts it: as a table or as JSON, and of what is so at that time.
 func TestStatsWatch(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
-		t.Parallel()
 		h := start(t, engine)
 		name := filepath.Base(t.Name()) // of the engine
 		public := h.port()

@@ -11,7 +11,6 @@ import (
 
 // ps:stop takes as long as the slowest container. Its ports are closed before that.
 func TestStopClosesPortsBeforeContainersStop(t *testing.T) {
-	t.Parallel()
 	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
 		h := start(t, engine)
 		public, operator := h.port(), h.port()
