@@ -17,7 +17,10 @@ import (
 // Run tests an engine. start runs a new one, without routes, that ends with the test it is given.
 func Run(t *testing.T, start func(t *testing.T) deploy.Engine) {
 	for _, c := range slices.Concat(switching, holding, failing, checking, listening, streaming, halfClosing, growing) {
-		t.Run(c.name, func(t *testing.T) { c.run(&bench{T: t, engine: start(t)}) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.run(&bench{T: t, engine: start(t)})
+		})
 	}
 }
 

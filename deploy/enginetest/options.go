@@ -32,7 +32,10 @@ func RunOptions(t *testing.T, start func(t *testing.T) deploy.Engine) {
 		cases = append(cases, byOption[o.Key]...)
 	}
 	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) { c.run(&bench{T: t, engine: start(t)}) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.run(&bench{T: t, engine: start(t)})
+		})
 	}
 }
 
