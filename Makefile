@@ -22,15 +22,14 @@ help: ## this list
 build: ## the program for this machine, as bin/dokku-expose
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/dokku-expose ./cmd/dokku-expose
 
-# -count=1: many tests build the program that they run, of which Go's cache of test results does not know. -parallel: they wait for
-# containers, timeouts and clients more than they compute.
+# -count=1: many tests build the program that they run, of which Go's cache of test results does not know.
 test: ## all tests with the race detector; as root it installs and starts what they need
 	scripts/setup-machine test
 	$(GO) vet ./...
 	$(GO) build ./...
 	race=-race; cc=$$($(GO) env CC); \
 	command -v "$${cc%% *}" >/dev/null || { race=; echo "No C compiler is installed, so the race detector is off"; }; \
-	CGO_ENABLED=$${race:+1} $(GO) test $$race -count=1 -parallel $$((2 * $$(nproc))) -timeout 45m -json ./... | $(GO) run ./internal/testsummary
+	CGO_ENABLED=$${race:+1} $(GO) test $$race -count=1 -timeout 45m -json ./... | $(GO) run ./internal/testsummary
 
 chaos: ## all faults under load, ROUNDS (3) times each, and a table of what clients lost; as root it installs what is missing
 	scripts/setup-machine test

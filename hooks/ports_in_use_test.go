@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -34,10 +35,14 @@ func TestHostWithFewLocalPorts(t *testing.T) {
 	})
 }
 
+// localPorts lets one test at a time have that many connections: they are all files of this process.
+var localPorts sync.Mutex
+
 // takeLocalPorts takes more than half of the local ports that this host has for connections to an address. give gives them back, which
 // leaves no TIME_WAIT.
 func takeLocalPorts(h *host, address string) (give func()) {
 	h.t.Helper()
+	localPorts.Lock()
 	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
 	h.must(err)
 	limits := strings.Fields(string(text))
@@ -46,13 +51,13 @@ func takeLocalPorts(h *host, address string) (give func()) {
 	end, err := strconv.Atoi(limits[1])
 	h.must(err)
 	var conns []*net.TCPConn
-	give = func() {
+	give = sync.OnceFunc(func() {
+		defer localPorts.Unlock()
 		for _, c := range conns {
 			_ = c.SetLinger(0)
 			_ = c.Close()
 		}
-		conns = nil
-	}
+	})
 	h.t.Cleanup(give)
 	for range (end-first)/2 + 10 {
 		conn, err := net.Dial("tcp4", address)
