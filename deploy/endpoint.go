@@ -1,22 +1,11 @@
 package deploy
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 )
-
-// Source knows endpoints, and tells when they change.
-type Source interface {
-	// Endpoints returns those of all apps, stopped ones too.
-	Endpoints(ctx context.Context) ([]Endpoint, error)
-
-	// Watch calls changed whenever endpoints may have changed, with the id of one that has died, else "". It calls subscribed once no
-	// change can be missed any more. It returns when ctx ends, when subscribed returns an error, or when the source is lost.
-	Watch(ctx context.Context, subscribed func() error, changed func(died string)) error
-}
 
 // Endpoint can serve: it is a container, of which the model knows whose it is, and where this host reaches it.
 type Endpoint struct {

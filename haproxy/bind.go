@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/listeners"
@@ -58,21 +57,6 @@ func ownListens(live *snapshot) []deploy.Frontend {
 		own = append(own, deploy.FrontendAt(addr))
 	}
 	return own
-}
-
-// Supports implements [deploy.Engine].
-func (e *Engine) Supports(r deploy.Route) error {
-	switch l := r.Frontend; {
-	case l.Proto != deploy.TCP:
-		return fmt.Errorf("UDP is %w by HAProxy", deploy.ErrUnsupported)
-	case l.Overlaps(deploy.FrontendAt(nowhere)):
-		return fmt.Errorf("HAProxy needs port %d to stay closed on 127.0.0.1, for connections that are held; choose another public port", holdPort)
-	case l.Port == takeoverPort && slices.ContainsFunc(e.holdAddrs(), func(a netip.AddrPort) bool { return l.Overlaps(deploy.FrontendAt(a)) }):
-		return fmt.Errorf("HAProxy needs port %d on addresses that begin with 127, for connections that are held while it reloads; choose another public port", takeoverPort)
-	case e.cfg.StatsListen.IsValid() && l.Overlaps(deploy.FrontendAt(e.cfg.StatsListen)):
-		return fmt.Errorf("the statistics page listens on %s; choose another public port", e.cfg.StatsListen)
-	}
-	return nil
 }
 
 // probe finds out what can be found without asking who listens: nil when its address is free as far as it goes.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"slices"
 	"time"
 
 	"dokku-expose/deploy"
@@ -72,3 +73,18 @@ func (e *Engine) ShowConfig(context.Context) ([]byte, error) {
 }
 
 var password = regexp.MustCompile(`(?m)(insecure-password ).*$`)
+
+// Supports implements [deploy.Engine].
+func (e *Engine) Supports(r deploy.Route) error {
+	switch l := r.Frontend; {
+	case l.Proto != deploy.TCP:
+		return fmt.Errorf("UDP is %w by HAProxy", deploy.ErrUnsupported)
+	case l.Overlaps(deploy.FrontendAt(nowhere)):
+		return fmt.Errorf("HAProxy needs port %d to stay closed on 127.0.0.1, for connections that are held; choose another public port", holdPort)
+	case l.Port == takeoverPort && slices.ContainsFunc(e.holdAddrs(), func(a netip.AddrPort) bool { return l.Overlaps(deploy.FrontendAt(a)) }):
+		return fmt.Errorf("HAProxy needs port %d on addresses that begin with 127, for connections that are held while it reloads; choose another public port", takeoverPort)
+	case e.cfg.StatsListen.IsValid() && l.Overlaps(deploy.FrontendAt(e.cfg.StatsListen)):
+		return fmt.Errorf("the statistics page listens on %s; choose another public port", e.cfg.StatsListen)
+	}
+	return nil
+}

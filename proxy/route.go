@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -88,12 +89,18 @@ func (r *route) update(spec deploy.Route) (gone []*upstream, switched bool) {
 	return gone, switched
 }
 
-// same tells that two specs differ at most in how far their servers are proven.
+// same tells that two specs differ at most in how far their servers are proven. A field that is new in a route is compared as well.
 func same(a, b deploy.Route) bool {
-	return a.Process == b.Process && a.Hold == b.Hold && a.HealthCheck == b.HealthCheck && a.CutOld == b.CutOld &&
-		a.HalfClosed == b.HalfClosed && a.Options == b.Options && slices.EqualFunc(a.Servers, b.Servers, func(x, y deploy.Server) bool {
-		return x.Container == y.Container && x.Dyno == y.Dyno && x.Addr == y.Addr
-	})
+	a.Servers, b.Servers = unproven(a.Servers), unproven(b.Servers)
+	return reflect.DeepEqual(a, b)
+}
+
+func unproven(servers []deploy.Server) []deploy.Server {
+	list := make([]deploy.Server, len(servers))
+	for i, s := range servers {
+		list[i] = deploy.Server{Container: s.Container, Dyno: s.Dyno, Addr: s.Addr}
+	}
+	return list
 }
 
 // revives tells whether spec proves a server that is down. The mutex is held.
