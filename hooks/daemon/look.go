@@ -14,6 +14,9 @@ import (
 // of a container that has ceased to accept.
 const lookPause = time.Second
 
+// longestLookPause bounds the pause after a look that took long: it may have waited for HAProxy's master rather than worked.
+const longestLookPause = 10 * time.Second
+
 // draining are an app's connections on one old container.
 type draining struct {
 	app, container, dyno string
@@ -53,10 +56,14 @@ func (d *healer) look(ctx context.Context) {
 			}
 		}
 		found.err = err
-		// With thousands of ports a look costs something.
-		found.pause = max(lookPause, 50*time.Since(began))
-		if err == nil && !found.seen.Running {
+		switch {
+		case err != nil:
+			found.pause = lookPause
+		case !found.seen.Running:
 			found.pause = lookAgain
+		default:
+			// With thousands of ports a look costs something.
+			found.pause = min(max(lookPause, 50*time.Since(began)), longestLookPause)
 		}
 		looked <- found
 	}()
