@@ -8,8 +8,8 @@ import (
 // Rights to an address, the best first. Claims are checked before they come into force, so that this is for what slipped
 // through: files edited by hand, a failed deploy that Dokku kept half of.
 const (
-	// servedByRight is in force and served. So is all that is served for an app whose files can't be read, or
-	// whose source can't be asked.
+	// servedByRight is in force and served. So is all that is served for an app whose files can't be read, or whose source can't be
+	// asked.
 	servedByRight = iota
 	// inForce is in force, but not served.
 	inForce
@@ -20,7 +20,8 @@ const (
 )
 
 // settle leaves out drafts whose address another app has a better right to. An app that has no drafts now, since it is stopped,
-// or its files can't be read or its source can't be asked, keeps what it has in force; only one that is served there by right is not interrupted for that.
+// or its files can't be read or its source can't be asked, keeps what it has in force; only one that is served there by right is not
+// interrupted for that.
 func (b *builder) settle(drafts []*draft) []*draft {
 	byApp := make(map[*App]map[Frontend]bool, len(b.apps))
 	var absent []Claim

@@ -189,7 +189,7 @@ func (d *healer) takeDied() []string {
 // drop takes containers out of service at once that have died.
 func (d *healer) drop(ctx context.Context) {
 	died := d.takeDied()
-	if !slices.ContainsFunc(deploy.Endpoints(d.known), func(c deploy.Endpoint) bool { return slices.Contains(died, c.ID) }) {
+	if len(died) == 0 || !slices.ContainsFunc(deploy.Endpoints(d.known), func(c deploy.Endpoint) bool { return slices.Contains(died, c.ID) }) {
 		return
 	}
 	err := d.reduce(ctx, deploy.Known{Sources: d.known, Loss: deploy.Loss{Died: died}})

@@ -29,7 +29,9 @@ func (d *healer) reconciler(ctx context.Context) *deploy.Reconciler {
 		if d.engine == nil {
 			d.engine = d.anyEngine(ctx)
 		}
-		r = &deploy.Reconciler{Sources: map[string]deploy.Source{docker.Name: d.host.Source}, Engine: d.engine}
+		sources, err := d.host.Sources()
+		d.unread = errors.Join(d.unread, err)
+		r = &deploy.Reconciler{Sources: sources, Engine: d.engine}
 	}
 	d.engine, r.Host = r.Engine, d
 	return r

@@ -177,7 +177,7 @@ func makePassword(path string) (text []byte, err error) {
 
 // Reconciler wires the parts that make the host's table real. With vacate the engine that is not in force is taken everything from.
 func (w Wiring) Reconciler(vacate bool) (*deploy.Reconciler, error) {
-	client, err := w.host.Docker()
+	sources, err := w.host.Sources()
 	if err != nil {
 		return nil, err
 	}
@@ -188,11 +188,19 @@ func (w Wiring) Reconciler(vacate bool) (*deploy.Reconciler, error) {
 	if err != nil {
 		return nil, err
 	}
-	var source deploy.Source = client
-	if w.host.Source != nil {
-		source = w.host.Source
+	return &deploy.Reconciler{Host: w, Sources: sources, Engine: engine}, nil
+}
+
+// Sources are those of all apps, by name.
+func (h *Host) Sources() (map[string]deploy.Source, error) {
+	if h.Source != nil {
+		return map[string]deploy.Source{docker.Name: h.Source}, nil
 	}
-	return &deploy.Reconciler{Host: w, Sources: map[string]deploy.Source{docker.Name: source}, Engine: engine}, nil
+	client, err := h.Docker()
+	if err != nil {
+		return nil, err
+	}
+	return map[string]deploy.Source{docker.Name: client}, nil
 }
 
 // Reconciler is [Wiring.Reconciler] by the settings as they are now.

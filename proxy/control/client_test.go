@@ -16,7 +16,7 @@ func TestEngine(t *testing.T) {
 	})
 }
 
-// What a table says of options reaches who is asked for them, and goes along when another daemon takes over.
+// A table's options are in the observation, and go along when another daemon takes over.
 func TestOptionsAreHandedOver(t *testing.T) {
 	control, v1 := controlPath(t), enginetest.NewServer(t, "v1")
 	first := runDaemon(t, Options{Control: control})
@@ -33,7 +33,7 @@ func TestOptionsAreHandedOver(t *testing.T) {
 	if got := proxytest.Observe(t, second).Serving()[r.Frontend].Options; got != options {
 		t.Errorf("serving with %s, want %s", got, options)
 	}
-	// What the former daemon has does not count here.
+	// The former daemon's connections do not count here.
 	one, two := proxytest.Dial(t, r.Frontend.Port), proxytest.Dial(t, r.Frontend.Port)
 	one.Greeting()
 	old.Echo()
