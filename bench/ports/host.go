@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -143,10 +144,10 @@ func runHost(ctx context.Context, args []string, _ io.Reader, stdout io.Writer) 
 	return json.NewEncoder(stdout).Encode(r)
 }
 
-// awaitProxy returns when the proxy serves.
+// awaitProxy returns when the proxy serves both apps: it listens for one after the other.
 func awaitProxy(ctx context.Context, process *measure.Process) error {
 	for {
-		err := load{to: public}.one(0)
+		err := errors.Join(load{to: public}.one(0), load{to: other}.one(0))
 		if err == nil {
 			return nil
 		}
