@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"dokku-expose/deploy"
 	"dokku-expose/hooks/host"
@@ -55,26 +54,17 @@ func editMappings(ctx context.Context, h *host.Host, app string, edit func(conte
 	})
 }
 
-// listDelay is how long Docker's list of containers may have one for running that has been stopped: it is written after the stop.
-const listDelay = time.Second
-
 // noteStopped remembers that an operator stopped the app before it had anything to do with public ports.
 func noteStopped(ctx context.Context, h *host.Host, app string) error {
 	stopped, err := h.Env.Stopped(app)
 	if !stopped || err != nil || h.State.Known(app) {
 		return err
 	}
-	for began := time.Now(); ; {
-		containers, err := h.EndpointsOf(ctx, app)
-		switch {
-		case err != nil:
-			return err
-		case !slices.ContainsFunc(containers, func(c deploy.Endpoint) bool { return c.Running }):
-			return h.State.Save(app, state.App{Stopped: true})
-		case time.Since(began) > listDelay || !host.Sleep(ctx, listDelay/20):
-			return ctx.Err()
-		}
+	containers, err := h.EndpointsOf(ctx, app)
+	if err != nil || slices.ContainsFunc(containers, func(c deploy.Endpoint) bool { return c.Running }) {
+		return err
 	}
+	return h.State.Save(app, state.App{Stopped: true})
 }
 
 // admitMappings checks the operator's mappings against each other, the app's PORTS, and the rest of the host.
