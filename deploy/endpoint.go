@@ -7,17 +7,21 @@ import (
 	"strings"
 )
 
-// Endpoint can serve: it is a container, of which the model knows whose it is, and where this host reaches it.
+// Endpoint can serve: it is a container or a Kubernetes pod, of which the model knows whose it is, and where this host reaches it.
 type Endpoint struct {
-	// ID is the full id.
+	// ID is a container's full id, or a pod's UID.
 	ID string
-	// App, Process and Dyno ("mail", "web", "web.1") are what Dokku's labels say, "" where it has no such label.
+	// App, Process and Dyno ("mail", "web", "web.1") are what Dokku's labels say, "" where it has no such label. A pod's Dyno is its name.
 	App, Process, Dyno string
-	// Image is the id of its image ("sha256:...").
+	// Node is the name of the machine that a pod runs on, "" for a container.
+	Node string
+	// Image is the id of a container's image ("sha256:..."), or the name of a pod's ("registry.example.com/dokku/mail:3").
 	Image string
-	// Running tells that it runs, and is neither paused nor waiting for a restart.
+	// Running tells that a container runs, and is neither paused nor waiting for a restart; that a pod is ready, and not Leaving.
 	Running bool
-	// State is Docker's word for that ("exited"), NetworkMode Docker's for its network ("bridge", "none"): for messages.
+	// Leaving tells that a pod is being deleted.
+	Leaving bool
+	// State is the source's word for that ("exited", "not ready"), NetworkMode Docker's for its network ("bridge", "none"): for messages.
 	State, NetworkMode string
 	// HostNetwork tells that it has no network of its own, but the host's.
 	HostNetwork bool
