@@ -21,6 +21,10 @@ type App struct {
 	Name string
 	// Source is the name of the source that knows the app's endpoints.
 	Source string
+	// Pods tells that these are pods.
+	Pods bool
+	// Left is the source of the scheduler that the app was on before, whose endpoints may serve until the new one has some; "" for none.
+	Left string
 	// Err tells that something of the app's own can't be read (its settings, its PORTS). What it has keeps running as it
 	// is; nothing new is done for it.
 	Err error
@@ -32,7 +36,7 @@ type App struct {
 	Images map[string][]Claim
 	// Current is the id of the image whose PORTS was in force last; it counts for as long as no container tells better.
 	Current string
-	// Places are the containers that Dokku's CONTAINER files name.
+	// Places are the containers that Dokku's CONTAINER files name. Of pods there are no such files.
 	Places []Place
 	// Deploying is the deploy of the app that is on its way, or nil. While there is one, the containers that were there
 	// when it began go on serving: the switch is its last step.

@@ -173,32 +173,6 @@ func (b *builder) collect(drafts map[Frontend]*draft, a *App, places []Place, cl
 	}
 }
 
-// places are those whose containers are to serve. In the middle of a deploy these are the ones from before it; only a
-// process type of which none is alive any more moves on to its new ones early.
-func (b *builder) places(a *App) []Place {
-	if a.Deploying == nil {
-		return a.Places
-	}
-	alive := make(map[string]bool)
-	for _, p := range a.Deploying.Before {
-		if b.serves(a, b.byID[p.Container]) {
-			alive[p.Process] = true
-		}
-	}
-	var places []Place
-	for _, p := range a.Deploying.Before {
-		if alive[p.Process] {
-			places = append(places, p)
-		}
-	}
-	for _, p := range a.Places {
-		if !alive[p.Process] {
-			places = append(places, p)
-		}
-	}
-	return places
-}
-
 // serves tells whether c may get connections for a: it runs, Docker says that it is the app's, and Dokku is not about to
 // stop it.
 func (b *builder) serves(a *App, c *Endpoint) bool {

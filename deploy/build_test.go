@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
-	"strings"
 	"testing"
 )
 
@@ -322,19 +321,7 @@ func TestPlan(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := new(scene)
-			apps := tt.arrange(s)
-			table, problems := s.plan(apps...)
-			if got := lines(table); !slices.Equal(got, tt.want) {
-				t.Errorf("table:\n got %q\nwant %q", got, tt.want)
-			}
-			if len(problems) != len(tt.problems) {
-				t.Errorf("problems: got %v, want %d", problems, len(tt.problems))
-			}
-			for i, want := range tt.problems {
-				if i < len(problems) && !strings.Contains(problems[i].Error(), want) {
-					t.Errorf("problem %d: %q does not say %q", i, problems[i], want)
-				}
-			}
+			s.expect(t, tt.want, tt.problems, tt.arrange(s)...)
 		})
 	}
 }

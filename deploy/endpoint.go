@@ -15,10 +15,12 @@ type Endpoint struct {
 	App, Process, Dyno string
 	// Node is the name of the machine that a pod runs on, "" for a container.
 	Node string
-	// Image is the id of a container's image ("sha256:..."), or the name of a pod's ("registry.example.com/dokku/mail:3").
+	// Image is the id of a container's image ("sha256:..."), or the tag of a pod's ("tag:3").
 	Image string
 	// Running tells that a container runs, and is neither paused nor waiting for a restart; that a pod is ready, and not Leaving.
 	Running bool
+	// Pod tells that it is a pod: its cluster says what is deployed, and no file of Dokku's.
+	Pod bool
 	// Leaving tells that a pod is being deleted.
 	Leaving bool
 	// State is the source's word for that ("exited", "not ready"), NetworkMode Docker's for its network ("bridge", "none"): for messages.
@@ -48,17 +50,23 @@ const (
 // that helps.
 func (c Endpoint) Targets(u Upstream, private uint16) ([]Target, error) {
 	if !c.Running {
+		if c.Pod {
+			return nil, fmt.Errorf("%s is not ready (%s): see `dokku ps:report %s` and `dokku logs %s`", c.label(), c.State, c.App, c.App)
+		}
 		return nil, fmt.Errorf("%s does not run (Docker says %q): see `dokku ps:report %s` and `dokku logs %s`", c.label(), c.State, c.App, c.App)
 	}
 	if c.HostNetwork {
 		return []Target{{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), private)}}, nil
 	}
-	if u != UpstreamPublished && len(c.Direct) > 0 {
+	if (c.Pod || u != UpstreamPublished) && len(c.Direct) > 0 {
 		targets := make([]Target, len(c.Direct))
 		for i, ip := range c.Direct {
 			targets[i].Addr = netip.AddrPortFrom(ip, private)
 		}
 		return targets, nil
+	}
+	if c.Pod {
+		return nil, fmt.Errorf("%s has no address", c.label())
 	}
 	if addr, ok := c.Published[private]; ok && u != UpstreamDirect {
 		return []Target{{Addr: addr, Published: true}}, nil
@@ -99,7 +107,10 @@ func (c Endpoint) Owns(addr netip.AddrPort) bool {
 	return false
 }
 
-// label names the container in messages.
+// label names the endpoint in messages.
 func (c Endpoint) label() string {
+	if c.Pod {
+		return fmt.Sprintf("pod %s of %s on the node %s", c.Dyno, c.App, c.Node)
+	}
 	return fmt.Sprintf("container %s (%s of %s)", shortID(c.ID), c.Dyno, c.App)
 }

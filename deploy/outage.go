@@ -50,7 +50,7 @@ func (o *Outage) Ports() string { return PublicPorts(o.Claims) }
 func (o *Outage) Ended() []string {
 	var ids []string
 	for _, p := range o.places {
-		if c, known := o.states[p.Container]; known && !c.Running && c.State != "paused" {
+		if c, known := o.states[p.Container]; known && !c.Running && !c.Pod && c.State != "paused" {
 			ids = append(ids, p.Container)
 		}
 	}
@@ -108,6 +108,8 @@ func (o *Outage) state(id string) string {
 	switch {
 	case c.Running:
 		return "runs an image whose PORTS does not have it"
+	case c.Pod:
+		return "is not ready (" + c.State + ")"
 	case c.State == "paused":
 		return "is paused (docker container unpause " + shortID(id) + ")"
 	case ended && end.At.IsZero():

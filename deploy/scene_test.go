@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"testing"
 )
 
 // scene is a host with containers that have addresses of their own.
@@ -57,6 +58,23 @@ func (s *scene) planned(snap Snapshot) (Table, []*Problem) {
 			if !slices.Contains(s.listening, t.Addr) {
 				ev[t.Addr] = syscall.ECONNREFUSED
 			}
+		}
+	}
+}
+
+// expect tells where the plan has other lines than want, or other problems than those that say problems.
+func (s *scene) expect(t *testing.T, want, problems []string, apps ...App) {
+	t.Helper()
+	table, found := s.plan(apps...)
+	if got := lines(table); !slices.Equal(got, want) {
+		t.Errorf("table:\n got %q\nwant %q", got, want)
+	}
+	if len(found) != len(problems) {
+		t.Errorf("problems: got %v, want %d", found, len(problems))
+	}
+	for i, want := range problems {
+		if i < len(found) && !strings.Contains(found[i].Error(), want) {
+			t.Errorf("problem %d: %q does not say %q", i, found[i], want)
 		}
 	}
 }

@@ -77,7 +77,7 @@ func (r *Reconciler) read(ctx context.Context) (s Snapshot, lost, err error) {
 	s.Sources = make(map[string]Listing, len(r.Sources))
 	for name, source := range r.Sources {
 		// A host without public ports needs no Docker either.
-		if !slices.ContainsFunc(s.Apps, func(a App) bool { return a.Source == name && a.Involved() }) {
+		if !slices.ContainsFunc(s.Apps, func(a App) bool { return (a.Source == name || a.Left == name) && a.Involved() }) {
 			continue
 		}
 		endpoints, err := source.Endpoints(ctx)
