@@ -13,11 +13,12 @@ import (
 const module = "dokku-expose/"
 
 // mayImport names for each room of the program the rooms that it may import; "hooks/..." is hooks and all below it. A new
-// room needs a row. Arrows run one way: cmd -> hooks -> {deploy/source/docker, engines, stats} -> deploy -> portsfile.
+// room needs a row. Arrows run one way: cmd -> hooks -> {deploy/source/..., engines, stats} -> deploy -> portsfile.
 var mayImport = map[string][]string{
 	"portsfile":            {},
 	"deploy":               {"portsfile"},
 	"deploy/source/docker": {"deploy"},
+	"deploy/source/kube":   {"deploy"},
 	"deploy/listeners":     {"deploy"},
 	"templates":            {},
 	"haproxy":              {"deploy", "deploy/listeners", "templates"},

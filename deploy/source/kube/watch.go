@@ -1,0 +1,198 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+const (
+	// watchTime is how long the API server is asked to keep up one watch.
+	watchTime = 5 * time.Minute
+	// maxEvent bounds what is read for one event, in bytes. etcd keeps no object larger than 1.5 MB.
+	maxEvent = 8 << 20
+	// watchPause is the least time between the beginnings of two watches: a server that ends each at once is not asked without end.
+	watchPause = 250 * time.Millisecond
+)
+
+// Watch implements [deploy.Source]: it calls changed for each event of a pod of an app, with the pod's UID when its address is to be
+// left at once, since it is being deleted, not ready any more, or gone. It goes on by itself when the API server ends a watch, as that
+// does every few minutes, or has forgotten what the watch has missed.
+//
+// It returns when ctx ends or the API server does not answer any more; the latter error wraps [ErrUnreachable].
+func (c *Client) Watch(ctx context.Context, subscribed func() error, changed func(died string)) error {
+	w := &watch{serves: c.serves, changed: changed}
+	var of *session
+	for first := true; ; {
+		pause := time.After(watchPause)
+		s, err := c.session()
+		if err == nil && (s != of || w.version == "") {
+			of, err = s, c.relist(ctx, s, w, !first)
+		}
+		if err == nil {
+			err = c.stream(ctx, s, w, func() error {
+				if !first {
+					return nil
+				}
+				first = false
+				return subscribed()
+			})
+		}
+		if errors.Is(err, errExpired) {
+			w.version, err = "", nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case <-pause:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// relist takes the watch to the present; tell says whether the caller is to hear of it.
+func (c *Client) relist(ctx context.Context, s *session, w *watch, tell bool) error {
+	if _, _, err := c.onNode(ctx, s); err != nil {
+		return err
+	}
+	pods, version, err := list[pod](ctx, c, s, question{what: "listing the pods to watch", path: allPods, kind: "Pod", query: url.Values{"labelSelector": {ofAnyApp}}})
+	if err != nil {
+		return err
+	}
+	if version == "" {
+		return s.failed(ctx, "listing the pods to watch", errors.New("the list has no version"))
+	}
+	before := w.up
+	w.version, w.up = version, make(map[string]bool)
+	for i := range pods {
+		if p := &pods[i]; w.serves(p) {
+			w.up[p.Metadata.UID] = p.running()
+		}
+	}
+	if !tell {
+		return nil
+	}
+	for uid, up := range before {
+		if up && !w.up[uid] {
+			w.changed(uid)
+		}
+	}
+	w.changed("")
+	return nil
+}
+
+// stream follows one watch until the API server ends it, which is no error. It calls opened when that has begun.
+func (c *Client) stream(ctx context.Context, s *session, w *watch, opened func() error) error {
+	const what = "watching the pods"
+	bound := time.Duration(c.bound.Load())
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	late := time.AfterFunc(bound, func() { cancel(context.DeadlineExceeded) })
+	defer late.Stop()
+	response, err := s.get(ctx, allPods, url.Values{
+		"watch": {"true"}, "allowWatchBookmarks": {"true"}, "labelSelector": {ofAnyApp},
+		"resourceVersion": {w.version}, "timeoutSeconds": {strconv.Itoa(int(watchTime / time.Second))},
+	})
+	if errors.Is(err, errExpired) {
+		return err
+	}
+	if err != nil {
+		return s.failed(ctx, what, err)
+	}
+	defer response.Body.Close()
+	late.Reset(watchTime + bound)
+	if err := opened(); err != nil {
+		return err
+	}
+	if err := w.follow(response.Body); !errors.Is(err, errExpired) {
+		return s.failed(ctx, what, err)
+	}
+	return errExpired
+}
+
+// watch is where a watch has come to.
+type watch struct {
+	serves  func(*pod) bool
+	changed func(died string)
+	// version is that of the last event, "" before there was a list.
+	version string
+	// up has the UIDs of the pods of apps, and tells which of them can serve.
+	up map[string]bool
+}
+
+// follow reads events until they end.
+func (w *watch) follow(body io.Reader) error {
+	limited := &bounded{body: body}
+	for events := json.NewDecoder(limited); ; {
+		limited.left = maxEvent
+		var event struct {
+			Type   string
+			Object json.RawMessage
+		}
+		if err := events.Decode(&event); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return unreadable(err)
+		}
+		if event.Type == "ERROR" {
+			answer := &status{}
+			if err := json.Unmarshal(event.Object, answer); err != nil {
+				return err
+			}
+			return answer
+		}
+		var p pod
+		if err := json.Unmarshal(event.Object, &p); err != nil {
+			return err
+		}
+		if err := w.see(event.Type, &p); err != nil {
+			return err
+		}
+	}
+}
+
+// see takes in one event.
+func (w *watch) see(event string, p *pod) error {
+	uid, serves, now := p.Metadata.UID, w.serves(p), p.running()
+	was, known := w.up[uid]
+	switch event {
+	case "BOOKMARK":
+	case "DELETED":
+		delete(w.up, uid)
+		if known || serves {
+			w.changed(uid)
+		}
+	case "ADDED", "MODIFIED":
+		died := ""
+		switch {
+		case !serves && !known:
+			break
+		case !serves:
+			delete(w.up, uid)
+			w.changed(uid)
+		default:
+			// One that was not seen before may have served.
+			if !now && (was || !known && event == "MODIFIED") {
+				died = uid
+			}
+			w.up[uid] = now
+			w.changed(died)
+		}
+	default:
+		return fmt.Errorf("it tells of an event of the type %.40q", event)
+	}
+	if v := p.Metadata.ResourceVersion; v != "" {
+		w.version = v
+	}
+	return nil
+}
