@@ -13,9 +13,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -101,11 +103,6 @@ func (c *Client) Bound(d time.Duration) (former time.Duration) {
 	return time.Duration(c.bound.Swap(int64(d)))
 }
 
-// within bounds one question.
-func (c *Client) within(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, time.Duration(c.bound.Load()))
-}
-
 // Close closes idle connections.
 func (c *Client) Close() error {
 	c.mu.Lock()
@@ -138,7 +135,7 @@ type object struct {
 
 // list asks for all objects, in chunks. The version is that of the whole list, from which a watch can go on.
 func list[T any](ctx context.Context, c *Client, s *session, q question) (items []T, version string, err error) {
-	ctx, cancel := c.within(ctx)
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(c.bound.Load()))
 	defer cancel()
 	items, version, err = chunks[T](ctx, s, q)
 	// A chunk comes too late when etcd has been compacted since the first one.
@@ -149,37 +146,38 @@ func list[T any](ctx context.Context, c *Client, s *session, q question) (items 
 }
 
 func chunks[T any](ctx context.Context, s *session, q question) (items []T, version string, err error) {
-	left := int64(maxList)
-	for token := ""; ; {
-		query := url.Values{"limit": {fmt.Sprint(maxChunk)}}
-		for key, values := range q.query {
-			query[key] = values
-		}
-		if token != "" {
-			query.Set("continue", token)
-		}
+	query := maps.Clone(q.query)
+	if query == nil {
+		query = make(url.Values)
+	}
+	query.Set("limit", strconv.Itoa(maxChunk))
+	for left := int64(maxList); ; {
 		response, err := s.get(ctx, q.path, query)
 		if err != nil {
 			return nil, "", err
+		}
+		body := &bounded{body: response.Body, left: left}
+		text, err := io.ReadAll(body)
+		response.Body.Close()
+		if err != nil {
+			return nil, "", unreadable(err)
 		}
 		var chunk struct {
 			Kind     string
 			Metadata struct{ ResourceVersion, Continue string }
 			Items    []T
 		}
-		body := &bounded{body: response.Body, left: left}
-		err = json.NewDecoder(body).Decode(&chunk)
-		response.Body.Close()
-		if err != nil {
-			return nil, "", unreadable(err)
+		if err := json.Unmarshal(text, &chunk); err != nil {
+			return nil, "", err
 		}
 		if chunk.Kind != q.kind+"List" {
 			return nil, "", fmt.Errorf("it has the kind %.40q instead of %q", chunk.Kind, q.kind+"List")
 		}
 		items, left = append(items, chunk.Items...), body.left
-		if token = chunk.Metadata.Continue; token == "" {
+		if chunk.Metadata.Continue == "" {
 			return items, chunk.Metadata.ResourceVersion, nil
 		}
+		query.Set("continue", chunk.Metadata.Continue)
 	}
 }
 

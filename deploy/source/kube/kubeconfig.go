@@ -53,7 +53,6 @@ type cluster struct {
 	CAData     string `yaml:"certificate-authority-data"`
 	Insecure   bool   `yaml:"insecure-skip-tls-verify"`
 	ServerName string `yaml:"tls-server-name"`
-	Proxy      string `yaml:"proxy-url"`
 }
 
 type user struct {
@@ -235,18 +234,11 @@ func (s *session) transport(of *cluster, silence time.Duration) (*http.Transport
 	transport := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         dialer.DialContext,
-		TLSClientConfig:     &tls.Config{ServerName: of.ServerName, InsecureSkipVerify: of.Insecure, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:     &tls.Config{ServerName: of.ServerName, InsecureSkipVerify: of.Insecure},
 		ForceAttemptHTTP2:   true,
 		HTTP2:               &http.HTTP2Config{SendPingTimeout: silence, PingTimeout: silence / 2},
 		IdleConnTimeout:     90 * time.Second,
 		TLSHandshakeTimeout: callTimeout,
-	}
-	if of.Proxy != "" {
-		proxy, err := url.Parse(of.Proxy)
-		if err != nil {
-			return nil, fmt.Errorf("its proxy-url is no address: %w", err)
-		}
-		transport.Proxy = http.ProxyURL(proxy)
 	}
 	ca, err := s.either("certificate-authority", of.CAData, of.CA)
 	if err != nil {

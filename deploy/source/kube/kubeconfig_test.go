@@ -72,8 +72,6 @@ func TestKubeconfigs(t *testing.T) {
 		{"exec", trusted, "exec: {command: aws}", `user "u" (context "c"): "exec" is not supported`},
 		{"auth-provider", trusted, "auth-provider: {name: gcp}", `"auth-provider" is not supported`},
 		{"as", trusted, "as: somebody", `"as" is not supported`},
-		{"a proxy", trusted + ", proxy-url: 'http://127.0.0.1:1'", byToken, "proxyconnect"},
-		{"no proxy's address", trusted + ", proxy-url: '%'", byToken, "proxy-url"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			file := write(t, row.cluster, row.user, files())

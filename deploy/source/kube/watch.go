@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/url"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -27,24 +28,16 @@ const (
 // It returns when ctx ends or the API server does not answer any more; the latter error wraps [ErrUnreachable].
 func (c *Client) Watch(ctx context.Context, subscribed func() error, changed func(died string)) error {
 	w := &watch{serves: c.serves, changed: changed}
-	var of *session
-	for first := true; ; {
+	begin := sync.OnceValue(subscribed)
+	for of, told := (*session)(nil), false; ; {
 		pause := time.After(watchPause)
 		s, err := c.session()
+		// The version of another session may be another cluster's.
 		if err == nil && (s != of || w.version == "") {
-			of, err = s, c.relist(ctx, s, w, !first)
+			of, err = s, c.relist(ctx, s, w, told)
 		}
 		if err == nil {
-			err = c.stream(ctx, s, w, func() error {
-				if !first {
-					return nil
-				}
-				first = false
-				return subscribed()
-			})
-		}
-		if errors.Is(err, errExpired) {
-			w.version, err = "", nil
+			err = c.stream(ctx, s, w, func() error { told = true; return begin() })
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -93,7 +86,6 @@ func (c *Client) relist(ctx context.Context, s *session, w *watch, tell bool) er
 
 // stream follows one watch until the API server ends it, which is no error. It calls opened when that has begun.
 func (c *Client) stream(ctx context.Context, s *session, w *watch, opened func() error) error {
-	const what = "watching the pods"
 	bound := time.Duration(c.bound.Load())
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -103,21 +95,19 @@ func (c *Client) stream(ctx context.Context, s *session, w *watch, opened func()
 		"watch": {"true"}, "allowWatchBookmarks": {"true"}, "labelSelector": {ofAnyApp},
 		"resourceVersion": {w.version}, "timeoutSeconds": {strconv.Itoa(int(watchTime / time.Second))},
 	})
+	if err == nil {
+		defer response.Body.Close()
+		late.Reset(watchTime + bound)
+		if err := opened(); err != nil {
+			return err
+		}
+		err = w.follow(response.Body)
+	}
 	if errors.Is(err, errExpired) {
-		return err
+		w.version = ""
+		return nil
 	}
-	if err != nil {
-		return s.failed(ctx, what, err)
-	}
-	defer response.Body.Close()
-	late.Reset(watchTime + bound)
-	if err := opened(); err != nil {
-		return err
-	}
-	if err := w.follow(response.Body); !errors.Is(err, errExpired) {
-		return s.failed(ctx, what, err)
-	}
-	return errExpired
+	return s.failed(ctx, "watching the pods", err)
 }
 
 // watch is where a watch has come to.
@@ -173,20 +163,18 @@ func (w *watch) see(event string, p *pod) error {
 			w.changed(uid)
 		}
 	case "ADDED", "MODIFIED":
-		died := ""
-		switch {
-		case !serves && !known:
-			break
-		case !serves:
-			delete(w.up, uid)
-			w.changed(uid)
-		default:
-			// One that was not seen before may have served.
-			if !now && (was || !known && event == "MODIFIED") {
-				died = uid
-			}
+		// One that was not seen before may have served.
+		died := !serves || !now && (was || !known && event == "MODIFIED")
+		if serves {
 			w.up[uid] = now
-			w.changed(died)
+		} else {
+			delete(w.up, uid)
+		}
+		switch {
+		case serves && !died:
+			w.changed("")
+		case serves || known:
+			w.changed(uid)
 		}
 	default:
 		return fmt.Errorf("it tells of an event of the type %.40q", event)

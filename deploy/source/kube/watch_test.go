@@ -160,10 +160,36 @@ func TestWatchMissesNothingBeforeItSubscribes(t *testing.T) {
 
 func TestWatchReturnsTheSubscribersError(t *testing.T) {
 	api := kubetest.New(t)
-	refused := errors.New("no")
-	if err := newClient(t, api, "").Watch(t.Context(), func() error { return refused }, func(string) {}); !errors.Is(err, refused) {
-		t.Errorf("got %v", err)
+	// The subscriber lists as well, and that may come too late twice.
+	for _, refused := range []error{errors.New("no"), errExpired} {
+		if err := newClient(t, api, "").Watch(t.Context(), func() error { return refused }, func(string) {}); !errors.Is(err, refused) {
+			t.Errorf("got %v", err)
+		}
 	}
+}
+
+// A server that ends each watch at its beginning is no reason to subscribe again and again, nor to give up.
+func TestWatchSubscribesOnce(t *testing.T) {
+	api := kubetest.New(t)
+	watches := make(chan struct{}, 1000)
+	api.Handle(func(w http.ResponseWriter, r *http.Request) bool {
+		short := r.URL.Query().Has("watch")
+		if short {
+			watches <- struct{}{}
+		}
+		return short
+	})
+	w := begin(t, newClient(t, api, ""))
+	for range 3 {
+		select {
+		case <-watches:
+		case err := <-w.end:
+			t.Fatal(err)
+		}
+	}
+	api.Handle(nil)
+	api.PutPod(web("new", true))
+	w.want("it goes on", "")
 }
 
 // counted counts the requests with all of these parts.
@@ -303,8 +329,13 @@ func TestLyingServer(t *testing.T) {
 		unreachable bool
 	}{
 		{name: "a list is a page", query: "limit", answer: of("<html>hello</html>")},
-		{name: "a list is empty", query: "limit", answer: of(""), unreachable: true},
-		{name: "a list is cut", query: "limit", answer: of(`{"kind":"PodList","items":[{`), unreachable: true},
+		{name: "a list is empty", query: "limit", answer: of("")},
+		{name: "a list is cut", query: "limit", answer: of(`{"kind":"PodList","items":[{`)},
+		{name: "a list breaks off", query: "limit", answer: func(w http.ResponseWriter) {
+			_, _ = io.WriteString(w, `{"kind":"PodList","items":[{`)
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}, unreachable: true},
 		{name: "a list is of another kind", query: "limit", answer: of(`{"kind":"SecretList","items":[]}`)},
 		{name: "a list has other types", query: "limit", answer: of(`{"kind":"PodList","items":[7]}`)},
 		{name: "a list has no version", query: "limit", answer: of(`{"kind":"PodList","items":[]}`)},
