@@ -184,21 +184,44 @@ func TestRotation(t *testing.T) {
 	works("the file is back")
 }
 
-// The files that a kubeconfig names change as well.
+// The files that a kubeconfig names change as well, also such that only one of their facts tells it.
 func TestTokenIsRotated(t *testing.T) {
 	api := kubetest.New(t)
-	file := write(t, "server: "+api.URL()+", certificate-authority: ca.crt", "tokenFile: token", map[string]string{"ca.crt": string(api.CA()), "token": "an older one"})
+	file := write(t, "server: "+api.URL()+", certificate-authority: ca.crt", "tokenFile: token", map[string]string{"ca.crt": string(api.CA()), "token": api.Token})
 	c, err := New(Config{Kubeconfig: file})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Endpoints(t.Context()); err == nil || !strings.Contains(err.Error(), "credentials") {
-		t.Fatalf("with the old token: %v", err)
+	token := filepath.Join(filepath.Dir(file), "token")
+	write := func(path string, at time.Time) {
+		if err := os.WriteFile(path, []byte(api.Token), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := os.WriteFile(filepath.Join(filepath.Dir(file), "token"), []byte(api.Token), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.Endpoints(t.Context()); err != nil {
-		t.Error(err)
+	then := time.Unix(1e9, 0)
+	for _, step := range []struct {
+		name, token string
+		change      func()
+	}{
+		{"at another time", "token-0", func() { write(token, then) }},
+		{"with another size", "token-01", func() { write(token, then) }},
+		{"as another file", "token-02", func() {
+			write(token+".new", then)
+			if err := os.Rename(token+".new", token); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		api.Token = step.token
+		if _, err := c.Endpoints(t.Context()); err == nil || !strings.Contains(err.Error(), "credentials") {
+			t.Fatalf("with the old token: %v", err)
+		}
+		step.change()
+		if _, err := c.Endpoints(t.Context()); err != nil {
+			t.Errorf("%s: %v", step.name, err)
+		}
 	}
 }

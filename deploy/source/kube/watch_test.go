@@ -131,10 +131,10 @@ func TestWatch(t *testing.T) {
 	api.PutPod(starter)
 	w.want("it is the deployment's no more", starting)
 	api.PutPod(starter)
+	api.PutPod(web("starting", false))
+	w.want("it is the deployment's again, and may have served before", starting)
 	unlabelled := web("starting", true)
 	unlabelled.Edit = func(o kubetest.Object) { o["metadata"].(map[string]any)["labels"] = nil }
-	api.PutPod(web("starting", true))
-	w.want("it is the deployment's again", "")
 	api.PutPod(unlabelled)
 	w.want("it has lost its labels", starting)
 	w.cancel()
@@ -336,7 +336,8 @@ func TestLyingServer(t *testing.T) {
 			_ = http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
 		}, unreachable: true},
-		{name: "a list is of another kind", query: "limit", answer: of(`{"kind":"SecretList","items":[]}`)},
+		{name: "a list is of another kind", query: "limit", answer: of(`{"kind":"SecretList","metadata":{"resourceVersion":"7"},"items":[]}`)},
+		{name: "a list has chunks without end", query: "limit", answer: of(`{"kind":"PodList","metadata":{"continue":"x"},"items":[]}` + strings.Repeat(" ", maxList/4))},
 		{name: "a list has other types", query: "limit", answer: of(`{"kind":"PodList","items":[7]}`)},
 		{name: "a list has no version", query: "limit", answer: of(`{"kind":"PodList","items":[]}`)},
 		{name: "a list has no end", query: "limit", answer: func(w http.ResponseWriter) { endless(w, `{"kind":"`) }},
@@ -368,7 +369,12 @@ func TestLyingServer(t *testing.T) {
 
 func FuzzWatch(f *testing.F) {
 	for _, event := range []string{"ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"} {
-		object, err := json.Marshal(web("mail-web-1", true).Object())
+		p := web("mail-web-1", true)
+		p.Edit = func(o kubetest.Object) {
+			meta := o["metadata"].(map[string]any)
+			meta["uid"], meta["resourceVersion"] = "1-2-3", "7"
+		}
+		object, err := json.Marshal(p.Object())
 		if err != nil {
 			f.Fatal(err)
 		}
