@@ -118,7 +118,7 @@ type question struct {
 	query            url.Values
 }
 
-// object is what all kinds of objects have.
+// object is the metadata of an object.
 type object struct {
 	Namespace         string
 	Name              string

@@ -23,7 +23,7 @@ var questions = map[string]func(context.Context, *Client) error{
 	},
 }
 
-// Whatever a server that hangs is asked, the client waits no longer for the answer than it was told to.
+// The client waits for no answer longer than its bound, whichever the question is.
 func TestEveryQuestionIsBounded(t *testing.T) {
 	for _, row := range []struct{ name, hangs string }{
 		{"Endpoints", "/nodes"}, {"Endpoints", "/pods"}, {"EndpointsOf", "/pods"}, {"Taken", "/nodes"}, {"Taken", "/services"}, {"Taken", "/pods"},

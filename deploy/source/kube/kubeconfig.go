@@ -23,7 +23,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// kubeconfig is what is read of such a file: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/
+// kubeconfig has the fields of such a file that are read: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/
 type kubeconfig struct {
 	Current                   string `yaml:"current-context"`
 	Clusters, Users, Contexts []entry
@@ -86,7 +86,7 @@ type session struct {
 	sum  hash.Hash
 }
 
-// session is that of the files as they are now. Files that were written anew with the same content leave it as it is.
+// session returns the session of the files as they are now. It stays the same when files are written anew with the same content.
 func (c *Client) session() (*session, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -164,7 +164,7 @@ func (s *session) load(path string) ([]byte, error) {
 	return text, nil
 }
 
-// either is what is in the kubeconfig as base64, or else in the file of that path.
+// either returns the base64 data of the kubeconfig, or else the content of the file at path.
 func (s *session) either(key, data, path string) ([]byte, error) {
 	if data != "" {
 		text, err := base64.StdEncoding.DecodeString(data)

@@ -110,7 +110,7 @@ func (c *Client) stream(ctx context.Context, s *session, w *watch, opened func()
 	return s.failed(ctx, "watching the pods", err)
 }
 
-// watch is where a watch has come to.
+// watch is the progress of a watch.
 type watch struct {
 	serves  func(*pod) bool
 	changed func(died string)

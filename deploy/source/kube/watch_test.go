@@ -143,7 +143,7 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// What happens between the list and the beginning of the watch is not missed.
+// The watch begins at the list's version, so it misses nothing in between.
 func TestWatchMissesNothingBeforeItSubscribes(t *testing.T) {
 	api := kubetest.New(t)
 	api.PutPod(web("old", true))
