@@ -104,6 +104,9 @@ func (s *session) schedulerStop(app string, args ...string) error {
 	if err := s.trigger("scheduler-stop", append([]string{scheduler, app}, args...)...); err != nil {
 		return err
 	}
+	if scheduler == k3s {
+		return s.options.Rollout(Rollout{App: app})
+	}
 	ids, err := s.all(app)
 	if err != nil {
 		return err
@@ -150,8 +153,12 @@ func (h *Host) Start(app string, opts ...Option) error {
 	})
 }
 
-// running tells whether all current containers run.
+// running tells whether all current containers run, or pods are wanted.
 func (s *session) running(app string) (bool, error) {
+	if scheduler, err := s.scheduler(app); scheduler == k3s || err != nil {
+		restore, propertyErr := s.property("ps", app, "restore")
+		return restore != "false", errors.Join(err, propertyErr)
+	}
 	ids, err := s.currentOf(app, "")
 	if err != nil {
 		return false, err

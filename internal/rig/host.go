@@ -48,6 +48,8 @@ type Options struct {
 	// several goroutines at once.
 	After    func(Call, Result)
 	Stopping func(app, container string)
+	// Rollout is the cluster of apps on the scheduler k3s. Nil: there is none, and no pod.
+	Rollout func(Rollout) error
 }
 
 // Host is a Dokku host. Its methods may be called from several goroutines, as commands of Dokku's run at the same time.
@@ -82,6 +84,9 @@ func New(ctx context.Context, opts Options) (_ *Host, err error) {
 	}
 	if opts.After == nil {
 		opts.After = func(Call, Result) {}
+	}
+	if opts.Rollout == nil {
+		opts.Rollout = func(Rollout) error { return nil }
 	}
 	if opts.Stopping == nil {
 		opts.Stopping = func(string, string) {}

@@ -252,6 +252,9 @@ func (s *session) releaseAndDeploy(app string) error {
 	if err := s.trigger("post-release-builder", builder, app, s.image(app)); err != nil {
 		return err
 	}
+	if err := s.pushImage(app); err != nil {
+		return err
+	}
 	if err := s.deploy(app, ""); err != nil {
 		return err
 	}

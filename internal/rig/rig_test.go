@@ -159,6 +159,8 @@ var (
 		}
 		return append(calls, "scheduler-post-deploy-process mail web", "proxy-build-config mail", "ports-configure mail", "nginx-pre-reload mail '' ''")
 	}
+	beginOf = func(process string) []string { return []string{"scheduler-deploy docker-local mail TAG " + process} }
+	begin   = beginOf("''")
 	end     = []string{"core-post-deploy mail '' '' TAG", "post-deploy mail '' '' TAG"}
 	release = []string{"pre-release-builder dockerfile mail dokku/mail:TAG", "pre-deploy mail TAG", "post-release-builder dockerfile mail dokku/mail:TAG"}
 	build   = func(revision string) []string {
@@ -184,40 +186,40 @@ func as(app string, calls []string) []string {
 // trigger comes after the plugin's own turn.
 func TestSequences(t *testing.T) {
 	s := newStubbed(t)
-	renamed := func(n string) []string { return as("post", process("checked", n)) }
+	renamed := func(n string) []string { return as("post", slices.Concat(begin, process("checked", n))) }
 	for _, test := range []struct {
 		name    string
 		command func() error
 		want    [][]string
 	}{
 		{"git push of a new app", func() error { return s.Push("mail", mail) },
-			[][]string{{"post-create mail"}, push, release, process("checked", ""), end}},
+			[][]string{{"post-create mail"}, push, release, begin, process("checked", ""), end}},
 		{"git push", func() error { return s.Push("mail", mail) },
-			[][]string{push, release, process("checked", "old"), end}},
+			[][]string{push, release, begin, process("checked", "old"), end}},
 		{"ps:rebuild", func() error { return s.Rebuild("mail") },
-			[][]string{{"receive-app mail"}, build("''"), release, process("checked", "old"), end}},
+			[][]string{{"receive-app mail"}, build("''"), release, begin, process("checked", "old"), end}},
 		{"ps:restart", func() error { return s.Restart("mail") },
-			[][]string{process("checked", "old"), end}},
+			[][]string{begin, process("checked", "old"), end}},
 		{"ps:scale up", func() error { return s.Scale("mail", "web", 2) },
-			[][]string{process("checked", "old", ""), end}},
+			[][]string{beginOf("web"), process("checked", "old", ""), end}},
 		{"ps:scale down", func() error { return s.Scale("mail", "web", 1) },
-			[][]string{process("checked", "old"), {"scheduler-register-retired mail CONTAINER 60"}, end}},
+			[][]string{beginOf("web"), process("checked", "old"), {"scheduler-register-retired mail CONTAINER 60"}, end}},
 		{"config:set", func() error { return s.ConfigSet("mail", "KEY") },
-			[][]string{{"post-config-update mail set KEY"}, release, process("checked", "old"), end}},
+			[][]string{{"post-config-update mail set KEY"}, release, begin, process("checked", "old"), end}},
 		{"proxy:disable", func() error { return s.ProxyDisable("mail") },
-			[][]string{{"proxy-disable mail", "app-restart mail"}, process("checked", "old"), end}},
+			[][]string{{"proxy-disable mail", "app-restart mail"}, begin, process("checked", "old"), end}},
 		{"proxy:enable", func() error { return s.ProxyEnable("mail") },
-			[][]string{{"proxy-enable mail", "app-restart mail"}, process("checked", "old"), end}},
+			[][]string{{"proxy-enable mail", "app-restart mail"}, begin, process("checked", "old"), end}},
 		{"ps:start of an app that runs", func() error { return s.Start("mail") },
 			[][]string{{"pre-start mail", "proxy-build-config mail"}}},
 		{"ps:stop", func() error { return s.Stop("mail") },
 			[][]string{{"scheduler-stop docker-local mail", "post-stop mail"}}},
 		{"ps:start", func() error { return s.Start("mail") },
-			[][]string{{"pre-start mail"}, release, process("checked", "old"), end, {"proxy-build-config mail"}}},
+			[][]string{{"pre-start mail"}, release, begin, process("checked", "old"), end, {"proxy-build-config mail"}}},
 		{"ps:scale to 0", func() error { return s.Scale("mail", "web", 0) },
-			[][]string{process("checked"), {"scheduler-register-retired mail CONTAINER 60"}, end}},
+			[][]string{beginOf("web"), process("checked"), {"scheduler-register-retired mail CONTAINER 60"}, end}},
 		{"ps:scale from 0", func() error { return s.Scale("mail", "web", 1) },
-			[][]string{process("checked", ""), end}},
+			[][]string{beginOf("web"), process("checked", ""), end}},
 		{"ps:restart of an app that was never deployed", func() error {
 			s.must(s.CreateApp("new"))
 			return s.Restart("new")
@@ -228,16 +230,16 @@ func TestSequences(t *testing.T) {
 				return err
 			}
 			return s.FromImage("mail", ref)
-		}, [][]string{push, release, process("checked", "old"), end}},
+		}, [][]string{push, release, begin, process("checked", "old"), end}},
 		{"checks:disable and ps:restart", func() error {
 			s.must(s.ChecksDisable("mail"))
 			return s.Restart("mail")
-		}, [][]string{{"scheduler-register-retired mail CONTAINER 60"}, process("", "old"), end}},
+		}, [][]string{begin, {"scheduler-register-retired mail CONTAINER 60"}, process("", "old"), end}},
 		{"checks:skip and ps:restart", func() error {
 			s.must(s.SetProperty("checks", "mail", "disabled", ""))
 			s.must(s.SetProperty("checks", "mail", "skipped", "web"))
 			return s.Restart("mail")
-		}, [][]string{process("checked", "old"), end}},
+		}, [][]string{begin, process("checked", "old"), end}},
 		{"apps:clone --skip-deploy", func() error { return s.Clone("mail", "twin", rig.SkipDeploy()) },
 			[][]string{{"post-create twin", "post-app-clone-setup mail twin", "post-app-clone mail twin"}}},
 		{"apps:clone", func() error { return s.Clone("mail", "post") },

@@ -26,12 +26,26 @@ func (s *session) deploy(app, process string) error {
 		return err
 	}
 	s.say("-----> Deploying %s via the %s scheduler...", app, scheduler)
+	tag := s.tag()
+	if scheduler == k3s {
+		if tag, err = s.imageTag(app); err != nil {
+			return err
+		}
+	}
+	if err := s.trigger("scheduler-deploy", scheduler, app, tag, process); err != nil {
+		return err
+	}
 	switch scheduler {
 	case dockerLocal:
+	case k3s:
+		if err := s.rollOut(app, tag); err != nil {
+			return err
+		}
+		return s.postDeploy(app, tag)
 	case "null":
 		return nil
-	default: // k3s: pods, and the triggers of the end
-		return s.postDeploy(app)
+	default: // somebody's own
+		return s.postDeploy(app, tag)
 	}
 	old, err := s.currentOf(app, process)
 	if err != nil {
@@ -66,22 +80,22 @@ func (s *session) deploy(app, process string) error {
 	if err := others.Wait(); err != nil {
 		return err
 	}
-	if err := s.postDeploy(app); err != nil {
+	if err := s.postDeploy(app, tag); err != nil {
 		return err
 	}
 	return s.shutDown(app, old)
 }
 
 // postDeploy is the end of a deploy. When it fails the old containers get no SIGTERM.
-func (s *session) postDeploy(app string) error {
+func (s *session) postDeploy(app, tag string) error {
 	s.say("-----> Running post-deploy")
-	if err := s.trigger("core-post-deploy", app, "", "", s.tag()); err != nil {
+	if err := s.trigger("core-post-deploy", app, "", "", tag); err != nil {
 		return err
 	}
 	if err := s.corePostDeploy(app); err != nil {
 		return err
 	}
-	return s.trigger("post-deploy", app, "", "", s.tag())
+	return s.trigger("post-deploy", app, "", "", tag)
 }
 
 // corePostDeploy is what core plugins do then: containers get their names, files of process types that are gone go.

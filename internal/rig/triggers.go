@@ -7,6 +7,6 @@ var allTriggers = []string{
 	"post-app-clone-setup", "post-app-rename", "post-app-rename-setup", "post-build", "post-config-update",
 	"post-container-create", "post-create", "post-delete", "post-deploy", "post-extract", "post-release-builder", "post-stop",
 	"pre-build", "pre-delete", "pre-deploy", "pre-receive-app", "pre-release-builder", "pre-start", "proxy-build-config",
-	"proxy-clear-config", "proxy-disable", "proxy-enable", "receive-app", "scheduler-post-delete",
+	"proxy-clear-config", "proxy-disable", "proxy-enable", "receive-app", "scheduler-deploy", "scheduler-post-delete",
 	"scheduler-post-deploy-process", "scheduler-register-retired", "scheduler-retire", "scheduler-stop",
 }
