@@ -91,6 +91,18 @@ func (a App) Involved() bool {
 	return a.Err != nil || len(a.Operator) > 0 || len(a.Images) > 0 || a.Deploying != nil
 }
 
+// Needs tells whether a source may have endpoints of the app.
+func (a App) Needs(source string) bool { return source == a.Source || source == a.Left && a.Left != "" }
+
+// trust says how far the sources' word on the app's endpoints can be relied on.
+func (a *App) trust(sources map[string]Listing) Trust {
+	trust := sources[a.Source].Trust
+	if a.Left != "" {
+		trust = min(trust, sources[a.Left].Trust)
+	}
+	return trust
+}
+
 // goesBy tells whether name is the app's, or its former one in the midst of a rename. Docker and the engine know by that
 // what was created before.
 func (a *App) goesBy(name string) bool {

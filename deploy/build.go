@@ -23,7 +23,7 @@ func newBuilder(s Snapshot, ev Evidence) *builder {
 }
 
 // trust says how far what is known of an app's endpoints can be relied on.
-func (b *builder) trust(a *App) Trust { return b.sources[a.Source].Trust }
+func (b *builder) trust(a *App) Trust { return a.trust(b.sources) }
 
 // keptAsServed tells that the app's source can't be asked, so that what is served for the app goes on as it is.
 func (b *builder) keptAsServed(a *App) bool { return b.trust(a) == None && len(b.serving) > 0 }

@@ -1,16 +1,19 @@
 package deploy
 
-// places are those whose endpoints are to serve. A process type of which none serves where the app's scheduler puts them keeps those
-// that serve where the app was before.
+// places are those whose endpoints are to serve. While an app moves from one scheduler to the other, pods serve where there are any: they
+// take over as they get ready, and lose it to containers in one step, the switch at the end of the deploy.
 func (b *builder) places(a *App) []Place {
-	if !a.Pods && a.Left == "" {
+	switch {
+	case a.Left == "" && a.Pods:
+		return b.podPlaces(a)
+	case a.Left == "":
 		return b.containerPlaces(a)
 	}
-	own, left := b.containerPlaces(a), b.podPlaces(a)
+	pods, containers := b.podPlaces(a), b.containerPlaces(a)
 	if a.Pods {
-		own, left = left, own
+		containers = b.unlessServed(a, containers, pods)
 	}
-	return b.unlessServed(a, own, b.unlessServed(a, left, own))
+	return b.unlessServed(a, pods, containers)
 }
 
 // podPlaces are the pods that are ready. Of a process type that has no such pod they are those that may get ready: connections are held

@@ -95,14 +95,35 @@ func TestPlanOfPods(t *testing.T) {
 			},
 			want: []string{"25 mail: web=mail-2@15025"},
 		}, {
-			name: "the pods of an app that has moved to containers serve until it has one",
+			name: "the pods of an app that moves to containers serve until the switch",
 			arrange: func(s *scene) App {
 				pod(s, "mail-1", imageA, "web", 1, 15025)
-				a := mail()
+				s.container("mail-c", imageA, "web.1", 2, 15025)
+				a := mail(place("web.1", "mail-c"))
 				a.Left = "k3s"
 				return a
 			},
 			want: []string{"25 mail: web=mail-1@15025"},
+		}, {
+			name: "its containers serve where no pod is ready",
+			arrange: func(s *scene) App {
+				stop(pod(s, "mail-1", imageA, "web", 1), unready)
+				s.container("mail-c", imageA, "web.1", 2, 15025)
+				a := mail(place("web.1", "mail-c"))
+				a.Left = "k3s"
+				return a
+			},
+			want: []string{"25 mail: web.1=mail-c@15025"},
+		}, {
+			name: "nothing changes while the source that the app has left can't be asked",
+			arrange: func(s *scene) App {
+				pod(s, "mail-2", imageA, "web", 2, 15025)
+				s.serves(25, "mail", "127.9.0.1:15025")
+				a := app()
+				a.Left = lostSource
+				return a
+			},
+			want: []string{"25 mail: =@15025?"},
 		}, {
 			name: "a pod counts for nothing where its app has not been on its cluster",
 			arrange: func(s *scene) App {

@@ -71,10 +71,13 @@ func probed(ctx context.Context, s Snapshot) (Planned, error) {
 // The servers of a route that wants no checks are not asked either. Only the network of a known container's own address is, at a port
 // that no app has (see there): without an answer, and where Docker publishes the port or the container has the host's network, they
 // are taken for gone.
-func gone(ctx context.Context, s Snapshot) []netip.AddrPort {
+func gone(ctx context.Context, s Snapshot, of func(app string) bool) []netip.AddrPort {
 	var addrs, gone, unchecked []netip.AddrPort
 	endpoints := Endpoints(s.Sources)
 	for _, service := range s.Serving {
+		if !of(service.App) {
+			continue
+		}
 		if service.Options.Check == NoCheck {
 			unchecked = append(unchecked, service.All()...)
 			continue

@@ -65,7 +65,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, lock *Lock) (Outcome, error)
 		return outcome, err
 	}
 	if err == nil && !outcome.Refused {
-		lost = &ReducedError{lost}
+		lost = s.reduced(lost)
 	}
 	return outcome, errors.Join(lost, err)
 }
@@ -109,7 +109,11 @@ func (r *Reconciler) apply(ctx context.Context, s Snapshot) (outcome Outcome, er
 }
 
 // ReducedError is why a source could not be asked, where all that does not need it has been done.
-type ReducedError struct{ Err error }
+type ReducedError struct {
+	Err error
+	// Apps are those that need it.
+	Apps []string
+}
 
 func (e *ReducedError) Error() string { return e.Err.Error() }
 func (e *ReducedError) Unwrap() error { return e.Err }
@@ -121,8 +125,9 @@ type Known struct {
 	// Sources are what each told last.
 	Sources map[string]Listing
 	Loss
-	// Probe has the servers asked whether they accept connections, and those that don't taken out of service.
-	Probe bool
+	// Probe tells of which apps the servers are asked whether they accept connections, and those that don't taken out of service; nil of
+	// none.
+	Probe func(app string) bool
 	// Hold has an engine that serves nothing hold connections, as one does that has just started.
 	Hold bool
 }
@@ -147,12 +152,12 @@ func (r *Reconciler) Reduce(ctx context.Context, lock *Lock, known Known) (Outco
 	if s.Serving, err = r.serving(ctx); err != nil {
 		return Outcome{}, err
 	}
-	if known.Probe && len(s.Serving) > 0 {
-		known.Gone = gone(ctx, s)
+	if known.Probe != nil && len(s.Serving) > 0 {
+		known.Gone = gone(ctx, s, known.Probe)
 		if len(known.Gone) == 0 || ctx.Err() != nil {
 			return Outcome{}, ctx.Err()
 		}
-	} else if known.Probe && !known.Hold {
+	} else if known.Probe != nil && !known.Hold {
 		return Outcome{}, nil
 	}
 	if s.Apps, err = r.Host.Apps(ctx); err != nil {

@@ -17,6 +17,9 @@ type scene struct {
 }
 
 const (
+	// lostSource is one that can't be asked.
+	lostSource = "lost"
+
 	imageA = "sha256:a"
 	imageB = "sha256:b"
 )
@@ -40,7 +43,13 @@ func told(endpoints ...Endpoint) map[string]Listing {
 }
 
 func (s *scene) snapshot(apps ...App) Snapshot {
-	return Snapshot{Apps: apps, Sources: told(s.containers...), Serving: s.serving}
+	sources := told(s.containers...)
+	for _, a := range apps {
+		if a.Left != "" && a.Left != lostSource {
+			sources[a.Left] = Listing{nil, Fresh}
+		}
+	}
+	return Snapshot{Apps: apps, Sources: sources, Serving: s.serving}
 }
 
 // plan is what is planned once all addresses that it depends on have been asked.

@@ -77,7 +77,7 @@ func (r *Reconciler) read(ctx context.Context) (s Snapshot, lost, err error) {
 	s.Sources = make(map[string]Listing, len(r.Sources))
 	for name, source := range r.Sources {
 		// A host without public ports needs no Docker either.
-		if !slices.ContainsFunc(s.Apps, func(a App) bool { return (a.Source == name || a.Left == name) && a.Involved() }) {
+		if !slices.ContainsFunc(s.Apps, func(a App) bool { return a.Needs(name) && a.Involved() }) {
 			continue
 		}
 		endpoints, err := source.Endpoints(ctx)
@@ -89,6 +89,17 @@ func (r *Reconciler) read(ctx context.Context) (s Snapshot, lost, err error) {
 	}
 	s.Serving, err = r.serving(ctx)
 	return s, lost, err
+}
+
+// reduced is the error of sources that could not be asked.
+func (s Snapshot) reduced(lost error) *ReducedError {
+	e := &ReducedError{Err: lost}
+	for _, a := range s.Apps {
+		if a.Involved() && a.trust(s.Sources) != Fresh {
+			e.Apps = append(e.Apps, a.Name)
+		}
+	}
+	return e
 }
 
 // serving asks the engine; it is nil with an error.

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 )
@@ -15,6 +16,17 @@ type Source interface {
 	// change can be missed any more. It returns when ctx ends, when subscribed returns an error, or when the source is lost.
 	Watch(ctx context.Context, subscribed func() error, changed func(died string)) error
 }
+
+// ErrUnreachable is what the error of a source is that can't be asked at all: see [Unreachable].
+var ErrUnreachable = errors.New("not reachable")
+
+// Unreachable is the error that somebody, "the Docker engine", can't be asked.
+type Unreachable string
+
+func (u Unreachable) Error() string { return string(u) + " is not reachable" }
+
+// Is makes it an [ErrUnreachable].
+func (u Unreachable) Is(target error) bool { return target == ErrUnreachable }
 
 // Trust says how far a source's endpoints can be relied on. All but fresh ones may only take away.
 type Trust int

@@ -33,7 +33,7 @@ func (h *host) daemonLog() string {
 // watched waits until the daemon hears of changes.
 func (h *host) watched() {
 	h.t.Helper()
-	await(h.t, "the daemon watches Docker", func() bool { return strings.Contains(h.daemonLog(), "watching Docker") })
+	await(h.t, "the daemon watches Docker", func() bool { return strings.Contains(h.daemonLog(), "watching docker") })
 }
 
 // held waits until the daemon has taken the last server of a public port out of service.

@@ -278,7 +278,7 @@ func TestAppsWithoutPortsPayNothing(t *testing.T) {
 
 func TestOtherSchedulersAreLeftAlone(t *testing.T) {
 	t.Parallel()
-	for _, scheduler := range []string{"null", "k3s"} {
+	for _, scheduler := range []string{"null", "nomad"} {
 		t.Run(scheduler, func(t *testing.T) {
 			h := start(t)
 			public := h.port()

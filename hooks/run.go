@@ -42,6 +42,7 @@ var triggers = map[string]hook{
 	"check-deploy":                  {3, 0, trigger.CheckDeploy, false},
 	"scheduler-register-retired":    {2, 0, trigger.SchedulerRegisterRetired, false},
 	"scheduler-post-deploy-process": {2, 0, trigger.SchedulerPostDeployProcess, false},
+	"scheduler-deploy":              {3, 1, trigger.SchedulerDeploy, false},
 	"post-deploy":                   {1, 0, trigger.PostDeploy, false},
 	"scheduler-stop":                {2, 1, trigger.SchedulerStop, true},
 	"post-stop":                     {1, 0, trigger.PostStop, true},

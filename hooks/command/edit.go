@@ -29,6 +29,9 @@ func editSettings(ctx context.Context, h *host.Host, lock *deploy.Lock, app stri
 		return err
 	}
 	outcome, err := h.Reconcile(ctx, lock)
+	if app != settings.Global {
+		err = h.Spare(err, app)
+	}
 	if reduced := (*deploy.ReducedError)(nil); ofRoutes && errors.As(err, &reduced) {
 		h.Out.Warn("%v", err)
 		h.Out.Step("It is set, and goes for the public ports that are open; dokku expose:sync makes the rest of them what they should be once Docker answers")

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
-	"dokku-expose/deploy/source/docker"
 	"dokku-expose/hooks/host"
 	"dokku-expose/stats"
 )
@@ -38,7 +37,7 @@ const (
 //
 //	when                                        what is done                                  by
 //	Docker tells of a container that died       it leaves service, by what is known           drop, before anything else
-//	Docker can't be asked                       servers that accept no more leave service     doubt, ten times a second
+//	Docker can't be asked, or another source    servers that accept no more leave service     doubt, ten times a second
 //	anything else, or time has passed           read, probe, plan, apply                      heal
 //	that failed, and Docker can be asked        what Docker does not vouch for leaves         confirm, in heal
 //	a second has passed                         drains and outages are logged, old ones cut   look, in wait
@@ -52,16 +51,20 @@ func follow(ctx context.Context, h *host.Host, log *slog.Logger, counters *stats
 		return err
 	}
 	client.Bound(host.DaemonPatience)
-	w := newWatcher(client, log, func(died string) {
+	sources, err := h.Sources()
+	if err != nil {
+		return err
+	}
+	ws := newWatchers(sources, log, func(died string) {
 		d.noteDied(died)
 		select {
 		case wake <- struct{}{}:
 		default:
 		}
 	})
-	h.Source = w
+	h.Watched = ws.sources()
 	var watching sync.WaitGroup
-	watching.Go(func() { w.run(ctx) })
+	watching.Go(func() { ws.run(ctx) })
 	defer func() { cancel(); watching.Wait() }()
 
 	retry, pause := firstRetry, doubt
@@ -69,24 +72,34 @@ func follow(ctx context.Context, h *host.Host, log *slog.Logger, counters *stats
 	for d.wait(ctx, pause, hup, wake) {
 		d.drop(ctx)
 		pause = doubt
-		if w.away.Load() {
-			d.doubt(ctx)
-			if w.missed.Load() {
+		lost, all := ws.lost()
+		if len(lost) > 0 {
+			d.doubt(ctx, lost, all)
+			if ws.missed() {
 				ready()
 			}
-			continue
+			if all || !d.woken && time.Now().Before(d.due) {
+				continue
+			}
 		}
 		if !host.Sleep(ctx, settle) {
 			return nil
 		}
-		if pause, err = d.heal(ctx); err != nil {
-			pause, retry = retry, min(2*retry, lastRetry)
-		} else {
-			retry = firstRetry
+		d.woken = false
+		ws.forget()
+		pause, err = d.heal(ctx)
+		reduced := errors.As(err, new(*deploy.ReducedError))
+		if err == nil || reduced {
+			ws.settle()
 		}
-		if errors.Is(err, docker.ErrUnreachable) {
-			w.lose()
-			pause = 0
+		// A source that is lost is no reason to try again: it is looked for.
+		if lost, _ = ws.lost(); err == nil || reduced && len(lost) > 0 {
+			retry = firstRetry
+		} else {
+			pause, retry = retry, min(2*retry, lastRetry)
+		}
+		if d.due = time.Now().Add(pause); len(lost) > 0 {
+			pause = min(pause, doubt)
 		}
 		ready()
 	}
@@ -105,16 +118,18 @@ func (d *healer) wait(ctx context.Context, pause time.Duration, hup <-chan os.Si
 		select {
 		case <-ctx.Done():
 			return false
-		case <-hup:
-			return true
 		case <-over:
 			return true
+		case <-hup:
+			d.woken = true
+			return true
 		case <-wake:
+			d.woken = true
 			return true
 		case <-rested:
 			failed = d.failed
 		case <-failed:
-			d.rest = time.Now().Add(reprove)
+			d.rest, d.woken = time.Now().Add(reprove), true
 			return true
 		case <-due:
 			d.look(ctx)
@@ -126,6 +141,7 @@ func (d *healer) wait(ctx context.Context, pause time.Duration, hup <-chan os.Si
 				d.log.Error("problem", "error", err)
 			}
 			if found.down {
+				d.woken = true
 				return true
 			}
 		}
@@ -140,6 +156,9 @@ type healer struct {
 	// failed gets a value when the built-in engine has found a server down; before rest that is no reason to reconcile.
 	failed <-chan struct{}
 	rest   time.Time
+	// woken tells that there was a reason to reconcile since the last one; without one the next is due then.
+	woken bool
+	due   time.Time
 	// again is the pause before the next try of ports that the engine refused, 0 when it refused none.
 	again time.Duration
 	// problems tells of what is wrong.
@@ -213,7 +232,7 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 		switch {
 		case err == nil:
 			d.remember(outcome)
-		case !errors.Is(err, docker.ErrUnreachable) && !errors.Is(err, context.Canceled):
+		case !errors.As(err, new(*deploy.ReducedError)) && !errors.Is(err, deploy.ErrUnreachable) && !errors.Is(err, context.Canceled):
 			err = errors.Join(err, d.confirm(ctx, lock))
 		}
 		return errors.Join(err, keepErr)
@@ -249,12 +268,23 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 	return pause, err
 }
 
-// doubt takes servers out of service that are gone while Docker can't be asked: what is there next at their addresses may be
-// another app's. Those that go on accepting stay, as Docker's live-restore keeps them.
-func (d *healer) doubt(ctx context.Context) {
-	first := d.known == nil && !d.listening
-	d.listening = true
-	err := d.reduce(ctx, deploy.Known{Sources: d.known, Probe: true, Hold: first})
+// doubt takes servers out of service that are gone while their source can't be asked: what is there next at their addresses may be
+// another app's. Those that go on accepting stay, as Docker's live-restore keeps them. all tells that no source can be asked.
+func (d *healer) doubt(ctx context.Context, lost []string, all bool) {
+	first := all && d.known == nil && !d.listening
+	d.listening = d.listening || all
+	told := make(map[string]deploy.Listing)
+	for _, name := range lost {
+		if listing, ok := d.known[name]; ok {
+			told[name] = listing
+		}
+	}
+	// An app of which nothing is known may have been served by a lost source.
+	probe := func(name string) bool {
+		i := slices.IndexFunc(d.apps, func(a deploy.App) bool { return a.Name == name })
+		return i < 0 || slices.ContainsFunc(lost, d.apps[i].Needs)
+	}
+	err := d.reduce(ctx, deploy.Known{Sources: told, Probe: probe, Hold: first})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		d.problems.note(append(d.problems.ofApps(), hostProblems(err)...), time.Now())
 	}

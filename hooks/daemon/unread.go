@@ -8,6 +8,7 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/source/docker"
+	"dokku-expose/deploy/source/kube"
 	"dokku-expose/haproxy"
 	"dokku-expose/hooks/host"
 	"dokku-expose/hooks/settings"
@@ -79,7 +80,11 @@ func (d *healer) Apps(ctx context.Context) ([]deploy.App, error) {
 	for _, service := range o.Routes {
 		if !names[service.App] {
 			names[service.App] = true
-			apps = append(apps, deploy.App{Name: service.App, Source: docker.Name, Err: err, Hold: values.Hold, HealthCheck: values.HealthCheck})
+			app := deploy.App{Name: service.App, Source: docker.Name, Err: err, Hold: values.Hold, HealthCheck: values.HealthCheck}
+			if _, told := d.known[kube.Name]; told {
+				app.Left = kube.Name
+			}
+			apps = append(apps, app)
 		}
 	}
 	return apps, nil

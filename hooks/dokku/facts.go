@@ -15,11 +15,17 @@ import (
 // Scheduler is the name of one of Dokku's: "docker-local", "k3s", "null", ...
 type Scheduler string
 
-// DockerLocal is the scheduler that runs containers on this host.
-const DockerLocal Scheduler = "docker-local"
+const (
+	// DockerLocal is the scheduler that runs containers on this host.
+	DockerLocal Scheduler = "docker-local"
+	// K3s is the scheduler that runs pods in a Kubernetes cluster.
+	K3s Scheduler = "k3s"
+	// WithPorts names those whose apps can have public ports.
+	WithPorts = DockerLocal + " or " + K3s
+)
 
 // HasPorts tells whether its apps can have public ports.
-func (s Scheduler) HasPorts() bool { return s == DockerLocal }
+func (s Scheduler) HasPorts() bool { return s == DockerLocal || s == K3s }
 
 // Scheduler returns the app's scheduler.
 func (e Env) Scheduler(app string) (Scheduler, error) {

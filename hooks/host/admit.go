@@ -169,7 +169,7 @@ func mappedBy(p dokku.ProxyPort) string {
 	return fmt.Sprintf("%s, set with ports:set", p)
 }
 
-// LookAround adds to a request what of its addresses containers publish, and what other processes of the host listen on. The
+// LookAround adds to a request what of its addresses containers publish, what a cluster takes, and what other processes of the host listen on. The
 // engine's own sockets are left out: whose these are, the claims tell.
 func (w Wiring) LookAround(ctx context.Context, engine deploy.Engine, r *deploy.Request) error {
 	client, err := w.host.Docker()
@@ -185,6 +185,16 @@ func (w Wiring) LookAround(ctx context.Context, engine deploy.Engine, r *deploy.
 			Conflicts: p.Listen.Overlaps,
 			Reason:    func(c deploy.Claim) error { return w.host.publishedBy(c, p) },
 		})
+	}
+	taken, err := w.host.takenByCluster(ctx)
+	if err != nil {
+		// A cluster that is down keeps no app of this host from its ports.
+		w.host.Out.Warn("which public ports the cluster takes is not known: %v", err)
+	}
+	for _, t := range taken {
+		r.Occupied = append(r.Occupied, deploy.Occupied{Conflicts: t.Frontend.Overlaps, Reason: func(deploy.Claim) error {
+			return fmt.Errorf("the %s takes it on every node of the cluster, and nothing would arrive; use another port, or change that one", t.What)
+		}})
 	}
 	sockets, err := listeners.List()
 	if err != nil {

@@ -12,6 +12,8 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/source/docker"
+	"dokku-expose/deploy/source/kube"
+	"dokku-expose/hooks/dokku"
 	"dokku-expose/hooks/settings"
 	"dokku-expose/hooks/state"
 )
@@ -95,6 +97,9 @@ func (h *Host) app(name string, reading *settings.Reading) deploy.App {
 	} else if !scheduler.HasPorts() {
 		app.Off = "scheduler " + string(scheduler)
 	}
+	if scheduler == dokku.K3s {
+		app.Source, app.Pods = kube.Name, true
+	}
 	// An app with wrong settings goes on by the host's, and by the rest of its file.
 	values, set, err := reading.App(name)
 	if err != nil {
@@ -136,6 +141,12 @@ func (h *Host) app(name string, reading *settings.Reading) deploy.App {
 	}
 	if app.Places, err = h.Places(name); err != nil {
 		fail(err)
+	}
+	switch wasOnPods := kube.IsTag(app.Current); {
+	case wasOnPods && !app.Pods:
+		app.Left = kube.Name
+	case !wasOnPods && app.Pods && len(app.Places) > 0:
+		app.Left = docker.Name
 	}
 	if d := remembered.Deploy; d != nil {
 		app.Deploying = &deploy.Deployment{Before: d.Before, Former: d.Former, Retired: d.Retired}
@@ -187,8 +198,8 @@ func (h *Host) Involved(app string) (bool, error) {
 	return len(set.Mappings) > 0, err
 }
 
-// Local tells whether an app is involved, and its scheduler one whose apps can have public ports.
-func (h *Host) Local(app string) (bool, error) {
+// Exposed tells whether an app is involved, and its scheduler one whose apps can have public ports.
+func (h *Host) Exposed(app string) (bool, error) {
 	involved, err := h.Involved(app)
 	if !involved || err != nil {
 		return false, err

@@ -4,13 +4,71 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 
 	"dokku-expose/deploy"
+	"dokku-expose/deploy/source/docker"
+	"dokku-expose/deploy/source/kube"
+	"dokku-expose/hooks/dokku"
 )
 
-// Endpoints are the containers of all apps.
-func (h *Host) Endpoints(ctx context.Context) ([]deploy.Endpoint, error) {
+// Sources are those of all apps, by name.
+func (h *Host) Sources() (map[string]deploy.Source, error) {
+	if h.Watched != nil {
+		return h.Watched, nil
+	}
+	client, err := h.Docker()
+	if err != nil {
+		return nil, err
+	}
+	return map[string]deploy.Source{docker.Name: client, kube.Name: h.Cluster()}, nil
+}
+
+// Cluster is the source of pods. It reads how to reach the Kubernetes cluster when it is first asked: most hosts have none.
+func (h *Host) Cluster() deploy.Source { return cluster{h} }
+
+type cluster struct{ host *Host }
+
+func (c cluster) client() (*kube.Client, error) {
+	h := c.host
+	h.docked.Lock()
+	defer h.docked.Unlock()
+	if h.clusterClient != nil {
+		return h.clusterClient, nil
+	}
+	path, name, err := h.Env.Cluster()
+	if err != nil {
+		return nil, err
+	}
+	client, err := kube.New(kube.Config{Kubeconfig: path, Context: name, Namespace: h.Env.Namespace})
+	if err != nil {
+		return nil, err
+	}
+	client.Bound(DaemonPatience)
+	h.clusterClient = client
+	return client, nil
+}
+
+func (c cluster) Endpoints(ctx context.Context) ([]deploy.Endpoint, error) {
+	client, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	return client.Endpoints(ctx)
+}
+
+func (c cluster) Watch(ctx context.Context, subscribed func() error, changed func(died string)) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	return client.Watch(ctx, subscribed, changed)
+}
+
+// Containers are those of all apps on this host.
+func (h *Host) Containers(ctx context.Context) ([]deploy.Endpoint, error) {
 	client, err := h.Docker()
 	if err != nil {
 		return nil, err
@@ -18,8 +76,55 @@ func (h *Host) Endpoints(ctx context.Context) ([]deploy.Endpoint, error) {
 	return client.Endpoints(ctx)
 }
 
-// EndpointsOf are the containers of one app.
+// Endpoints are the containers and pods of all apps. What could be asked is returned with an error, too.
+func (h *Host) Endpoints(ctx context.Context) ([]deploy.Endpoint, error) {
+	list, err := h.Containers(ctx)
+	pods, podsErr := h.pods(ctx)
+	return append(list, pods...), errors.Join(err, podsErr)
+}
+
+// pods are those of all apps, none on a host without a cluster.
+func (h *Host) pods(ctx context.Context) ([]deploy.Endpoint, error) {
+	if exists, err := h.hasCluster(); !exists {
+		return nil, err
+	}
+	return h.Cluster().Endpoints(ctx)
+}
+
+// takenByCluster are the ports of this host that a cluster takes, none on a host without one.
+func (h *Host) takenByCluster(ctx context.Context) ([]kube.Taken, error) {
+	if exists, err := h.hasCluster(); !exists {
+		return nil, err
+	}
+	client, err := cluster{h}.client()
+	if err != nil {
+		return nil, err
+	}
+	return client.Taken(ctx)
+}
+
+func (h *Host) hasCluster() (bool, error) {
+	path, _, err := h.Env.Cluster()
+	if err != nil {
+		return false, err
+	}
+	_, err = os.Stat(path)
+	return !errors.Is(err, fs.ErrNotExist), nil
+}
+
+// EndpointsOf are the containers or pods of one app.
 func (h *Host) EndpointsOf(ctx context.Context, app string) ([]deploy.Endpoint, error) {
+	scheduler, err := h.Env.Scheduler(app)
+	if err != nil {
+		return nil, err
+	}
+	if scheduler == dokku.K3s {
+		client, err := cluster{h}.client()
+		if err != nil {
+			return nil, err
+		}
+		return client.EndpointsOf(ctx, app)
+	}
 	client, err := h.Docker()
 	if err != nil {
 		return nil, err

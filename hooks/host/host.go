@@ -22,6 +22,7 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/source/docker"
+	"dokku-expose/deploy/source/kube"
 	"dokku-expose/haproxy"
 	"dokku-expose/hooks/dokku"
 	"dokku-expose/hooks/settings"
@@ -53,11 +54,12 @@ type Host struct {
 	// runDir is where HAProxy's sockets are, control the path of the daemon's.
 	runDir, Control string
 
-	// docked guards dockerClient: the daemon's page asks beside the daemon's other work.
-	docked       sync.Mutex
-	dockerClient *docker.Client
-	// Source is what the daemon asks for endpoints instead of dockerClient, nil in other processes.
-	Source deploy.Source
+	// docked guards the clients: the daemon's page asks beside the daemon's other work.
+	docked        sync.Mutex
+	dockerClient  *docker.Client
+	clusterClient *kube.Client
+	// Watched are what the daemon asks for endpoints instead of these, by the source's name; nil in other processes.
+	Watched map[string]deploy.Source
 	// Daemon is the one that this process is, nil in others.
 	Daemon *control.Local
 	// Page is where the daemon's statistics page listens, the zero value when nowhere, in that process.
@@ -191,18 +193,6 @@ func (w Wiring) Reconciler(vacate bool) (*deploy.Reconciler, error) {
 	return &deploy.Reconciler{Host: w, Sources: sources, Engine: engine}, nil
 }
 
-// Sources are those of all apps, by name.
-func (h *Host) Sources() (map[string]deploy.Source, error) {
-	if h.Source != nil {
-		return map[string]deploy.Source{docker.Name: h.Source}, nil
-	}
-	client, err := h.Docker()
-	if err != nil {
-		return nil, err
-	}
-	return map[string]deploy.Source{docker.Name: client}, nil
-}
-
 // Reconciler is [Wiring.Reconciler] by the settings as they are now.
 func (h *Host) Reconciler(vacate bool) (*deploy.Reconciler, error) {
 	return wired(h, func(w Wiring) (*deploy.Reconciler, error) { return w.Reconciler(vacate) })
@@ -222,6 +212,25 @@ func (h *Host) Reconcile(ctx context.Context, lock *deploy.Lock) (deploy.Outcome
 	h.Explain(ctx, outcome.Problems)
 	h.Record(outcome)
 	return outcome, err
+}
+
+// ReconcileFor is Reconcile for one app: the error is that app's.
+func (h *Host) ReconcileFor(ctx context.Context, lock *deploy.Lock, app string) (deploy.Outcome, error) {
+	outcome, err := h.Reconcile(ctx, lock)
+	if err = h.Spare(err, app); err == nil {
+		err = Failures(outcome, app)
+	}
+	return outcome, err
+}
+
+// Spare is the error of a reconcile, but for that of a source which the app does not need: that is warned of.
+func (h *Host) Spare(err error, app string) error {
+	var reduced *deploy.ReducedError
+	if !errors.As(err, &reduced) || slices.Contains(reduced.Apps, app) {
+		return err
+	}
+	h.Out.Warn("%v", err)
+	return nil
 }
 
 // Record logs what a reconcile has done.

@@ -26,7 +26,7 @@ func (h *Host) lock(ctx context.Context) (*deploy.Lock, error) {
 // UnderLock runs change with the host-wide lock held. Whoever goes away meanwhile (the user's ssh connection drops) ends
 // the wait for the lock, but not the change: half a switch would be worse than one that nobody waits for.
 func (h *Host) UnderLock(ctx context.Context, change func(context.Context, *deploy.Lock) error) error {
-	if h.Source == nil {
+	if h.Watched == nil {
 		h.hurry(ctx)
 	}
 	return h.Locked(ctx, change)
@@ -39,7 +39,7 @@ func (h *Host) Locked(ctx context.Context, change func(context.Context, *deploy.
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
-	if h.Source == nil {
+	if h.Watched == nil {
 		defer h.askBriefly()()
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTimeout)

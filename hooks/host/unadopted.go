@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
+	"dokku-expose/hooks/dokku"
 	"dokku-expose/hooks/settings"
 	"dokku-expose/hooks/state"
 )
@@ -47,7 +48,7 @@ func (h *Host) hasUnreadPorts(ctx context.Context, app string) (bool, error) {
 		return false, err
 	}
 	scheduler, err := h.Env.Scheduler(app)
-	if !scheduler.HasPorts() || err != nil {
+	if scheduler != dokku.DockerLocal || err != nil {
 		return false, err
 	}
 	values, err := h.Settings.Effective(app)

@@ -14,7 +14,7 @@ import (
 //	check-deploy APP CONTAINER_ID PROC PORT IP INDEX
 func CheckDeploy(ctx context.Context, h *host.Host, args []string) error {
 	app, id, process := args[0], args[1], args[2]
-	if local, err := h.Local(app); !local {
+	if exposed, err := h.Exposed(app); !exposed {
 		return err
 	}
 	values, err := h.Settings.Effective(app)
@@ -65,7 +65,7 @@ func admitOnHost(ctx context.Context, h *host.Host, app string, c deploy.Endpoin
 	if s.Apps, err = w.Apps(ctx); err != nil {
 		return err
 	}
-	endpoints, err := h.Endpoints(ctx)
+	endpoints, err := h.Containers(ctx)
 	if err != nil {
 		return err
 	}

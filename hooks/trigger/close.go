@@ -13,11 +13,7 @@ import (
 
 // reconcileAll makes real what was written down.
 func reconcileAll(ctx context.Context, h *host.Host, lock *deploy.Lock, app string) {
-	outcome, err := h.Reconcile(ctx, lock)
-	if err == nil {
-		err = host.Failures(outcome, app)
-	}
-	if err != nil {
+	if _, err := h.ReconcileFor(ctx, lock, app); err != nil {
 		h.Out.Warn("%v", err)
 		h.Out.Warn("The public ports of %s are not yet what they should be; when that is mended, run: dokku expose:sync", app)
 	}

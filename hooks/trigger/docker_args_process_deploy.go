@@ -20,7 +20,7 @@ func DockerArgsProcessDeploy(ctx context.Context, h *host.Host, args []string) e
 	if _, err := io.Copy(h.Stdout, h.Stdin); err != nil {
 		return err
 	}
-	if local, err := h.Local(app); !local {
+	if exposed, err := h.Exposed(app); !exposed {
 		return err
 	}
 	var claims []deploy.Claim

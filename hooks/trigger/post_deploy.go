@@ -27,10 +27,10 @@ func PostDeploy(ctx context.Context, h *host.Host, args []string) error {
 		return err
 	}
 	if !scheduler.HasPorts() {
-		h.Out.Warn("%s: its public ports are left alone: they need the scheduler %s, and the app is on %s", app, dokku.DockerLocal, scheduler)
+		h.Out.Warn("%s: its public ports are left alone: they need the scheduler %s, and the app is on %s", app, dokku.WithPorts, scheduler)
 		return nil
 	}
-	if err := awaitUngated(ctx, h, app); err != nil {
+	if err := awaitUngated(ctx, h, app, scheduler); err != nil {
 		return err
 	}
 	var (
@@ -48,7 +48,7 @@ func PostDeploy(ctx context.Context, h *host.Host, args []string) error {
 			old = before.Deploy.Before
 			lost = lostIn(ctx, h, app, before.Deploy)
 		}
-		after, err := promoted(ctx, h, app, before)
+		after, err := promoted(ctx, h, app, scheduler, before)
 		if err != nil {
 			return err
 		}
@@ -62,11 +62,7 @@ func PostDeploy(ctx context.Context, h *host.Host, args []string) error {
 		if err := h.State.Save(app, after); err != nil {
 			return err
 		}
-		outcome, err = h.Reconcile(ctx, lock)
-		if err == nil {
-			err = host.Failures(outcome, app)
-		}
-		if err != nil {
+		if outcome, err = h.ReconcileFor(ctx, lock, app); err != nil {
 			// The deploy has failed: what was in force before it is in force again as soon as its process has ended.
 			return errors.Join(err, h.State.Save(app, before))
 		}
@@ -114,28 +110,44 @@ func lostIn(ctx context.Context, h *host.Host, app string, d *state.Deploy) uint
 }
 
 // promoted is what is to be remembered of an app once the deploy on its way has ended well.
-func promoted(ctx context.Context, h *host.Host, app string, remembered state.App) (state.App, error) {
-	places, err := h.Places(app)
+func promoted(ctx context.Context, h *host.Host, app string, scheduler dokku.Scheduler, remembered state.App) (state.App, error) {
+	endpoints, err := h.EndpointsOf(ctx, app)
 	if err != nil {
 		return state.App{}, err
 	}
-	containers, err := h.EndpointsOf(ctx, app)
+	deployed, err := deployedNow(h, app, scheduler, endpoints)
 	if err != nil {
 		return state.App{}, err
 	}
 	current, used := "", make(map[string]bool)
-	for _, c := range containers {
+	for _, c := range endpoints {
 		used[c.Image] = true
-		deployed := slices.ContainsFunc(places, func(p deploy.Place) bool { return p.Container == c.ID })
-		if _, known := remembered.Images[c.Image]; known && deployed && c.Running {
+		if _, known := remembered.Images[c.Image]; known && slices.Contains(deployed, c.ID) && c.Running {
 			current = c.Image
 		}
 	}
 	// An app whose process types are all scaled to 0 has no container of what it was deployed with.
-	if len(places) == 0 && remembered.Phase() == state.Built {
+	if len(deployed) == 0 && remembered.Phase() == state.Built {
 		current = remembered.Deploy.Image
 	}
 	return remembered.Switched(current, used), nil
+}
+
+// deployedNow are the ids of an app's endpoints that are deployed.
+func deployedNow(h *host.Host, app string, scheduler dokku.Scheduler, endpoints []deploy.Endpoint) (ids []string, err error) {
+	if scheduler == dokku.K3s {
+		for _, pod := range endpoints {
+			if !pod.Leaving {
+				ids = append(ids, pod.ID)
+			}
+		}
+		return ids, nil
+	}
+	places, err := h.Places(app)
+	for _, p := range places {
+		ids = append(ids, p.Container)
+	}
+	return ids, err
 }
 
 // givenUp are the claims of the PORTS that was in force which nothing asks for after the deploy.
@@ -152,8 +164,12 @@ func givenUp(h *host.Host, app string, before, after state.App) ([]deploy.Claim,
 }
 
 // awaitUngated waits for new containers that no check has looked at (checks disabled or skipped, or a gate that is off)
-// to accept, at the most as long as the gate would have. The switch is made in any case.
-func awaitUngated(ctx context.Context, h *host.Host, app string) error {
+// to accept, at the most as long as the gate would have. The switch is made in any case. A cluster has waited for its pods, which the
+// daemon has led connections to since.
+func awaitUngated(ctx context.Context, h *host.Host, app string, scheduler dokku.Scheduler) error {
+	if scheduler == dokku.K3s {
+		return nil
+	}
 	values, err := h.Settings.Effective(app)
 	if err != nil {
 		return err

@@ -21,7 +21,7 @@ func PostReleaseBuilder(ctx context.Context, h *host.Host, args []string) error 
 	if !h.State.Known(app) {
 		return nil
 	}
-	if local, err := h.Local(app); !local {
+	if exposed, err := h.Exposed(app); !exposed {
 		return err
 	}
 	remembered, err := h.State.Load(app)

@@ -3,6 +3,7 @@ package trigger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 
 	"dokku-expose/deploy"
@@ -61,9 +62,15 @@ func PreBuild(ctx context.Context, h *host.Host, args []string) error {
 	}
 	if !scheduler.HasPorts() {
 		if ports.Text != "" {
-			h.Out.Warn("%s: %s is left alone: public ports need the scheduler %s, and the app is on %s", app, ports.File, dokku.DockerLocal, scheduler)
+			h.Out.Warn("%s: %s is left alone: public ports need the scheduler %s, and the app is on %s", app, ports.File, dokku.WithPorts, scheduler)
 		}
 		return nil
+	}
+	if scheduler == dokku.K3s && ports.Text != "" {
+		// A cluster that can't be asked, or whose pods this host does not reach, would end with closed ports.
+		if _, err := h.EndpointsOf(ctx, app); err != nil {
+			return fmt.Errorf("%s: %s can't be served: %w", app, ports.File, err)
+		}
 	}
 	return stage(ctx, h, app, ports, "")
 }

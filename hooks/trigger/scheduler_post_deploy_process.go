@@ -12,7 +12,7 @@ import (
 //	scheduler-post-deploy-process APP PROC
 func SchedulerPostDeployProcess(ctx context.Context, h *host.Host, args []string) error {
 	app := args[0]
-	if local, err := h.Local(app); !local {
+	if exposed, err := h.Exposed(app); !exposed {
 		return err
 	}
 	return h.UnderLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {

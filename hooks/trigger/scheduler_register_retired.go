@@ -19,7 +19,7 @@ func SchedulerRegisterRetired(ctx context.Context, h *host.Host, args []string) 
 	if app == "" {
 		return nil
 	}
-	if local, err := h.Local(app); !local {
+	if exposed, err := h.Exposed(app); !exposed {
 		return err
 	}
 	container, err := h.Endpoint(ctx, app, id)

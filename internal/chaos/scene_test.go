@@ -100,7 +100,7 @@ func newScene(t *testing.T, engine string, dockerd bool) *scene {
 		s.apps = append(s.apps, a)
 		s.push(a)
 	}
-	s.await("the daemon watches Docker", func() bool { return strings.Contains(s.daemonLog(), "watching Docker") })
+	s.await("the daemon watches Docker", func() bool { return strings.Contains(s.daemonLog(), "watching docker") })
 	return s
 }
 

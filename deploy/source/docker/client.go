@@ -20,7 +20,7 @@ import (
 )
 
 // ErrUnreachable is wrapped by every error whose reason is that the Docker engine does not answer.
-var ErrUnreachable = errors.New("the Docker engine is not reachable")
+const ErrUnreachable = deploy.Unreachable("the Docker engine")
 
 // Name is the source's name.
 const Name = "docker"

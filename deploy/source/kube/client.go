@@ -28,7 +28,7 @@ import (
 
 var (
 	// ErrUnreachable is wrapped by every error whose reason is that the API server does not answer.
-	ErrUnreachable = errors.New("the Kubernetes API server is not reachable")
+	ErrUnreachable error = deploy.Unreachable("the Kubernetes API server")
 	// ErrForeign is wrapped by the error that this host is no node of the cluster, so that it does not reach the pods.
 	ErrForeign = errors.New("this host is none of the cluster's nodes")
 
@@ -57,18 +57,8 @@ type Config struct {
 	Kubeconfig string
 	// Context is the name of one of its contexts, "" for its current-context.
 	Context string
-	// Namespace tells in which namespace an app's pods are; "" and a nil function stand for "default".
-	Namespace func(app string) string
-}
-
-// namespace is where the app's pods are.
-func (c Config) namespace(app string) string {
-	if c.Namespace != nil {
-		if name := c.Namespace(app); name != "" {
-			return name
-		}
-	}
-	return "default"
+	// Namespace tells in which namespace an app's pods are.
+	Namespace func(app string) (string, error)
 }
 
 // Client asks one API server. It may be used by several goroutines at once.

@@ -134,7 +134,7 @@ func TestNobodyListens(t *testing.T) {
 	file := api.Kubeconfig(t)
 	edit(t, file, api.URL(), "https://"+l.Addr().String())
 	l.Close()
-	c, err := New(Config{Kubeconfig: file})
+	c, err := New(Config{Kubeconfig: file, Namespace: inDefault})
 	if err != nil {
 		t.Fatal(err)
 	}

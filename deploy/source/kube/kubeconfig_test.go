@@ -75,7 +75,7 @@ func TestKubeconfigs(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			file := write(t, row.cluster, row.user, files())
-			c, err := New(Config{Kubeconfig: file})
+			c, err := New(Config{Kubeconfig: file, Namespace: inDefault})
 			if err == nil {
 				_, err = c.Endpoints(t.Context())
 			}
@@ -110,17 +110,17 @@ func TestKubeconfigsThatCannotBeUsed(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			_, err := New(Config{Kubeconfig: file, Context: row.context})
+			_, err := New(Config{Kubeconfig: file, Context: row.context, Namespace: inDefault})
 			if err == nil || !strings.Contains(err.Error(), row.part) || !strings.Contains(err.Error(), file) || errors.Is(err, ErrUnreachable) {
 				t.Errorf("got %v, want %q of %s", err, row.part, file)
 			}
 		})
 	}
 	missing := filepath.Join(dir, "missing")
-	if _, err := New(Config{Kubeconfig: missing}); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), missing) || !strings.Contains(err.Error(), "kubeconfig-path") {
+	if _, err := New(Config{Kubeconfig: missing, Namespace: inDefault}); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), missing) || !strings.Contains(err.Error(), "kubeconfig-path") {
 		t.Errorf("a file that is not there: %v", err)
 	}
-	if _, err := New(Config{Kubeconfig: dir}); err == nil || !strings.Contains(err.Error(), dir) {
+	if _, err := New(Config{Kubeconfig: dir, Namespace: inDefault}); err == nil || !strings.Contains(err.Error(), dir) {
 		t.Errorf("a folder: %v", err)
 	}
 }
@@ -129,7 +129,7 @@ func TestAnonymous(t *testing.T) {
 	api := kubetest.New(t)
 	file := api.Kubeconfig(t)
 	edit(t, file, "    user: nobody\n", "")
-	c, err := New(Config{Kubeconfig: file, Context: "nobody"})
+	c, err := New(Config{Kubeconfig: file, Context: "nobody", Namespace: inDefault})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func TestRotation(t *testing.T) {
 func TestTokenIsRotated(t *testing.T) {
 	api := kubetest.New(t)
 	file := write(t, "server: "+api.URL()+", certificate-authority: ca.crt", "tokenFile: token", map[string]string{"ca.crt": string(api.CA()), "token": api.Token})
-	c, err := New(Config{Kubeconfig: file})
+	c, err := New(Config{Kubeconfig: file, Namespace: inDefault})
 	if err != nil {
 		t.Fatal(err)
 	}

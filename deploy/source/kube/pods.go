@@ -64,9 +64,13 @@ func (c *Client) Endpoints(ctx context.Context) ([]deploy.Endpoint, error) {
 
 // EndpointsOf is Endpoints for a single app.
 func (c *Client) EndpointsOf(ctx context.Context, app string) ([]deploy.Endpoint, error) {
+	namespace, err := c.config.Namespace(app)
+	if err != nil {
+		return nil, err
+	}
 	return c.endpoints(ctx, question{
 		what:  "listing the pods of " + app,
-		path:  "/api/v1/namespaces/" + url.PathEscape(c.config.namespace(app)) + "/pods",
+		path:  "/api/v1/namespaces/" + url.PathEscape(namespace) + "/pods",
 		query: url.Values{"labelSelector": {labelApp + "=" + app + "," + labelProcess + "," + labelInstance}},
 	})
 }
@@ -86,7 +90,12 @@ func (c *Client) endpoints(ctx context.Context, q question) ([]deploy.Endpoint, 
 	}
 	endpoints := make([]deploy.Endpoint, 0, len(pods))
 	for i := range pods {
-		if p := &pods[i]; c.serves(p) {
+		p := &pods[i]
+		serves, err := c.serves(p)
+		if err != nil {
+			return nil, err
+		}
+		if serves {
 			endpoints = append(endpoints, neutral(p))
 		}
 	}
@@ -94,25 +103,29 @@ func (c *Client) endpoints(ctx context.Context, q question) ([]deploy.Endpoint, 
 }
 
 // app is the app that Dokku made an object for, or "": anybody can give the same labels to something else.
-func (c *Client) app(o *object) string {
+func (c *Client) app(o *object) (string, error) {
 	app := o.Labels[labelApp]
-	if app == "" || o.Annotations[annotationManaged] != "true" || o.Labels[labelInstance] != app+"-"+o.Labels[labelProcess] || o.Namespace != c.config.namespace(app) {
-		return ""
+	if app == "" || o.Annotations[annotationManaged] != "true" || o.Labels[labelInstance] != app+"-"+o.Labels[labelProcess] {
+		return "", nil
 	}
-	return app
+	namespace, err := c.config.Namespace(app)
+	if o.Namespace != namespace || err != nil {
+		return "", err
+	}
+	return app, nil
 }
 
 // serves tells whether a pod is one of an app's deployment. Those of `dokku run` and of cron tasks have the same labels, but a Job.
-func (c *Client) serves(p *pod) bool {
-	if c.app(&p.Metadata) == "" {
-		return false
+func (c *Client) serves(p *pod) (bool, error) {
+	if app, err := c.app(&p.Metadata); app == "" || err != nil {
+		return false, err
 	}
 	for _, owner := range p.Metadata.OwnerReferences {
 		if owner.Controller {
-			return owner.Kind == "ReplicaSet"
+			return owner.Kind == "ReplicaSet", nil
 		}
 	}
-	return false
+	return false, nil
 }
 
 // neutral turns the API's view of a pod into the model's.
@@ -124,11 +137,12 @@ func neutral(p *pod) deploy.Endpoint {
 		Process:     m.Labels[labelProcess],
 		Dyno:        m.Name,
 		Node:        p.Spec.NodeName,
-		Image:       p.image(),
+		Image:       tagOf(p.image()),
 		Running:     p.running(),
 		Leaving:     p.leaving(),
 		State:       p.state(),
 		NetworkMode: "pod",
+		Pod:         true,
 		Direct:      p.addresses(),
 	}
 }

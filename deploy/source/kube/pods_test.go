@@ -16,9 +16,12 @@ import (
 )
 
 // newClient is one of a server, as the user of that context.
+// inDefault is the namespace of all apps.
+func inDefault(string) (string, error) { return "default", nil }
+
 func newClient(t *testing.T, api *kubetest.API, context string) *Client {
 	t.Helper()
-	c, err := New(Config{Kubeconfig: api.Kubeconfig(t), Context: context})
+	c, err := New(Config{Kubeconfig: api.Kubeconfig(t), Context: context, Namespace: inDefault})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +45,7 @@ func TestEndpoints(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []deploy.Endpoint{{
-		ID: api.UID("Pod", "default", "mail-web-1"), App: "mail", Process: "web", Dyno: "mail-web-1", Node: "here", Image: "registry.example.com/mail:3",
+		ID: api.UID("Pod", "default", "mail-web-1"), App: "mail", Process: "web", Dyno: "mail-web-1", Node: "here", Image: "tag:3", Pod: true,
 		Running: true, State: "running", NetworkMode: "pod", Direct: []netip.Addr{netip.MustParseAddr("10.42.0.7"), netip.MustParseAddr("fd42::7")},
 	}}
 	if !reflect.DeepEqual(got, want) {
@@ -79,11 +82,15 @@ func TestOnlyPodsOfDeploymentsCount(t *testing.T) {
 	api.PutPod(kubetest.Pod{App: "mail", Process: "web", Name: "mail-web-1", IPs: []string{"10.42.0.8"}, Ready: true})
 	api.PutPod(kubetest.Pod{App: "blog", Process: "web", Name: "blog-web-1", Namespace: "blogs", IPs: []string{"10.42.0.9"}, Ready: true})
 	api.PutPod(kubetest.Pod{App: "blog", Process: "web", Name: "blog-in-default", IPs: []string{"10.42.0.9"}, Ready: true})
-	c, err := New(Config{Kubeconfig: api.Kubeconfig(t), Namespace: func(app string) string {
-		if app == "blog" {
-			return "blogs"
+	broken := errors.New("the namespace can't be read")
+	c, err := New(Config{Kubeconfig: api.Kubeconfig(t), Namespace: func(app string) (string, error) {
+		switch app {
+		case "blog":
+			return "blogs", nil
+		case "broken":
+			return "", broken
 		}
-		return ""
+		return "default", nil
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -92,11 +99,19 @@ func TestOnlyPodsOfDeploymentsCount(t *testing.T) {
 	if got := ids(all); err != nil || !slices.Equal(got, []string{"blog-web-1", "mail-web-1"}) {
 		t.Errorf("of all apps: %q, %v", got, err)
 	}
+	// Whose pods they are is not known then: that of none would have the app's ports closed.
+	if _, err := c.EndpointsOf(t.Context(), "broken"); !errors.Is(err, broken) {
+		t.Errorf("of an app whose namespace can't be read: %v", err)
+	}
 	for app, want := range map[string][]string{"mail": {"mail-web-1"}, "blog": {"blog-web-1"}, "evil": nil} {
 		list, err := c.EndpointsOf(t.Context(), app)
 		if got := ids(list); err != nil || !slices.Equal(got, want) {
 			t.Errorf("of %s: %q, %v", app, got, err)
 		}
+	}
+	api.PutPod(kubetest.Pod{App: "broken", Process: "web", Name: "broken-web-1", IPs: []string{"10.42.0.10"}, Ready: true})
+	if _, err := c.Endpoints(t.Context()); !errors.Is(err, broken) {
+		t.Errorf("of all apps, one of which has a namespace that can't be read: %v", err)
 	}
 }
 
@@ -150,7 +165,7 @@ func TestPodsAsEndpoints(t *testing.T) {
 		},
 		{name: "it has no conditions", pod: kubetest.Pod{Edit: status("conditions", nil)}, state: "not ready", direct: "[10.42.0.7]"},
 		{name: "a container stands before the app's", pod: kubetest.Pod{Ready: true, Edit: sidecar}, running: true, state: "running", direct: "[10.42.0.7]"},
-		{name: "none is named after the app", pod: kubetest.Pod{Ready: true, Edit: unnamed}, running: true, state: "running", image: "a:1", direct: "[10.42.0.7]"},
+		{name: "none is named after the app", pod: kubetest.Pod{Ready: true, Edit: unnamed}, running: true, state: "running", image: "tag:1", direct: "[10.42.0.7]"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			api := kubetest.New(t)
@@ -163,7 +178,7 @@ func TestPodsAsEndpoints(t *testing.T) {
 			}
 			image := row.image
 			if image == "" {
-				image = "mail:3"
+				image = "tag:3"
 			}
 			got := list[0]
 			if got.Running != row.running || got.Leaving != row.leaving || got.State != row.state || got.Image != image || fmt.Sprint(got.Direct) != row.direct {

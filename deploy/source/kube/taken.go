@@ -17,8 +17,6 @@ type Taken struct {
 	Frontend deploy.Frontend
 	// What names the service or the pod for messages: "Service kube-system/traefik of type LoadBalancer", "hostPort of pod kube-system/svclb-traefik".
 	What string
-	// App is the app that it belongs to, "" where it is no app's.
-	App string
 }
 
 // service is the object of a service.
@@ -65,10 +63,10 @@ func (c *Client) Taken(ctx context.Context) ([]Taken, error) {
 	}
 	var all []Taken
 	for i := range services {
-		all = append(all, c.byService(&services[i], own)...)
+		all = append(all, byService(&services[i], own)...)
 	}
 	for i := range pods {
-		all = append(all, c.byPod(&pods[i])...)
+		all = append(all, byPod(&pods[i])...)
 	}
 	slices.SortFunc(all, func(a, b Taken) int {
 		return cmp.Or(a.Frontend.Compare(b.Frontend), cmp.Compare(a.What, b.What))
@@ -77,8 +75,8 @@ func (c *Client) Taken(ctx context.Context) ([]Taken, error) {
 }
 
 // byService are the ports that a service takes of a host with these addresses.
-func (c *Client) byService(s *service, own []netip.Addr) (taken []Taken) {
-	of := Taken{What: fmt.Sprintf("Service %s/%s of type %s", s.Metadata.Namespace, s.Metadata.Name, s.Spec.Type), App: c.app(&s.Metadata)}
+func byService(s *service, own []netip.Addr) (taken []Taken) {
+	of := Taken{What: fmt.Sprintf("Service %s/%s of type %s", s.Metadata.Namespace, s.Metadata.Name, s.Spec.Type)}
 	// The zero Addr stands for every address.
 	var at []netip.Addr
 	if s.Spec.Type == "LoadBalancer" && s.balances(own) {
@@ -109,8 +107,8 @@ func (s *service) balances(own []netip.Addr) bool {
 }
 
 // byPod are the ports that a pod takes of its node.
-func (c *Client) byPod(p *pod) (taken []Taken) {
-	of := Taken{What: fmt.Sprintf("hostPort of pod %s/%s", p.Metadata.Namespace, p.Metadata.Name), App: c.app(&p.Metadata)}
+func byPod(p *pod) (taken []Taken) {
+	of := Taken{What: fmt.Sprintf("hostPort of pod %s/%s", p.Metadata.Namespace, p.Metadata.Name)}
 	for _, container := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
 		for _, port := range container.Ports {
 			addr, err := netip.ParseAddr(port.HostIP)

@@ -66,24 +66,24 @@ func TestTaken(t *testing.T) {
 	}
 	var got []string
 	for _, port := range taken {
-		got = append(got, fmt.Sprintf("%s %s [%s]", port.Frontend, port.What, port.App))
+		got = append(got, fmt.Sprintf("%s %s", port.Frontend, port.What))
 	}
 	want := []string{
-		"25 Service default/mail-web of type LoadBalancer [mail]",
-		"26 hostPort of pod default/mail-web-1 [mail]",
-		"192.0.2.1:27/udp hostPort of pod kube-system/svclb []",
-		"28 hostPort of pod a/side []",
-		"80 Service kube-system/traefik of type LoadBalancer []",
-		"81 Service a/pending of type LoadBalancer []",
-		"82 Service a/named of type LoadBalancer []",
-		"192.0.2.1:86 Service a/external of type ClusterIP []",
-		"[2001:db8::1]:86 Service a/external of type ClusterIP []",
-		"443 Service kube-system/traefik of type LoadBalancer []",
-		"443 hostPort of pod kube-system/svclb []",
-		"443/udp Service kube-system/traefik of type LoadBalancer []",
-		"30083 Service a/foreign of type LoadBalancer []",
-		"30084/udp Service a/node of type NodePort []",
-		"30443 Service kube-system/traefik of type LoadBalancer []",
+		"25 Service default/mail-web of type LoadBalancer",
+		"26 hostPort of pod default/mail-web-1",
+		"192.0.2.1:27/udp hostPort of pod kube-system/svclb",
+		"28 hostPort of pod a/side",
+		"80 Service kube-system/traefik of type LoadBalancer",
+		"81 Service a/pending of type LoadBalancer",
+		"82 Service a/named of type LoadBalancer",
+		"192.0.2.1:86 Service a/external of type ClusterIP",
+		"[2001:db8::1]:86 Service a/external of type ClusterIP",
+		"443 Service kube-system/traefik of type LoadBalancer",
+		"443 hostPort of pod kube-system/svclb",
+		"443/udp Service kube-system/traefik of type LoadBalancer",
+		"30083 Service a/foreign of type LoadBalancer",
+		"30084/udp Service a/node of type NodePort",
+		"30443 Service kube-system/traefik of type LoadBalancer",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%q\nwant\n%q", got, want)

@@ -68,7 +68,12 @@ func (c *Client) relist(ctx context.Context, s *session, w *watch, tell bool) er
 	before := w.up
 	w.version, w.up = version, make(map[string]bool)
 	for i := range pods {
-		if p := &pods[i]; w.serves(p) {
+		p := &pods[i]
+		serves, err := w.serves(p)
+		if err != nil {
+			return err
+		}
+		if serves {
 			w.up[p.Metadata.UID] = p.running()
 		}
 	}
@@ -112,7 +117,7 @@ func (c *Client) stream(ctx context.Context, s *session, w *watch, opened func()
 
 // watch is the progress of a watch.
 type watch struct {
-	serves  func(*pod) bool
+	serves  func(*pod) (bool, error)
 	changed func(died string)
 	// version is that of the last event, "" before there was a list.
 	version string
@@ -153,7 +158,11 @@ func (w *watch) follow(body io.Reader) error {
 
 // see takes in one event.
 func (w *watch) see(event string, p *pod) error {
-	uid, serves, now := p.Metadata.UID, w.serves(p), p.running()
+	serves, err := w.serves(p)
+	if err != nil {
+		return err
+	}
+	uid, now := p.Metadata.UID, p.running()
 	was, known := w.up[uid]
 	switch event {
 	case "BOOKMARK":

@@ -382,7 +382,7 @@ func FuzzWatch(f *testing.F) {
 	}
 	f.Add(`{"type":"ERROR","object":{"code":410}}`)
 	f.Fuzz(func(t *testing.T, stream string) {
-		c := &Client{}
+		c := &Client{config: Config{Namespace: inDefault}}
 		s := &session{server: &url.URL{}}
 		known := make(map[string]bool)
 		w := &watch{serves: c.serves, up: make(map[string]bool)}
