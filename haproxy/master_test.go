@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -138,6 +139,23 @@ func TestMasterThatStartsAnew(t *testing.T) {
 	}
 	absent()
 	apply(t, h, mail, route("news", port(t), enginetest.NewServer(t, "news")))
+}
+
+// One that starts anew in the midst of a question closes the connection.
+func TestMasterThatLeavesAQuestionUnanswered(t *testing.T) {
+	h := haproxytest.Start(t)
+	mail := route("mail", port(t), enginetest.NewServer(t, "v1"))
+	apply(t, h, mail)
+	var unanswered atomic.Int32
+	throughMaster(t, h, func(line, answer string) string {
+		if strings.HasPrefix(line, "show proc") && unanswered.Add(1) == 1 {
+			return ""
+		}
+		return answer
+	})
+	if o, err := h.Engine.Observe(t.Context(), deploy.Health, deploy.Counters); err != nil || len(o.Wrong) > 0 || unanswered.Load() < 2 {
+		t.Errorf("%v, %v after %d questions", o.Wrong, err, unanswered.Load())
+	}
 }
 
 // throughMaster has the engine reach HAProxy's master through a socket whose answers change makes of the master's.

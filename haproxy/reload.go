@@ -118,21 +118,38 @@ var procColumn = regexp.MustCompile(`<([^>]+)>`)
 // processes asks the master. The columns of `show proc` depend on HAProxy's version. HAProxy cuts the list off at one buffer, which
 // holds about 200 workers. The kernel's list of the master's children completes it.
 //
-// The master does not listen for a moment before and after it has started a worker, so that one that is absent is asked again for a
-// while.
+// The master does not listen for a moment before and after it has started a worker, and leaves questions of that moment unanswered, so
+// that it is asked again for a while.
 func (e *Engine) processes(ctx context.Context) (processes, error) {
-	answer, err := e.master(ctx, "show proc")
-	for began := time.Now(); absent(err) && time.Since(began) < masterAbsence && ctx.Err() == nil; {
+	p, err := e.showProc(ctx)
+	for began := time.Now(); (absent(err) || errors.Is(err, errUnanswered)) && time.Since(began) < masterAbsence && ctx.Err() == nil; {
 		time.Sleep(pollInterval)
-		answer, err = e.master(ctx, "show proc")
+		p, err = e.showProc(ctx)
 	}
 	if err != nil {
 		return processes{}, err
 	}
-	var (
-		p       processes
-		reloads = -1
-	)
+	children, err := childrenOf(p.master)
+	if err != nil {
+		return processes{}, err
+	}
+	for _, pid := range children {
+		if !slices.Contains(p.workers, pid) {
+			p.workers = append(p.workers, pid)
+		}
+	}
+	return p, nil
+}
+
+var errUnanswered = errors.New("HAProxy's master did not answer in full")
+
+// showProc is what the master itself says.
+func (e *Engine) showProc(ctx context.Context) (p processes, err error) {
+	answer, err := e.master(ctx, "show proc")
+	if err != nil {
+		return processes{}, err
+	}
+	reloads := -1
 	for line := range strings.Lines(answer) {
 		fields := strings.Fields(line)
 		if strings.HasPrefix(line, "#<PID>") {
@@ -161,16 +178,7 @@ func (e *Engine) processes(ctx context.Context) (processes, error) {
 		}
 	}
 	if p.master == 0 {
-		return processes{}, fmt.Errorf("HAProxy's master did not answer in full on %s", e.cfg.MasterSocket)
-	}
-	children, err := childrenOf(p.master)
-	if err != nil {
-		return processes{}, err
-	}
-	for _, pid := range children {
-		if !slices.Contains(p.workers, pid) {
-			p.workers = append(p.workers, pid)
-		}
+		return processes{}, fmt.Errorf("%w on %s", errUnanswered, e.cfg.MasterSocket)
 	}
 	return p, nil
 }
