@@ -1,16 +1,14 @@
 package deploy
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 // Pods serve once they are ready and until they are deleted, each by the PORTS of its own image, since a cluster replaces them one by one.
 func TestPlanOfPods(t *testing.T) {
 	const unready = "CrashLoopBackOff"
-	pod := func(s *scene, id, image, process string, n byte, ports ...uint16) *Endpoint {
-		s.container(id, image, process, n, ports...)
-		c := &s.containers[len(s.containers)-1]
-		c.Pod, c.Node, c.NetworkMode = true, "one", "pod"
-		return c
-	}
+	pod := (*scene).pod
 	stop := func(c *Endpoint, state string) { c.Running, c.State, c.Leaving = false, state, state == "terminating" }
 	app := func() App {
 		a := mail()
@@ -147,5 +145,26 @@ func TestPlanOfPods(t *testing.T) {
 			s := new(scene)
 			s.expect(t, tt.want, tt.problems, tt.arrange(s))
 		})
+	}
+}
+
+// pod adds a ready pod.
+func (s *scene) pod(id, image, process string, n byte, ports ...uint16) *Endpoint {
+	s.container(id, image, process, n, ports...)
+	c := &s.containers[len(s.containers)-1]
+	c.Pod, c.NetworkMode = true, "pod"
+	return c
+}
+
+// The last pod that is ready leaves a route that holds connections, at once and not only once it is known what has become of it.
+func TestLastPodLeavesARouteThatHolds(t *testing.T) {
+	s := new(scene)
+	s.pod("mail-1", imageA, "web", 1, 15025)
+	s.serves(25, "mail", "127.9.0.1:15025")
+	a := mail()
+	a.Pods = true
+	table := Reduce(s.snapshot(a), Loss{Died: []string{"mail-1"}})
+	if table == nil || !slices.Equal(lines(*table), []string{"25 mail:"}) {
+		t.Errorf("got %v", table)
 	}
 }

@@ -52,10 +52,16 @@ func (s Snapshot) doubted() Snapshot {
 	return s.mapped(func(l Listing) Listing { return Listing{l.Endpoints, min(l.Trust, Stale)} })
 }
 
-// without is the snapshot without some endpoints, by id.
+// without is the snapshot with some endpoints, by id, that do not run any more. They are still there: a pod that is not ready holds its
+// app's ports open.
 func (s Snapshot) without(ids []string) Snapshot {
 	return s.mapped(func(l Listing) Listing {
-		l.Endpoints = slices.DeleteFunc(slices.Clone(l.Endpoints), func(e Endpoint) bool { return slices.Contains(ids, e.ID) })
+		l.Endpoints = slices.Clone(l.Endpoints)
+		for i := range l.Endpoints {
+			if e := &l.Endpoints[i]; slices.Contains(ids, e.ID) {
+				e.Running = false
+			}
+		}
 		return l
 	})
 }
