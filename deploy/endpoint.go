@@ -11,10 +11,9 @@ import (
 type Endpoint struct {
 	// ID is a container's full id, or a pod's UID.
 	ID string
-	// App, Process and Dyno ("mail", "web", "web.1") are what Dokku's labels say, "" where it has no such label. A pod's Dyno is its name.
+	// App, Process and Dyno ("mail", "web", "web.1") are what Dokku's labels say, "" where it has no such label. A pod's Dyno is its name and
+	// that of its node: "mail-web-5d5c-x2x@one".
 	App, Process, Dyno string
-	// Node is the name of the machine that a pod runs on, "" for a container.
-	Node string
 	// Image is the id of a container's image ("sha256:..."), or the tag of a pod's ("tag:3").
 	Image string
 	// Running tells that a container runs, and is neither paused nor waiting for a restart; that a pod is ready, and not Leaving.
@@ -66,7 +65,7 @@ func (c Endpoint) Targets(u Upstream, private uint16) ([]Target, error) {
 		return targets, nil
 	}
 	if c.Pod {
-		return nil, fmt.Errorf("%s has no address", c.label())
+		return nil, fmt.Errorf("%s has no address of its own (its network is %q): deploy it without hostNetwork", c.label(), c.NetworkMode)
 	}
 	if addr, ok := c.Published[private]; ok && u != UpstreamDirect {
 		return []Target{{Addr: addr, Published: true}}, nil
@@ -110,7 +109,7 @@ func (c Endpoint) Owns(addr netip.AddrPort) bool {
 // label names the endpoint in messages.
 func (c Endpoint) label() string {
 	if c.Pod {
-		return fmt.Sprintf("pod %s of %s on the node %s", c.Dyno, c.App, c.Node)
+		return fmt.Sprintf("pod %s of %s", c.Dyno, c.App)
 	}
 	return fmt.Sprintf("container %s (%s of %s)", shortID(c.ID), c.Dyno, c.App)
 }

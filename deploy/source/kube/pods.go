@@ -31,6 +31,7 @@ type pod struct {
 	Metadata object
 	Spec     struct {
 		NodeName                   string
+		HostNetwork                bool
 		Containers, InitContainers []container
 	}
 	Status struct {
@@ -135,16 +136,30 @@ func neutral(p *pod) deploy.Endpoint {
 		ID:          m.UID,
 		App:         m.Labels[labelApp],
 		Process:     m.Labels[labelProcess],
-		Dyno:        m.Name,
-		Node:        p.Spec.NodeName,
+		Dyno:        p.place(),
 		Image:       tagOf(p.image()),
 		Running:     p.running(),
 		Leaving:     p.leaving(),
 		State:       p.state(),
-		NetworkMode: "pod",
+		NetworkMode: p.network(),
 		Pod:         true,
 		Direct:      p.addresses(),
 	}
+}
+
+// place is the name of the pod and, once it has one, of its node.
+func (p *pod) place() string {
+	if p.Spec.NodeName == "" {
+		return p.Metadata.Name
+	}
+	return p.Metadata.Name + "@" + p.Spec.NodeName
+}
+
+func (p *pod) network() string {
+	if p.Spec.HostNetwork {
+		return "host"
+	}
+	return "pod"
 }
 
 // image is that of the app's container, which others may stand beside.
@@ -200,9 +215,12 @@ func (p *pod) state() string {
 	return strings.ToLower(p.Status.Phase)
 }
 
-// addresses are the pod's own. One that has ended has none: the network gives its address to the next pod while the object still names it.
+// addresses are the pod's own. One in its node's network has none, and neither has one that has ended: the network gives its address to the
+// next pod while the object still names it.
 func (p *pod) addresses() []netip.Addr {
-	if p.ended() || p.leaving() && len(p.Status.ContainerStatuses) > 0 && !slices.ContainsFunc(p.Status.ContainerStatuses, func(c containerStatus) bool { return c.State.Running != nil }) {
+	runs := func(c containerStatus) bool { return c.State.Running != nil }
+	left := p.leaving() && len(p.Status.ContainerStatuses) > 0 && !slices.ContainsFunc(p.Status.ContainerStatuses, runs)
+	if p.Spec.HostNetwork || p.ended() || left {
 		return nil
 	}
 	texts := make([]string, 0, 2)

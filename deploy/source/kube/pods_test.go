@@ -31,7 +31,8 @@ func newClient(t *testing.T, api *kubetest.API, context string) *Client {
 
 func ids(list []deploy.Endpoint) (names []string) {
 	for i := range list {
-		names = append(names, list[i].Dyno)
+		name, _, _ := strings.Cut(list[i].Dyno, "@")
+		names = append(names, name)
 	}
 	return names
 }
@@ -45,7 +46,7 @@ func TestEndpoints(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []deploy.Endpoint{{
-		ID: api.UID("Pod", "default", "mail-web-1"), App: "mail", Process: "web", Dyno: "mail-web-1", Node: "here", Image: "tag:3", Pod: true,
+		ID: api.UID("Pod", "default", "mail-web-1"), App: "mail", Process: "web", Dyno: "mail-web-1@here", Image: "tag:3", Pod: true,
 		Running: true, State: "running", NetworkMode: "pod", Direct: []netip.Addr{netip.MustParseAddr("10.42.0.7"), netip.MustParseAddr("fd42::7")},
 	}}
 	if !reflect.DeepEqual(got, want) {
@@ -162,6 +163,10 @@ func TestPodsAsEndpoints(t *testing.T) {
 		{
 			name: "it has no address", pod: kubetest.Pod{Phase: "Pending", Edit: func(o kubetest.Object) { status("podIPs", nil)(o); status("podIP", "")(o) }},
 			state: "pending", direct: "[]",
+		},
+		{
+			name: "it is in its node's network", pod: kubetest.Pod{Ready: true, Edit: func(o kubetest.Object) { o["spec"].(map[string]any)["hostNetwork"] = true }},
+			running: true, state: "running", direct: "[]",
 		},
 		{name: "it has no conditions", pod: kubetest.Pod{Edit: status("conditions", nil)}, state: "not ready", direct: "[10.42.0.7]"},
 		{name: "a container stands before the app's", pod: kubetest.Pod{Ready: true, Edit: sidecar}, running: true, state: "running", direct: "[10.42.0.7]"},
