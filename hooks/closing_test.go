@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -74,11 +75,16 @@ func TestClosingWithoutDocker(t *testing.T) {
 				h.answers(news, "news")
 				h.answers(kept, "news")
 				echo()
-				h.wants(h.expose(0, "set", "--global", "reserved-ports", fmt.Sprint(other)).Stdout, "reserved-ports is set")
-				h.wants(h.expose(0, "set", "news", "max-ports", "3").Stdout, "max-ports is set")
-				h.expose(1, "enable", "mail") // that opens something
+				// Each of these waits for Docker before it has the lock.
+				var waiting sync.WaitGroup
+				waiting.Go(func() {
+					h.wants(h.expose(0, "set", "--global", "reserved-ports", fmt.Sprint(other)).Stdout, "reserved-ports is set")
+				})
+				waiting.Go(func() { h.wants(h.expose(0, "set", "news", "max-ports", "3").Stdout, "max-ports is set") })
+				waiting.Go(func() { h.wants(h.expose(0, "set", "news", "allow", "192.0.2.1").Stderr, "Docker") })
+				waiting.Go(func() { h.expose(1, "enable", "mail") }) // that opens something
+				waiting.Wait()
 				h.closed(mail, added)
-				h.wants(h.expose(0, "set", "news", "allow", "192.0.2.1").Stderr, "Docker")
 				for _, port := range []uint16{news, kept} {
 					if _, err := h.dial(port); err == nil {
 						h.t.Errorf("public port %d lets a client in that it must not", port)
