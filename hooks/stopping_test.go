@@ -69,7 +69,7 @@ func TestStopClosesPortsBeforeContainersStop(t *testing.T) {
 			h.answers(public, "v1")
 		})
 		h.run("another scheduler's is none of ours", func() {
-			result, err := h.Trigger("scheduler-stop", "k3s", "mail")
+			result, err := h.Trigger("scheduler-stop", "nomad", "mail")
 			h.must(err)
 			if result.Code != 0 {
 				h.t.Errorf("exit status %d", result.Code)

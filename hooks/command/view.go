@@ -35,8 +35,9 @@ type view struct {
 	containers []deploy.Endpoint
 	// ports are the local ports in use for connections to what is served.
 	ports map[netip.AddrPort]listeners.Use
-	// err is why the two could not be asked.
-	err error
+	// err is why the engine could not be asked, lost why a source of endpoints could not, by its name.
+	err  error
+	lost map[string]error
 }
 
 // look asks the engine and Docker. What can't be asked is shown as such: a list must not fail since HAProxy is down.
@@ -46,9 +47,8 @@ func look(ctx context.Context, h *host.Host) view {
 	if err == nil {
 		_, v.serving, err = w.Serving(ctx)
 	}
-	var dockerErr error
-	v.containers, dockerErr = h.Endpoints(ctx)
-	v.err = errors.Join(err, dockerErr, v.countPorts())
+	v.containers, v.lost = h.Endpoints(ctx)
+	v.err = errors.Join(err, v.countPorts())
 	return v
 }
 
@@ -137,7 +137,7 @@ func (v view) exposed(a deploy.App, m deploy.Mapping, from string) exposed {
 	}
 	slices.Sort(e.Containers)
 	switch {
-	case v.err != nil:
+	case v.err != nil, slices.ContainsFunc(slices.Collect(maps.Keys(v.lost)), a.Needs):
 		e.State = "unknown"
 	case listening == total && out:
 		e.State = "no local ports"

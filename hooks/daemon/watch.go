@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -105,7 +106,7 @@ type watcher struct {
 	mu sync.Mutex
 	// stream ends with the changes, cancel ends both; why is the reason that there are none.
 	stream context.Context
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 	why    error
 }
 
@@ -138,12 +139,12 @@ func (w *watcher) run(ctx context.Context) {
 }
 
 func (w *watcher) watch(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	w.mu.Lock()
 	w.stream, w.cancel = ctx, cancel
 	w.mu.Unlock()
-	return w.Source.Watch(ctx, func() error {
+	err := w.Source.Watch(ctx, func() error {
 		if _, err := w.Source.Endpoints(ctx); err != nil {
 			return err
 		}
@@ -153,6 +154,8 @@ func (w *watcher) watch(ctx context.Context) error {
 		w.poke("")
 		return nil
 	}, w.poke)
+	// It may be a question that found the source lost.
+	return cmp.Or(context.Cause(ctx), err)
 }
 
 // Endpoints implements [deploy.Source]. It ends with the watch: whoever waits holds the host-wide lock, and there are servers to
@@ -173,7 +176,7 @@ func (w *watcher) Endpoints(ctx context.Context) ([]deploy.Endpoint, error) {
 	defer context.AfterFunc(stream, stop)()
 	endpoints, err := w.Source.Endpoints(ctx)
 	if errors.Is(err, deploy.ErrUnreachable) && !w.away.Swap(true) {
-		cancel()
+		cancel(err)
 		w.poke("")
 	}
 	return endpoints, err

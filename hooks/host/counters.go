@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"dokku-expose/deploy"
+	"dokku-expose/deploy/source/docker"
+	"dokku-expose/deploy/source/kube"
 )
 
 // Counters are those of the engine in force. That it does not run is an error.
@@ -26,10 +29,10 @@ func (h *Host) NamedCounters(ctx context.Context) (deploy.Observation, error) {
 	if err != nil || !slices.ContainsFunc(o.Routes, isNameless) {
 		return o, err
 	}
-	containers, err := h.containers(ctx)
-	if err != nil {
+	containers, lost := h.endpoints(ctx)
+	for _, name := range slices.Sorted(maps.Keys(lost)) {
 		// The engine's counts are known all the same.
-		o.Warning = fmt.Sprintf("containers are shown by their addresses only, since Docker can't be asked: %v", err)
+		o.Warning = fmt.Sprintf("containers are shown by their addresses only, since %s can't be asked: %v", sourceTitle[name], lost[name])
 	}
 	if err := name(o.Routes, containers, h.processes); err != nil {
 		return o, err
@@ -41,7 +44,10 @@ func (h *Host) NamedCounters(ctx context.Context) (deploy.Observation, error) {
 // askDocker bounds what is waited for names: the page and a scrape don't wait much longer for all of it.
 const askDocker = 3 * time.Second
 
-func (h *Host) containers(ctx context.Context) ([]deploy.Endpoint, error) {
+// sourceTitle is what people call a source.
+var sourceTitle = map[string]string{docker.Name: "Docker", kube.Name: "the cluster"}
+
+func (h *Host) endpoints(ctx context.Context) ([]deploy.Endpoint, map[string]error) {
 	ctx, cancel := context.WithTimeout(ctx, askDocker)
 	defer cancel()
 	return h.Endpoints(ctx)

@@ -76,11 +76,17 @@ func (h *Host) Containers(ctx context.Context) ([]deploy.Endpoint, error) {
 	return client.Endpoints(ctx)
 }
 
-// Endpoints are the containers and pods of all apps. What could be asked is returned with an error, too.
-func (h *Host) Endpoints(ctx context.Context) ([]deploy.Endpoint, error) {
-	list, err := h.Containers(ctx)
-	pods, podsErr := h.pods(ctx)
-	return append(list, pods...), errors.Join(err, podsErr)
+// Endpoints are the containers and pods of all apps. lost is why a source could not be asked, by its name.
+func (h *Host) Endpoints(ctx context.Context) (list []deploy.Endpoint, lost map[string]error) {
+	lost = make(map[string]error)
+	for name, ask := range map[string]func(context.Context) ([]deploy.Endpoint, error){docker.Name: h.Containers, kube.Name: h.pods} {
+		endpoints, err := ask(ctx)
+		if err != nil {
+			lost[name] = err
+		}
+		list = append(list, endpoints...)
+	}
+	return list, lost
 }
 
 // pods are those of all apps, none on a host without a cluster.

@@ -110,10 +110,14 @@ func (h *Host) Docker() (*docker.Client, error) {
 func (h *Host) Close() error {
 	h.docked.Lock()
 	defer h.docked.Unlock()
+	var errs []error
 	if h.dockerClient != nil {
-		return h.dockerClient.Close()
+		errs = append(errs, h.dockerClient.Close())
 	}
-	return nil
+	if h.clusterClient != nil {
+		errs = append(errs, h.clusterClient.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // HAProxyConfig is where the host's HAProxy lives. It needs nothing that only user dokku can read.
