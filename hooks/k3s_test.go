@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -25,6 +26,8 @@ type cluster struct {
 	ending sync.WaitGroup
 	// unready has new pods run, and never get ready.
 	unready bool
+	// kustomization is that of the last rollout.
+	kustomization string
 }
 
 // startCluster is start for a host whose apps may be on the scheduler k3s.
@@ -60,6 +63,7 @@ func (c *cluster) rollOut(r rig.Rollout) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := c.pods[r.App]
+	c.kustomization = r.Kustomization
 	c.pods[r.App] = make(map[string]kubetest.Pod)
 	for process, count := range r.Formation {
 		for range count {
@@ -128,7 +132,7 @@ func TestDeploysOfPodsLoseNoConnection(t *testing.T) {
 			return src
 		}
 		c.app("mail")
-		c.wants(c.push("mail", version(1)), "Public ports of mail", fmt.Sprintf("%d -> %s", public, c.podsOf("mail")[0].Name))
+		c.wants(c.push("mail", version(1)), "Public ports of mail", fmt.Sprintf("%d -> %s@here", public, c.podsOf("mail")[0].Name))
 		c.answers(public, "v1")
 		c.must(c.Scale("mail", "web", 2))
 		c.servedByPods(public, "mail")
@@ -153,6 +157,7 @@ func TestDeploysOfPodsLoseNoConnection(t *testing.T) {
 		c.answers(late, "v4")
 		c.wants(c.expose(0, "list", "mail").Stdout, c.podsOf("mail")[0].Name, "serving")
 
+		c.wants(c.kustomization, "name: mail-web", "tcpSocket", fmt.Sprint("port: ", private+4), "preStop")
 		c.must(c.Stop("mail"))
 		c.closed(public, late)
 		c.must(c.Start("mail"))
@@ -186,8 +191,13 @@ func TestPodsThatAreNotReady(t *testing.T) {
 		c.answers(public, "v1")
 		c.closed(fresh)
 		c.unready = false
+		// What the failed deploy has left would fail this one.
+		c.expose(0, "set", "mail", "kustomize", "off")
 		c.push("mail", source("v3", lead(public, private)))
 		c.answers(public, "v3")
+		if strings.Contains(c.kustomization, "tcpSocket") {
+			t.Errorf("the setting is off, and the pods get\n%s", c.kustomization)
+		}
 
 		pod := c.podsOf("mail")[0]
 		pod.Ready = false
@@ -239,10 +249,13 @@ func TestPushToAClusterIsRefused(t *testing.T) {
 	c.push("mail", source("v1", lead(public, private)))
 
 	c.api.Put(kubetest.Node("here", "192.0.2.1"))
-	c.wants(c.refused("pre-build", "mail", source("v2", lead(public, private))), "none of the cluster's nodes", "scheduler-k3s:cluster-add")
-	c.api.Fail(503)
-	c.wants(c.refused("pre-build", "mail", source("v2", lead(public, private))), "Kubernetes API server", "systemctl status k3s")
-	c.answers(public, "v1")
+	for _, parts := range [][]string{{"none of the cluster's nodes", "scheduler-k3s:cluster-add"}, {"Kubernetes API server", "systemctl status k3s"}} {
+		var text strings.Builder
+		c.fails("pre-build", c.Push("mail", source("v2", lead(public, private)), said(&text)))
+		c.wants(text.String(), parts...)
+		c.answers(public, "v1")
+		c.api.Fail(503)
+	}
 }
 
 // While the API server is away pods that go on accepting serve, others leave, and apps of this host are deployed as ever.
@@ -267,6 +280,8 @@ func TestWithoutAPIServer(t *testing.T) {
 				c.wants(c.push("news", source("n2", lead(local, private))), "Kubernetes API server")
 				c.answers(local, "n2")
 				c.servedByPods(public, "mail")
+				list := strings.Join(table(c.expose(0, "list").Stdout), "\n")
+				c.wants(list, fmt.Sprintf("mail %d ", public), "unknown", fmt.Sprintf("news %d ", local), "serving")
 				gone := c.podsOf("mail")[0]
 				c.must(c.EndPod("mail", c.ids[gone.Name]))
 				await(t, "the pod that has ended is left", func() bool { return !c.leadsTo(gone) })

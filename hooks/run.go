@@ -36,6 +36,7 @@ type hook struct {
 
 // triggers are the ones that the plugin listens to, each as a link with that name to the program.
 var triggers = map[string]hook{
+	"core-post-extract":             {2, 0, trigger.CorePostExtract, true},
 	"pre-build":                     {3, 1, trigger.PreBuild, false},
 	"post-release-builder":          {3, 1, trigger.PostReleaseBuilder, false},
 	"docker-args-process-deploy":    {4, 0, trigger.DockerArgsProcessDeploy, false},

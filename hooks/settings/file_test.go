@@ -125,7 +125,7 @@ func TestEffective(t *testing.T) {
 		return Values{
 			Engine:   Auto,
 			Upstream: deploy.UpstreamAuto, PortsFile: "PORTS", CheckTimeout: 30 * time.Second, Hold: 10 * time.Second,
-			OldConnections: KeepOld, WorkerDeadline: 24 * time.Hour, HealthCheck: 2 * time.Second, HalfClosed: time.Minute,
+			OldConnections: KeepOld, Kustomize: true, WorkerDeadline: 24 * time.Hour, HealthCheck: 2 * time.Second, HalfClosed: time.Minute,
 			StatsListen: netip.MustParseAddrPort("127.0.0.1:8404"),
 			Policy: deploy.Policy{
 				Reserved: ports(22, 22, 80, 80, 443, 443), Allowed: ports(1, 65535), Max: 1024,
@@ -139,7 +139,7 @@ func TestEffective(t *testing.T) {
 		{name: "the defaults"},
 		{
 			name: "all of the host's",
-			global: "engine='haproxy'\nupstream='direct'\ncheck-timeout='1m'\nhold=0\ndrain-wait='5s'\nold-connections='1h'\nworker-deadline='48h'\ncheck='off'\nhealth-check='0'\nstats-listen='[::1]:9000'\nreserved-ports='none'\nallowed-ports='1000-2000, 25'\nallow-bind='127.0.0.1, 10.0.0.0/8,0.0.0.0,::,fd00::/8'\nmax-ports=5\n" +
+			global: "engine='haproxy'\nupstream='direct'\ncheck-timeout='1m'\nhold=0\ndrain-wait='5s'\nold-connections='1h'\nkustomize='off'\nworker-deadline='48h'\ncheck='off'\nhealth-check='0'\nstats-listen='[::1]:9000'\nreserved-ports='none'\nallowed-ports='1000-2000, 25'\nallow-bind='127.0.0.1, 10.0.0.0/8,0.0.0.0,::,fd00::/8'\nmax-ports=5\n" +
 				"allow='10.0.0.0/8, ::1'\nproxy-protocol='v2'\naccept-proxy='10.0.0.1'\nmax-connections=7\ntotal-connections='9'\nrate='20/10s'\nidle-timeout='5m'\nhalf-closed-timeout='10m'\nbalance='source'\n",
 			want: func(v *Values) {
 				*v = Values{
@@ -164,7 +164,7 @@ func TestEffective(t *testing.T) {
 		{
 			name:   "the app's before the host's",
 			global: "hold='1m'\ndrain-wait='1m'\nold-connections='1m'\nallow-bind='127.0.0.1'\n",
-			app:    "hold='2m'\nold-connections='keep'\nallow-bind='any'\nports-file='deploy/PORTS'\n",
+			app:    "hold='2m'\nold-connections='keep'\nkustomize='on'\nallow-bind='any'\nports-file='deploy/PORTS'\n",
 			want: func(v *Values) {
 				v.Hold, v.DrainWait, v.PortsFile = 2*time.Minute, time.Minute, "deploy/PORTS"
 			},
@@ -243,7 +243,7 @@ func TestExplain(t *testing.T) {
 	}
 	wantApp := []string{
 		"upstream auto default", "ports-file PORTS default", "check-timeout 30s default", "hold 2m app", "drain-wait 1m global",
-		"old-connections keep default", "check connect default", "health-check 2s default", "allow any default", "proxy-protocol off default", "accept-proxy none default",
+		"old-connections keep default", "kustomize on default", "check connect default", "health-check 2s default", "allow any default", "proxy-protocol off default", "accept-proxy none default",
 		"max-connections 0 default", "rate off default", "idle-timeout 0 default", "half-closed-timeout 60s default", "balance leastconn default", "reserved-ports 22,80,443 default",
 		"allowed-ports 1-65535 default", "allow-bind any default", "max-ports 1024 default",
 	}
@@ -252,7 +252,7 @@ func TestExplain(t *testing.T) {
 	}
 	wantGlobal := []string{
 		"engine haproxy global", "upstream auto default", "check-timeout 30s default", "hold 1m global", "drain-wait 1m global",
-		"old-connections keep default", "worker-deadline 24h default", "check connect default", "health-check 2s default",
+		"old-connections keep default", "kustomize on default", "worker-deadline 24h default", "check connect default", "health-check 2s default",
 		"allow any default", "proxy-protocol off default", "accept-proxy none default", "max-connections 0 default", "total-connections 0 default",
 		"rate off default", "idle-timeout 0 default", "half-closed-timeout 60s default", "balance leastconn default",
 		"stats-listen 127.0.0.1:8404 default", "reserved-ports 22,80,443 default", "allowed-ports 1-65535 default", "allow-bind any default", "max-ports 1024 default",

@@ -116,6 +116,14 @@ func putPortsFile(v *Values, text string) error {
 	return nil
 }
 
+func putKustomize(v *Values, text string) error {
+	if text != "on" && text != "off" {
+		return fmt.Errorf("%q is neither on nor off", text)
+	}
+	v.Kustomize = text == "on"
+	return nil
+}
+
 func putReserved(v *Values, text string) (err error) {
 	v.Policy.Reserved, err = parsePorts(text)
 	return err

@@ -55,6 +55,8 @@ type Values struct {
 	DrainWait    time.Duration
 	// OldConnections is how long connections may stay on containers that are no longer current, or KeepOld.
 	OldConnections time.Duration
+	// Kustomize tells that pods get readiness probes and time to end.
+	Kustomize      bool
 	WorkerDeadline time.Duration
 	// HealthCheck is an interval; 0 is off.
 	HealthCheck time.Duration
@@ -122,6 +124,11 @@ var keys = []Key{
 		Name: "old-connections", Default: "keep",
 		Doc: "connections on old containers: keep, or cut them after a time",
 		put: putOldConnections,
+	},
+	{
+		Name: "kustomize", Default: "on",
+		Doc: "on the scheduler k3s: on gives pods a readiness probe and time to end, off leaves them as they are",
+		put: putKustomize,
 	},
 	{
 		Name: "worker-deadline", Scope: GlobalOnly, Default: "24h",

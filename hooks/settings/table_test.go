@@ -29,6 +29,7 @@ func TestValuesRefused(t *testing.T) {
 		"hold":                {"-1s", "1h1m", "2d"},
 		"drain-wait":          {"25h"},
 		"old-connections":     {"keep ", "drop", "-1s", "600h"},
+		"kustomize":           {"ON", "true", "", "none"},
 		"worker-deadline":     {"0", "999ms", "577h"},
 		"health-check":        {"1ms", "99ms", "2h"},
 		"reserved-ports":      {"0", "65536", "22,", ",22", "80-22", "+22", "022", "22-", "-22", "22;80", "any", "1-2-3", "22 80", "\v22", "\t22"},

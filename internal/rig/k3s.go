@@ -1,7 +1,10 @@
 package rig
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -18,6 +21,8 @@ type Rollout struct {
 	Image string
 	// Formation is how many pods each process type is to have.
 	Formation map[string]int
+	// Kustomization is the text of the kustomization that goes for them, "" for none.
+	Kustomization string
 	// Start starts a container of a process type as a pod's, and returns its id and its address.
 	Start func(process string) (id, ip string, err error)
 }
@@ -44,10 +49,47 @@ func (s *session) pushImage(app string) error {
 	return s.SetProperty("registry", app, "tag-version", strconv.Itoa(n+1))
 }
 
+// kustomization is where scheduler-k3s keeps the app's, and that of this deploy.
+func (s *session) kustomization(app string) (current, next string) {
+	current = filepath.Join(s.Lib, "data", "scheduler-k3s", app, "kustomization")
+	return current, fmt.Sprintf("%s.%d", current, s.process.Process.Pid)
+}
+
+// extractKustomization is what scheduler-k3s does in core-post-extract, with a repository that has none. It does so for all apps.
+func (s *session) extractKustomization(app string) error {
+	current, next := s.kustomization(app)
+	if err := os.MkdirAll(filepath.Dir(current), 0o755); err != nil {
+		return err
+	}
+	left, err := filepath.Glob(current + ".*")
+	for _, path := range left {
+		// It removes no folder that is not empty, and fails.
+		err = errors.Join(err, os.Remove(path))
+	}
+	return errors.Join(err, os.WriteFile(next+".missing", nil, 0o644))
+}
+
+// keepKustomization is what it does in core-post-deploy.
+func (s *session) keepKustomization(app string) error {
+	current, next := s.kustomization(app)
+	if _, err := os.Stat(next); err != nil {
+		return nil
+	}
+	return errors.Join(os.RemoveAll(current), os.Rename(next, current))
+}
+
 // rollOut has the cluster replace an app's pods by new ones, and waits for it (helm upgrade --wait).
 func (s *session) rollOut(app, tag string) error {
 	formation, err := s.formation(app)
 	if err != nil {
+		return err
+	}
+	current, next := s.kustomization(app)
+	text, err := os.ReadFile(filepath.Join(next, "kustomization.yaml"))
+	if errors.Is(err, os.ErrNotExist) {
+		text, err = os.ReadFile(filepath.Join(current, "kustomization.yaml"))
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	counts := make(map[string]int)
@@ -55,7 +97,7 @@ func (s *session) rollOut(app, tag string) error {
 		counts[p.process] = p.count
 	}
 	return s.options.Rollout(Rollout{
-		App: app, Image: "registry.example.com:5000/dokku/" + app + ":" + tag, Formation: counts,
+		App: app, Image: "registry.example.com:5000/dokku/" + app + ":" + tag, Formation: counts, Kustomization: string(text),
 		Start: func(process string) (id, ip string, err error) { return s.startPod(app, process) },
 	})
 }

@@ -194,6 +194,9 @@ func (s *session) build(app, revision string) error {
 	if err := s.trigger("core-post-extract", app, dir, revision); err != nil {
 		return err
 	}
+	if err := s.extractKustomization(app); err != nil {
+		return err
+	}
 	if err := s.stageProcfile(app, dir); err != nil {
 		return err
 	}

@@ -92,7 +92,7 @@ func (s *session) postDeploy(app, tag string) error {
 	if err := s.trigger("core-post-deploy", app, "", "", tag); err != nil {
 		return err
 	}
-	if err := s.corePostDeploy(app); err != nil {
+	if err := errors.Join(s.corePostDeploy(app), s.keepKustomization(app)); err != nil {
 		return err
 	}
 	return s.trigger("post-deploy", app, "", "", tag)
