@@ -25,6 +25,13 @@ type Place struct {
 	Container string
 }
 
+const (
+	// beingWritten is how long after its last change a file that is no whole one may be in the middle of that; look is the pause between
+	// two looks at it.
+	beingWritten = time.Second
+	look         = 5 * time.Millisecond
+)
+
 var (
 	containerFile = regexp.MustCompile(`^CONTAINER\.(([A-Za-z0-9_-]+)\.([1-9][0-9]*))$`)
 	containerID   = regexp.MustCompile(`^[0-9a-f]{64}$`)
@@ -83,7 +90,7 @@ func (e Env) Current(app string) ([]Place, error) {
 func (e Env) readContainer(app, name string) (string, error) {
 	path := filepath.Join(e.appDir(app), name)
 	// Dokku writes the file in place: between its truncation and the write a reader finds less than an id. That takes
-	// microseconds, and to believe it would take a live container for gone.
+	// microseconds, on a busy host more, and to believe it would take a live container for gone. One that is old stays as it is.
 	pause := time.Sleep
 	if e.pause != nil {
 		pause = e.pause
@@ -100,8 +107,8 @@ func (e Env) readContainer(app, name string) (string, error) {
 		if containerID.MatchString(id) {
 			return id, nil
 		}
-		if try < 5 {
-			pause(time.Millisecond << try)
+		if info, err := os.Stat(path); err == nil && try < int(beingWritten/look) && time.Since(info.ModTime()) < beingWritten {
+			pause(look)
 			continue
 		}
 		if id == "" {

@@ -1,6 +1,7 @@
 package dokku
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -88,7 +89,12 @@ func TestCurrentWhileDokkuWrites(t *testing.T) {
 	for _, found := range []string{"", strings.Repeat("b", 30)} {
 		e := host(t, map[string]string{"root/mail/CONTAINER.web.1": found})
 		id := strings.Repeat("b", 64)
+		looks := 0
 		e.pause = func(time.Duration) {
+			// The writer may have to wait for a busy host.
+			if looks++; looks < 50 {
+				return
+			}
 			if err := os.WriteFile(filepath.Join(e.Root, "mail/CONTAINER.web.1"), []byte(id+"\n"), 0o600); err != nil {
 				t.Error(err)
 			}
@@ -96,6 +102,14 @@ func TestCurrentWhileDokkuWrites(t *testing.T) {
 		places, err := e.Current("mail")
 		if err != nil || len(places) != 1 || places[0].Container != id {
 			t.Errorf("found %q first: %v, %v; want the id that was written then", found, places, err)
+		}
+		file, old := filepath.Join(e.Root, "mail/CONTAINER.web.1"), time.Now().Add(-time.Hour)
+		if err := errors.Join(os.WriteFile(file, []byte(found), 0o600), os.Chtimes(file, old, old)); err != nil {
+			t.Fatal(err)
+		}
+		looks = 0
+		if places, err := e.Current("mail"); len(places) != 0 || (err == nil) != (found == "") || looks != 0 {
+			t.Errorf("an old file with %q gives %v, %v after %d looks", found, places, err, looks)
 		}
 	}
 }
