@@ -88,12 +88,16 @@ func follow(ctx context.Context, h *host.Host, log *slog.Logger, counters *stats
 		d.woken = false
 		ws.forget()
 		pause, err = d.heal(ctx)
-		reduced := errors.As(err, new(*deploy.ReducedError))
-		if err == nil || reduced {
+		without, applied := new(deploy.ReducedError), err == nil
+		if errors.As(err, &without) {
+			applied = true
+		}
+		if applied {
+			d.unvouched = without.Apps
 			ws.settle()
 		}
 		// A source that is lost is no reason to try again: it is looked for.
-		if lost, _ = ws.lost(); err == nil || reduced && len(lost) > 0 {
+		if lost, _ = ws.lost(); err == nil || applied && len(lost) > 0 {
 			retry = firstRetry
 		} else {
 			pause, retry = retry, min(2*retry, lastRetry)
@@ -159,6 +163,8 @@ type healer struct {
 	// woken tells that there was a reason to reconcile since the last one; without one the next is due then.
 	woken bool
 	due   time.Time
+	// unvouched are the apps of which a source could not be asked by the last reconcile.
+	unvouched []string
 	// again is the pause before the next try of ports that the engine refused, 0 when it refused none.
 	again time.Duration
 	// problems tells of what is wrong.
@@ -279,11 +285,7 @@ func (d *healer) doubt(ctx context.Context, lost []string, all bool) {
 			told[name] = listing
 		}
 	}
-	// An app of which nothing is known may have been served by a lost source.
-	probe := func(name string) bool {
-		i := slices.IndexFunc(d.apps, func(a deploy.App) bool { return a.Name == name })
-		return i < 0 || slices.ContainsFunc(lost, d.apps[i].Needs)
-	}
+	probe := func(app string) bool { return all || slices.Contains(d.unvouched, app) }
 	err := d.reduce(ctx, deploy.Known{Sources: told, Probe: probe, Hold: first})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		d.problems.note(append(d.problems.ofApps(), hostProblems(err)...), time.Now())
