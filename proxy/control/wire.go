@@ -25,7 +25,7 @@ const (
 	// maxFiles bounds the descriptors that come with a message: more than there are ports.
 	maxFiles = 1 << 17
 	// callTimeout bounds the time that either side of the control socket waits for the other.
-	callTimeout = 30 * time.Second
+	callTimeout = 15 * time.Second
 )
 
 // wire carries messages over a Unix socket: each is a line of JSON, and files may come with it. Only one side speaks at a time.
