@@ -1,10 +1,7 @@
 package hooks_test
 
 import (
-	"flag"
-	"fmt"
 	"os"
-	"runtime"
 	"testing"
 
 	"dokku-expose/hooks"
@@ -12,19 +9,7 @@ import (
 	"dokku-expose/internal/rig/rigtest"
 )
 
-// Tests of this package wait for containers, and for a Docker that hangs, half of their time: without the flag -parallel two for each
-// core run at once.
-func TestMain(m *testing.M) {
-	flag.Parse()
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
-	if !given {
-		if err := flag.Set("test.parallel", fmt.Sprint(2*runtime.GOMAXPROCS(0))); err != nil {
-			panic(err)
-		}
-	}
-	os.Exit(rigtest.Run(m))
-}
+func TestMain(m *testing.M) { os.Exit(rigtest.Run(m)) }
 
 // newHost is a Dokku host with the plugin as its installation sets it up.
 func newHost(t *testing.T, change ...func(*rig.Options)) *rig.Host {
