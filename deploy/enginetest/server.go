@@ -2,15 +2,18 @@ package enginetest
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"testing"
 
 	"dokku-expose/deploy"
 	"dokku-expose/internal/freeport"
+	"dokku-expose/internal/wait"
 )
 
 // Server is an app's container for tests: a line server that greets with "NAME NAME PORT", so that a client knows who
@@ -59,10 +62,15 @@ func Reserve(t testing.TB, name string) *Server {
 // Listen makes it accept.
 func (s *Server) Listen() {
 	s.t.Helper()
-	ln, err := net.Listen("tcp", s.Addr.String())
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	var ln net.Listener
+	// A process that this one is just starting has a copy of all sockets for a moment, also of one that Refuse has closed.
+	wait.Until(s.t, "nobody listens on "+s.Addr.String(), func() bool {
+		var err error
+		if ln, err = net.Listen("tcp", s.Addr.String()); err != nil && !errors.Is(err, syscall.EADDRINUSE) {
+			s.t.Fatal(err)
+		}
+		return err == nil
+	})
 	s.mu.Lock()
 	s.ln = ln
 	s.mu.Unlock()
