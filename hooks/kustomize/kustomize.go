@@ -6,14 +6,16 @@
 package kustomize
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
+	"syscall"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -24,6 +26,9 @@ const (
 	mark = "# Written by the plugin expose; the app's own kustomization is in the folder app.\n"
 	// own is the folder of the app's kustomization within ours, rendered what scheduler-k3s writes into ours and both begin with.
 	own, rendered = "app", "rendered.yaml"
+
+	// The fields that a pod is given.
+	readiness, hook, grace = "readinessProbe", "preStop", "terminationGracePeriodSeconds"
 
 	// leave is for how many seconds a pod goes on accepting connections once it is being deleted: until all nodes know. usual is
 	// Kubernetes' own time for the app to end after that, in seconds.
@@ -91,7 +96,7 @@ func (f Folder) Write(processes []Process) error {
 // brings no source has that of the last one.
 func (f Folder) copyOwn(to string) (string, error) {
 	from := f.next()
-	if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(from); errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(from + ".missing"); err == nil {
 			return "", nil
 		}
@@ -100,8 +105,14 @@ func (f Folder) copyOwn(to string) (string, error) {
 	if isOurs(from) {
 		from = filepath.Join(from, own)
 	}
-	if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) {
+	// The repository's may be a link to a folder of somebody else's.
+	switch info, err := os.Lstat(from); {
+	case errors.Is(err, fs.ErrNotExist):
 		return "", nil
+	case err != nil:
+		return "", err
+	case !info.IsDir():
+		return "", fmt.Errorf("the app's kustomization %s is no folder: have it be one in the repository, and no link", from)
 	}
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
 		return "", err
@@ -113,10 +124,16 @@ func (f Folder) copyOwn(to string) (string, error) {
 	return to, os.Symlink(filepath.Join("..", rendered), link)
 }
 
-// isOurs tells whether a folder has a kustomization of ours.
+// isOurs tells whether a folder has a kustomization of ours. One of the repository's may be a link, to a device without an end.
 func isOurs(path string) bool {
-	text, err := os.ReadFile(filepath.Join(path, file))
-	return err == nil && strings.HasPrefix(string(text), mark)
+	f, err := os.OpenFile(filepath.Join(path, file), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	text := make([]byte, len(mark))
+	_, err = io.ReadFull(f, text)
+	return err == nil && string(text) == mark
 }
 
 // kustomization is the text of ours, over that in base.
@@ -126,23 +143,23 @@ func (f Folder) kustomization(base string, processes []Process) ([]byte, error) 
 	names := func(string) bool { return false }
 	if base != "" {
 		above = own
-		text, err := allText(base)
+		named, err := fieldsIn(base)
 		if err != nil {
 			return nil, err
 		}
-		names = func(field string) bool { return strings.Contains(text, field) }
+		names = func(field string) bool { return named[field] }
 	}
 	var patches []object
 	for _, p := range processes {
 		container := object{"name": f.App + "-" + p.Name}
 		pod := object{"containers": []object{container}}
-		if p.Probe != 0 && !names("readinessProbe") {
-			container["readinessProbe"] = object{"tcpSocket": object{"port": p.Probe}, "periodSeconds": 2, "timeoutSeconds": 2}
+		if p.Probe != 0 && !names(readiness) {
+			container[readiness] = object{"tcpSocket": object{"port": p.Probe}, "periodSeconds": 2, "timeoutSeconds": 2}
 		}
-		if !names("preStop") {
-			container["lifecycle"] = object{"preStop": object{"sleep": object{"seconds": leave}}}
-			if !names("terminationGracePeriodSeconds") {
-				pod["terminationGracePeriodSeconds"] = leave + usual
+		if !names(hook) {
+			container["lifecycle"] = object{hook: object{"sleep": object{"seconds": leave}}}
+			if !names(grace) {
+				pod[grace] = leave + usual
 			}
 		}
 		patch, err := yaml.Marshal(object{
@@ -161,10 +178,10 @@ func (f Folder) kustomization(base string, processes []Process) ([]byte, error) 
 // maxOwn bounds what is read of a file of the app's own kustomization, in bytes.
 const maxOwn = 1 << 20
 
-// allText is that of all regular files in a folder.
-func allText(dir string) (string, error) {
-	var all strings.Builder
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+// fieldsIn tells which of the fields that a pod is given a kustomization names in any of its files.
+func fieldsIn(dir string) (named map[string]bool, err error) {
+	named = make(map[string]bool)
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
@@ -176,8 +193,10 @@ func allText(dir string) (string, error) {
 			return fmt.Errorf("the file %s of the app's kustomization is larger than %d bytes", path, maxOwn)
 		}
 		text, err := os.ReadFile(path)
-		all.Write(text)
+		for _, field := range []string{readiness, hook, grace} {
+			named[field] = named[field] || bytes.Contains(text, []byte(field))
+		}
 		return err
 	})
-	return all.String(), err
+	return named, err
 }

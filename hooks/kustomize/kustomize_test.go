@@ -138,7 +138,7 @@ func TestPodsGetWhatTheyNeed(t *testing.T) {
 	d.has(d.rollOut()["mail-web"], nil, nil, 0)
 }
 
-// What the app's own kustomization says is kept: all of it, and in all deploys that don't bring another one.
+// The app's own kustomization is kept: all of it, and in all deploys that don't bring another one.
 func TestOwnKustomizationIsKept(t *testing.T) {
 	const kustomization = "resources: [rendered.yaml]\npatches:\n- target: {kind: Deployment, name: mail-web}\n  patch: |-\n" +
 		"    - {op: add, path: /spec/template/spec/%s, value: %s}\n"
@@ -171,6 +171,23 @@ func TestOwnKustomizationIsKept(t *testing.T) {
 			d.must(d.Write(web))
 			d.has(d.rollOut()["mail-web"], probe, preStop, leave+usual)
 		})
+	}
+}
+
+// A repository's links lead nowhere: not to a folder of somebody else's, which would be copied, nor to a device without an end.
+func TestLinksAreNotFollowed(t *testing.T) {
+	d := newDeploy(t)
+	d.must(os.MkdirAll(d.Path, 0o755))
+	d.must(os.Symlink(t.TempDir(), d.next()))
+	if err := d.Write(web); err == nil || !strings.Contains(err.Error(), "is no folder") {
+		t.Errorf("a link for the folder gives %v", err)
+	}
+	d = newDeploy(t)
+	d.must(os.MkdirAll(d.next(), 0o755))
+	d.must(os.Symlink("/dev/zero", filepath.Join(d.next(), file)))
+	d.must(d.Write(web))
+	if !isOurs(d.next()) {
+		t.Error("nothing is written")
 	}
 }
 
