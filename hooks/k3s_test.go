@@ -108,6 +108,15 @@ func (c *cluster) end(pod kubetest.Pod) error {
 	return nil
 }
 
+// elsewhere is the address of a container that is no pod's.
+func (c *cluster) elsewhere() string {
+	c.t.Helper()
+	c.push("spy", source("spy"))
+	spy, err := c.Docker.ContainerInspect(c.t.Context(), c.current("spy", "web.1"))
+	c.must(err)
+	return spy.NetworkSettings.Networks["bridge"].IPAddress
+}
+
 // leadsTo tells whether a public port leads to the pod.
 func (c *cluster) leadsTo(pod kubetest.Pod) bool {
 	for _, route := range c.stats().Routes {
@@ -191,7 +200,7 @@ func TestPodsThatAreNotReady(t *testing.T) {
 		c.answers(public, "v1")
 		c.closed(fresh)
 		c.unready = false
-		// What the failed deploy has left would fail this one.
+		// The failed deploy has left a folder, which would fail this one.
 		c.expose(0, "set", "mail", "kustomize", "off")
 		c.push("mail", source("v3", lead(public, private)))
 		c.answers(public, "v3")
@@ -217,11 +226,7 @@ func TestPodsOfSomebodyElse(t *testing.T) {
 	public := c.port()
 	c.app("mail")
 	c.push("mail", source("v1", lead(public, private)))
-	c.must(c.CreateApp("spy"))
-	c.push("spy", source("spy"))
-	spy, err := c.Docker.ContainerInspect(t.Context(), c.current("spy", "web.1"))
-	c.must(err)
-	ip := spy.NetworkSettings.Networks["bridge"].IPAddress
+	ip := c.elsewhere()
 	for n, edit := range []func(kubetest.Object){
 		func(o kubetest.Object) { o["metadata"].(map[string]any)["namespace"] = "elsewhere" },
 		func(o kubetest.Object) { delete(o["metadata"].(map[string]any), "annotations") },
@@ -231,6 +236,20 @@ func TestPodsOfSomebodyElse(t *testing.T) {
 	}
 	c.expose(0, "sync")
 	c.servedByPods(public, "mail")
+}
+
+// A cluster may call a rollout done while an old pod is still there: the PORTS in force is the new one. Which is, no engine has a part in.
+func TestOldPodThatIsStillThere(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t)
+	public, late := c.port(), c.port()
+	c.app("mail")
+	c.push("mail", source("v1", lead(public, private)))
+	old := c.podsOf("mail")[0]
+	old.Name, old.IPs = "mail-web-last", []string{c.elsewhere()}
+	c.api.PutPod(old)
+	c.push("mail", source("v2", lead(public, private), lead(late, private)))
+	c.wants(strings.Join(table(c.expose(0, "list", "mail").Stdout), "\n"), fmt.Sprint(late), "PORTS line 2")
 }
 
 // A push is refused in time whose public port the cluster takes for itself, or whose pods this host can't reach.

@@ -119,16 +119,21 @@ func promoted(ctx context.Context, h *host.Host, app string, scheduler dokku.Sch
 	if err != nil {
 		return state.App{}, err
 	}
+	// A cluster may have some of its old pods still.
+	deploying := ""
+	if remembered.Phase() == state.Built {
+		deploying = remembered.Deploy.Image
+	}
 	current, used := "", make(map[string]bool)
 	for _, c := range endpoints {
 		used[c.Image] = true
-		if _, known := remembered.Images[c.Image]; known && slices.Contains(deployed, c.ID) && c.Running {
+		if _, known := remembered.Images[c.Image]; known && slices.Contains(deployed, c.ID) && c.Running && (current == "" || current != deploying) {
 			current = c.Image
 		}
 	}
 	// An app whose process types are all scaled to 0 has no container of what it was deployed with.
-	if len(deployed) == 0 && remembered.Phase() == state.Built {
-		current = remembered.Deploy.Image
+	if len(deployed) == 0 {
+		current = deploying
 	}
 	return remembered.Switched(current, used), nil
 }
