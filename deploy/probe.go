@@ -65,7 +65,7 @@ func probed(ctx context.Context, s Snapshot) (Planned, error) {
 	}
 }
 
-// gone are the served addresses that accept no connections any more. One that the engine has found down is not asked: what accepts
+// gone are the served addresses of some apps that accept no connections any more. One that the engine has found down is not asked: what accepts
 // there now may be another app's.
 //
 // The servers of a route that wants no checks are not asked either. Only the network of a known container's own address is, at a port

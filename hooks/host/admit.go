@@ -169,8 +169,8 @@ func mappedBy(p dokku.ProxyPort) string {
 	return fmt.Sprintf("%s, set with ports:set", p)
 }
 
-// LookAround adds to a request what of its addresses containers publish, what a cluster takes, and what other processes of the host listen on. The
-// engine's own sockets are left out: whose these are, the claims tell.
+// LookAround adds to a request what of its addresses containers publish, what a cluster takes, and what other processes of the host listen
+// on. The engine's own sockets are left out: whose these are, the claims tell.
 func (w Wiring) LookAround(ctx context.Context, engine deploy.Engine, r *deploy.Request) error {
 	client, err := w.host.Docker()
 	if err != nil {

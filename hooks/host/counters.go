@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"dokku-expose/deploy"
@@ -30,10 +31,12 @@ func (h *Host) NamedCounters(ctx context.Context) (deploy.Observation, error) {
 		return o, err
 	}
 	containers, lost := h.endpoints(ctx)
+	// The engine's counts are known all the same.
+	var warnings []string
 	for _, name := range slices.Sorted(maps.Keys(lost)) {
-		// The engine's counts are known all the same.
-		o.Warning = fmt.Sprintf("containers are shown by their addresses only, since %s can't be asked: %v", sourceTitle[name], lost[name])
+		warnings = append(warnings, fmt.Sprintf("containers are shown by their addresses only, since %s can't be asked: %v", sourceTitle[name], lost[name]))
 	}
+	o.Warning = strings.Join(warnings, "; ")
 	if err := name(o.Routes, containers, h.processes); err != nil {
 		return o, err
 	}

@@ -23,24 +23,23 @@ func (h *Host) Sources() (map[string]deploy.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return map[string]deploy.Source{docker.Name: client, kube.Name: h.Cluster()}, nil
+	return map[string]deploy.Source{docker.Name: client, kube.Name: cluster{h}}, nil
 }
 
-// Cluster is the source of pods. It reads how to reach the Kubernetes cluster when it is first asked: most hosts have none.
-func (h *Host) Cluster() deploy.Source { return cluster{h} }
-
+// cluster is the source of pods. It reads how to reach the Kubernetes cluster whenever it is asked: most hosts have none, and another one
+// may be named while the daemon lives.
 type cluster struct{ host *Host }
 
 func (c cluster) client() (*kube.Client, error) {
 	h := c.host
 	h.docked.Lock()
 	defer h.docked.Unlock()
-	if h.clusterClient != nil {
-		return h.clusterClient, nil
-	}
 	path, name, err := h.Env.Cluster()
 	if err != nil {
 		return nil, err
+	}
+	if h.clusterClient != nil && h.clusterClient.Asks(path, name) {
+		return h.clusterClient, nil
 	}
 	client, err := kube.New(kube.Config{Kubeconfig: path, Context: name, Namespace: h.Env.Namespace})
 	if err != nil {
@@ -94,7 +93,7 @@ func (h *Host) pods(ctx context.Context) ([]deploy.Endpoint, error) {
 	if exists, err := h.hasCluster(); !exists {
 		return nil, err
 	}
-	return h.Cluster().Endpoints(ctx)
+	return cluster{h}.Endpoints(ctx)
 }
 
 // takenByCluster are the ports of this host that a cluster takes, none on a host without one.

@@ -93,6 +93,11 @@ func (c *Client) Bound(d time.Duration) (former time.Duration) {
 	return time.Duration(c.bound.Swap(int64(d)))
 }
 
+// Asks tells whether this is the client of a kubeconfig and a context.
+func (c *Client) Asks(kubeconfig, context string) bool {
+	return c.config.Kubeconfig == kubeconfig && c.config.Context == context
+}
+
 // Close closes idle connections.
 func (c *Client) Close() error {
 	c.mu.Lock()

@@ -100,7 +100,7 @@ func TestOnlyPodsOfDeploymentsCount(t *testing.T) {
 	if got := ids(all); err != nil || !slices.Equal(got, []string{"blog-web-1", "mail-web-1"}) {
 		t.Errorf("of all apps: %q, %v", got, err)
 	}
-	// Whose pods they are is not known then: that of none would have the app's ports closed.
+	// An app without pods would have its ports closed.
 	if _, err := c.EndpointsOf(t.Context(), "broken"); !errors.Is(err, broken) {
 		t.Errorf("of an app whose namespace can't be read: %v", err)
 	}

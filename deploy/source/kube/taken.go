@@ -15,7 +15,7 @@ import (
 // Taken is a public port of this host that the cluster takes before any process that listens: binding it succeeds, and nothing arrives.
 type Taken struct {
 	Frontend deploy.Frontend
-	// What names the service or the pod for messages: "Service kube-system/traefik of type LoadBalancer", "hostPort of pod kube-system/svclb-traefik".
+	// What is the service or the pod, for messages: "Service kube-system/traefik of type LoadBalancer", "hostPort of pod kube-system/svclb-traefik".
 	What string
 }
 
