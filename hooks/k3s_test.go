@@ -3,6 +3,8 @@ package hooks_test
 import (
 	"fmt"
 	"maps"
+	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -57,6 +59,9 @@ func (c *cluster) podsOf(app string) (pods []kubetest.Pod) {
 	return pods
 }
 
+// probed finds the port of a readiness probe.
+var probed = regexp.MustCompile(`tcpSocket:\s+port: (\d+)`)
+
 // rollOut replaces an app's pods by new ones as a cluster does: it makes all of the new ones, and deletes the old ones when these are
 // ready. A pod that is deleted goes on serving until the ports have left it, as long as its preStop hook takes.
 func (c *cluster) rollOut(r rig.Rollout) error {
@@ -70,6 +75,16 @@ func (c *cluster) rollOut(r rig.Rollout) error {
 			id, ip, err := r.Start(process)
 			if err != nil {
 				return err
+			}
+			// A pod without a probe is ready as soon as it runs.
+			if probe := probed.FindStringSubmatch(r.Kustomization); probe != nil {
+				await(c.t, "the readiness probe succeeds", func() bool {
+					conn, err := net.Dial("tcp", net.JoinHostPort(ip, probe[1]))
+					if err == nil {
+						_ = conn.Close()
+					}
+					return err == nil
+				})
 			}
 			c.made++
 			pod := kubetest.Pod{
