@@ -21,7 +21,11 @@ import (
 type Object map[string]any
 
 // The kinds that the API has, by the last part of their path.
-var kinds = map[string]string{"pods": "Pod", "services": "Service", "nodes": "Node"}
+var kinds = map[string]string{
+	"pods": "Pod", "services": "Service", "nodes": "Node", "namespaces": "Namespace", "serviceaccounts": "ServiceAccount", "configmaps": "ConfigMap",
+	"clusterroles": "ClusterRole", "clusterrolebindings": "ClusterRoleBinding", "roles": "Role", "rolebindings": "RoleBinding",
+	"daemonsets": "DaemonSet",
+}
 
 // API is one API server. It may be used by several goroutines at once.
 type API struct {
@@ -50,6 +54,7 @@ type API struct {
 	chunks   map[string]chunk
 	handle   func(http.ResponseWriter, *http.Request) bool
 	requests []string
+	applied  func(Object)
 }
 
 // change is one of an object; before is nil for a new one, and after for one that was deleted. A bookmark has neither.

@@ -51,6 +51,10 @@ func (a *API) answer(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnauthorized, "Unauthorized")
 		return
 	}
+	if key, one := named(r.URL.Path); one {
+		a.answerObject(w, r, key)
+		return
+	}
 	query := r.URL.Query()
 	s := selection{labels: query.Get("labelSelector"), fields: query.Get("fieldSelector")}
 	path, found := strings.CutPrefix(r.URL.Path, "/api/v1/")

@@ -2,11 +2,12 @@
 // cluster, reaches them. It turns the answers of the Kubernetes API into the types of package deploy.
 //
 // It knows the Kubernetes API, the labels of Dokku's chart and the addresses of this host. It must not know settings, routes or
-// engines, nor print anything, and it changes nothing in the cluster. It speaks HTTP by itself: client-go would make the program 10 MB
-// larger and the start of each hook 3 ms slower.
+// engines, nor print anything. In the cluster it changes the objects that it is given, and no others. It speaks HTTP by itself: client-go
+// would make the program 10 MB larger and the start of each hook 3 ms slower.
 package kube
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -57,6 +58,10 @@ type Config struct {
 	Kubeconfig string
 	// Context is the name of one of its contexts, "" for its current-context.
 	Context string
+	// Node is the name of the node that this host is, "" where the cluster has to be asked for it.
+	Node string
+	// Outside tells that this host need not be a node: it does not connect to the pods.
+	Outside bool
 	// Namespace tells in which namespace an app's pods are.
 	Namespace func(app string) (string, error)
 }
@@ -93,9 +98,9 @@ func (c *Client) Bound(d time.Duration) (former time.Duration) {
 	return time.Duration(c.bound.Swap(int64(d)))
 }
 
-// Asks tells whether this is the client of a kubeconfig and a context.
-func (c *Client) Asks(kubeconfig, context string) bool {
-	return c.config.Kubeconfig == kubeconfig && c.config.Context == context
+// Asks tells whether this is a client with such a config, whatever its Namespace is.
+func (c *Client) Asks(o Config) bool {
+	return c.config.Kubeconfig == o.Kubeconfig && c.config.Context == o.Context && c.config.Node == o.Node && c.config.Outside == o.Outside
 }
 
 // Close closes idle connections.
@@ -196,6 +201,11 @@ type broken struct{ error }
 
 func (b broken) Unwrap() error { return b.error }
 
+// own is an error of this host's, in which the API server has no part.
+type own struct{ error }
+
+func (o own) Unwrap() error { return o.error }
+
 // unreadable sorts the errors of reading an answer: no API server writes such a one, or else the connection has broken.
 func unreadable(err error) error {
 	var (
@@ -227,11 +237,20 @@ func (s *status) Is(target error) bool { return target == errExpired && s.Code =
 
 // get asks for a path. The body of the answer, which is the caller's to close, is that of a success.
 func (s *session) get(ctx context.Context, path string, query url.Values) (*http.Response, error) {
+	return s.send(ctx, http.MethodGet, path, query, "", nil)
+}
+
+// send sends a request, with a body of the content type where that is not "". The body of the answer, which is the caller's to close, is
+// that of a success.
+func (s *session) send(ctx context.Context, method, path string, query url.Values, contentType string, body []byte) (*http.Response, error) {
 	at := s.server.JoinPath(path)
 	at.RawQuery = query.Encode()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), http.NoBody)
+	request, err := http.NewRequestWithContext(ctx, method, at.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, err
+	}
+	if contentType != "" {
+		request.Header.Set("Content-Type", contentType)
 	}
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("User-Agent", "dokku-expose")
@@ -240,7 +259,7 @@ func (s *session) get(ctx context.Context, path string, query url.Values) (*http
 	if err != nil {
 		return nil, broken{err}
 	}
-	if response.StatusCode == http.StatusOK {
+	if response.StatusCode/100 == 2 {
 		return response, nil
 	}
 	defer response.Body.Close()
@@ -260,6 +279,7 @@ func (s *session) failed(ctx context.Context, what string, err error) error {
 	var (
 		answer *status
 		lost   broken
+		here   own
 		forged *tls.CertificateVerificationError
 		at     = fmt.Sprintf("at %s (%s)", s.server.Redacted(), s.file)
 	)
@@ -269,12 +289,14 @@ func (s *session) failed(ctx context.Context, what string, err error) error {
 		return fmt.Errorf("%s: %w", what, cause)
 	case errors.Is(cause, context.DeadlineExceeded):
 		return fmt.Errorf("%s: %w %s: no answer in time: %s", what, ErrUnreachable, at, help)
+	case errors.As(err, &here):
+		return fmt.Errorf("%s: %w", what, here.error)
 	case errors.As(err, &answer):
 		switch code := answer.Code; {
 		case code == http.StatusUnauthorized:
 			return fmt.Errorf("%s: the Kubernetes API server %s does not accept the credentials of %s: %w: renew them in that file", what, at, s.as, err)
 		case code == http.StatusForbidden:
-			return fmt.Errorf("%s: the Kubernetes API server %s does not let %s do that: %w: give that user a role that may list and watch pods, services and nodes, "+
+			return fmt.Errorf("%s: the Kubernetes API server %s does not let %s do that: %w: give that user a role that may do it, "+
 				"or use the file of an administrator (/etc/rancher/k3s/k3s.yaml)", what, at, s.as, err)
 		case code >= 500 || code == http.StatusTooManyRequests:
 			return fmt.Errorf("%s: %w %s: %w: %s", what, ErrUnreachable, at, err, help)

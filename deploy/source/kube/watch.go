@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"strconv"
 	"sync"
@@ -37,7 +38,11 @@ func (c *Client) Watch(ctx context.Context, subscribed func() error, changed fun
 			of, err = s, c.relist(ctx, s, w, told)
 		}
 		if err == nil {
-			err = c.stream(ctx, s, w, func() error { told = true; return begin() })
+			var expired bool
+			expired, err = c.stream(ctx, s, podsOfApps("watching the pods"), w.version, func() error { told = true; return begin() }, w.see)
+			if expired {
+				w.version = ""
+			}
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -53,12 +58,17 @@ func (c *Client) Watch(ctx context.Context, subscribed func() error, changed fun
 	}
 }
 
+// podsOfApps is the question for the pods of all apps.
+func podsOfApps(what string) question {
+	return question{what: what, path: allPods, kind: "Pod", query: url.Values{"labelSelector": {ofAnyApp}}}
+}
+
 // relist takes the watch to the present; tell says whether the caller is to hear of it.
 func (c *Client) relist(ctx context.Context, s *session, w *watch, tell bool) error {
 	if _, _, err := c.onNode(ctx, s); err != nil {
 		return err
 	}
-	pods, version, err := list[pod](ctx, c, s, question{what: "listing the pods to watch", path: allPods, kind: "Pod", query: url.Values{"labelSelector": {ofAnyApp}}})
+	pods, version, err := list[pod](ctx, c, s, podsOfApps("listing the pods to watch"))
 	if err != nil {
 		return err
 	}
@@ -89,44 +99,38 @@ func (c *Client) relist(ctx context.Context, s *session, w *watch, tell bool) er
 	return nil
 }
 
-// stream follows one watch until the API server ends it, which is no error. It calls opened when that has begun.
-func (c *Client) stream(ctx context.Context, s *session, w *watch, opened func() error) error {
+// stream follows one watch of what a question lists, from a version on, until the API server ends it, or has forgotten that version: both
+// are no error. It calls opened when that has begun, and see for each event.
+func (c *Client) stream(
+	ctx context.Context, s *session, q question, version string, opened func() error, see func(kind string, object json.RawMessage) error,
+) (expired bool, err error) {
 	bound := time.Duration(c.bound.Load())
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	late := time.AfterFunc(bound, func() { cancel(context.DeadlineExceeded) })
 	defer late.Stop()
-	response, err := s.get(ctx, allPods, url.Values{
-		"watch": {"true"}, "allowWatchBookmarks": {"true"}, "labelSelector": {ofAnyApp},
-		"resourceVersion": {w.version}, "timeoutSeconds": {strconv.Itoa(int(watchTime / time.Second))},
-	})
+	query := maps.Clone(q.query)
+	query.Set("watch", "true")
+	query.Set("allowWatchBookmarks", "true")
+	query.Set("resourceVersion", version)
+	query.Set("timeoutSeconds", strconv.Itoa(int(watchTime/time.Second)))
+	response, err := s.get(ctx, q.path, query)
 	if err == nil {
 		defer response.Body.Close()
 		late.Reset(watchTime + bound)
 		if err := opened(); err != nil {
-			return err
+			return false, err
 		}
-		err = w.follow(response.Body)
+		err = follow(response.Body, see)
 	}
 	if errors.Is(err, errExpired) {
-		w.version = ""
-		return nil
+		return true, nil
 	}
-	return s.failed(ctx, "watching the pods", err)
-}
-
-// watch is the progress of a watch.
-type watch struct {
-	serves  func(*pod) (bool, error)
-	changed func(died string)
-	// version is that of the last event, "" before there was a list.
-	version string
-	// up has the UIDs of the pods of apps, and tells which of them can serve.
-	up map[string]bool
+	return false, s.failed(ctx, q.what, err)
 }
 
 // follow reads events until they end.
-func (w *watch) follow(body io.Reader) error {
+func follow(body io.Reader, see func(kind string, object json.RawMessage) error) error {
 	limited := &bounded{body: body}
 	for events := json.NewDecoder(limited); ; {
 		limited.left = maxEvent
@@ -146,21 +150,31 @@ func (w *watch) follow(body io.Reader) error {
 			}
 			return answer
 		}
-		var p pod
-		if err := json.Unmarshal(event.Object, &p); err != nil {
-			return err
-		}
-		if err := w.see(event.Type, &p); err != nil {
+		if err := see(event.Type, event.Object); err != nil {
 			return err
 		}
 	}
 }
 
+// watch is the progress of a watch.
+type watch struct {
+	serves  func(*pod) (bool, error)
+	changed func(died string)
+	// version is that of the last event, "" before there was a list.
+	version string
+	// up has the UIDs of the pods of apps, and tells which of them can serve.
+	up map[string]bool
+}
+
 // see takes in one event.
-func (w *watch) see(event string, p *pod) error {
-	serves, err := w.serves(p)
-	if err != nil {
+func (w *watch) see(event string, object json.RawMessage) error {
+	var p pod
+	if err := json.Unmarshal(object, &p); err != nil {
 		return err
+	}
+	serves, err := w.serves(&p)
+	if err != nil {
+		return own{err}
 	}
 	uid, now := p.Metadata.UID, p.running()
 	was, known := w.up[uid]

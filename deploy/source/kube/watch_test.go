@@ -392,7 +392,7 @@ func FuzzWatch(f *testing.F) {
 			}
 			known[died] = true
 		}
-		if err := w.follow(strings.NewReader(stream)); err != nil && s.failed(t.Context(), "watching", err) == nil {
+		if err := follow(strings.NewReader(stream), w.see); err != nil && s.failed(t.Context(), "watching", err) == nil {
 			t.Errorf("%v is no failure", err)
 		}
 		if len(known) == 0 && len(w.up) > 0 {
