@@ -8,3 +8,8 @@ import "embed"
 //
 //go:embed dokku-expose-haproxy.service dokku-expose-haproxy.run dokku-expose.service dokku-expose.run
 var Services embed.FS
+
+// Entry is the manifest of a cluster's entry hosts, a text/template of YAML.
+//
+//go:embed entry.yaml.tmpl
+var Entry string

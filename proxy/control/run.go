@@ -36,6 +36,8 @@ type Options struct {
 	Linger time.Duration
 	// Drain is how long connections may go on when the daemon stops. Those that are left are cut.
 	Drain time.Duration
+	// Patient tells that the end of Run's context does not hurry the connections of a daemon that a successor has taken over from.
+	Patient bool
 	// Deadline is how long connections may go on when a successor has taken over. It is asked then.
 	Deadline func() time.Duration
 	Log      *slog.Logger
@@ -134,6 +136,9 @@ func draining(ctx context.Context, o Options, superseded bool) (drain context.Co
 		return context.WithTimeout(context.Background(), o.Drain)
 	}
 	drain, cancel = context.WithTimeout(context.Background(), o.Deadline())
+	if o.Patient {
+		return drain, cancel
+	}
 	context.AfterFunc(ctx, func() { time.AfterFunc(o.Drain, cancel) })
 	return drain, cancel
 }
