@@ -35,6 +35,8 @@ of its own commands only lint is for app developers.
     daemon           Makes them so whenever Docker's containers change, and serves them where the
                      engine is the built-in one (for its service)
     serve            Is the daemon's worker (for the daemon)
+    entry [ready]    Serves the ports of apps on the scheduler k3s on a node of their cluster, or tells
+                     whether it does (for the pods of dokku expose:k3s-install)
     prepare          Writes the configuration that HAProxy starts with, from what is true now
     run-haproxy      Becomes the HAProxy process of dokku-expose (for its service)
     welcome          Names the apps whose PORTS comes into force with their next deploy (for setup)
@@ -64,6 +66,8 @@ func program(ctx context.Context, h *host.Host, args []string) error {
 		return daemon.Master(h)
 	case "serve":
 		return daemon.Serve(ctx, h)
+	case "entry":
+		return entry(ctx, h, args)
 	case "prepare":
 		return prepare(ctx, h)
 	case "run-haproxy":
@@ -74,6 +78,18 @@ func program(ctx context.Context, h *host.Host, args []string) error {
 		return setUp(ctx, h, args)
 	}
 	return fmt.Errorf("there is no command %q; `dokku-expose help` lists them", name)
+}
+
+// entry is the daemon of an entry host, or tells whether that is ready.
+func entry(ctx context.Context, h *host.Host, args []string) error {
+	switch {
+	case len(args) == 0:
+		return daemon.Entry(ctx, h)
+	case len(args) == 1 && args[0] == "ready":
+		_, err := os.Stat(os.Getenv("READY_FILE"))
+		return err
+	}
+	return errors.New("usage: dokku-expose entry [ready]")
 }
 
 // lint checks a PORTS file as a push would, as far as that can be told without a host.
@@ -199,6 +215,16 @@ func setUp(ctx context.Context, h *host.Host, args []string) error {
 	if err != nil {
 		// They may be mended later; the plugin has to be there for that.
 		h.Out.Warn("%v", err)
+	}
+	if setup.Action(args[0]) == setup.Uninstall {
+		entries, err := h.Entries()
+		if entries != nil {
+			err = command.UninstallEntries(ctx, h)
+		}
+		if err != nil {
+			// The ports of this host have to be closed all the same.
+			h.Out.Warn("%v", err)
+		}
 	}
 	return setup.Run(ctx, setup.Options{
 		Action:      setup.Action(args[0]),

@@ -84,7 +84,7 @@ func isService(args []string) bool {
 	if _, isTrigger := triggers[name]; isTrigger || name == "commands" || filepath.Base(filepath.Dir(args[0])) == "subcommands" {
 		return false
 	}
-	return len(args) > 1 && (args[1] == "daemon" || args[1] == "serve")
+	return len(args) > 1 && slices.Contains([]string{"daemon", "serve", "entry"}, args[1])
 }
 
 // hookGC is how much a trigger may allocate between two collections, in percent of what is in use.

@@ -113,6 +113,7 @@ func check(ctx context.Context, h *host.Host) []finding {
 		checkClaims(h, &apps[i], note)
 		checkClientAddress(h, &apps[i], note)
 	}
+	note("", "", checkEntries(ctx, h))
 	proxies, err := h.Env.ProxyPorts()
 	note("", "", err)
 	for i := range apps {

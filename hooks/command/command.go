@@ -59,7 +59,9 @@ func init() {
 		"stats":   statsCommand,
 		"logs":    logsCommand,
 
-		"show-config": showConfigCommand,
+		"show-config":   showConfigCommand,
+		"k3s-install":   k3sInstallCommand,
+		"k3s-uninstall": k3sUninstallCommand,
 	}
 }
 

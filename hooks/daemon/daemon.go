@@ -53,6 +53,14 @@ func daemonLog(h *host.Host) *slog.Logger {
 // Serve is the built-in engine, whose table is empty where that engine is not in force, and what keeps the engine in force up to
 // date.
 func Serve(ctx context.Context, h *host.Host) error {
+	return serve(ctx, h, func() error {
+		_, err := daemon.SdNotify(false, daemon.SdNotifyReady)
+		return err
+	})
+}
+
+// serve tells a service manager by ready when everything was looked at for the first time.
+func serve(ctx context.Context, h *host.Host, ready func() error) error {
 	// An event loop keeps its place for Go code while it waits in the kernel for a short time. Without a place to spare, the runtime
 	// takes that away each time and wakes a thread to look for other work: a tenth of all that a short connection costs.
 	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
@@ -79,7 +87,7 @@ func Serve(ctx context.Context, h *host.Host) error {
 			page, _ := h.Page.Load().(netip.AddrPort)
 			return page
 		},
-		Orphaned: orphaned, Linger: linger, Drain: drainAtEnd,
+		Orphaned: orphaned, Linger: linger, Drain: drainAtEnd, Patient: h.Node != "",
 		Deadline: func() time.Duration {
 			global, err := h.Settings.Effective(settings.Global)
 			if err != nil {
@@ -90,27 +98,29 @@ func Serve(ctx context.Context, h *host.Host) error {
 		},
 		Reconcile: func(ctx context.Context, local *control.Local) error {
 			h.Daemon = local
-			ready := sync.OnceFunc(func() {
-				if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+			told := sync.OnceFunc(func() {
+				if err := ready(); err != nil {
 					log.Error("the service manager was not told of the start", "error", err)
 				}
 			})
-			defer time.AfterFunc(readyTimeout, ready).Stop()
+			defer time.AfterFunc(readyTimeout, told).Stop()
 			counters := stats.NewCounters()
 			var beside sync.WaitGroup
 			defer beside.Wait()
 			ctx, cancel := context.WithCancel(ctx)
 			defer cancel()
 			beside.Go(func() { h.EventLog().KeepSmall(ctx, log) })
-			beside.Go(func() {
-				servePage(ctx, h, counters, log, func() {
-					select {
-					case hup <- syscall.SIGHUP:
-					default:
-					}
-				})
-			})
-			return follow(ctx, h, log, counters, hup, failed, ready)
+			again := func() {
+				select {
+				case hup <- syscall.SIGHUP:
+				default: // It is to look again anyway.
+				}
+			}
+			beside.Go(func() { servePage(ctx, h, counters, log, again) })
+			if h.Node != "" {
+				beside.Go(func() { followTable(ctx, h, log, again) })
+			}
+			return follow(ctx, h, log, counters, hup, failed, told)
 		},
 	}
 	return control.Run(ctx, options)

@@ -46,16 +46,18 @@ func follow(ctx context.Context, h *host.Host, log *slog.Logger, counters *stats
 	defer cancel()
 	wake := make(chan struct{}, 1)
 	d := healer{host: h, log: log, counters: counters, failed: failed, problems: problemLog{log: log}, outages: outageLog{log: log}}
-	client, err := h.Docker()
-	if err != nil {
-		return err
+	if h.Node == "" {
+		client, err := h.Docker()
+		if err != nil {
+			return err
+		}
+		client.Bound(host.DaemonPatience)
 	}
-	client.Bound(host.DaemonPatience)
 	sources, err := h.Sources()
 	if err != nil {
 		return err
 	}
-	ws := newWatchers(sources, log, func(died string) {
+	ws := newWatchers(sources, h.MainSource(), log, func(died string) {
 		d.noteDied(died)
 		select {
 		case wake <- struct{}{}:
@@ -228,12 +230,15 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 	var (
 		outcome deploy.Outcome
 		took    time.Duration
+		// told is why entry hosts could not be told what they are to serve.
+		told error
 	)
 	err = d.host.UnderLock(ctx, func(ctx context.Context, lock *deploy.Lock) (err error) {
 		defer func(began time.Time) { took = time.Since(began) }(time.Now())
 		// Who has died so far Docker does not tell of any more, or is back: it must not be dropped for that when this has ended.
 		d.takeDied()
 		keepErr := d.host.KeepEngine()
+		told = d.host.Publish(ctx)
 		outcome, err = d.host.Reconcile(ctx, lock)
 		switch {
 		case err == nil:
@@ -263,6 +268,9 @@ func (d *healer) heal(ctx context.Context) (pause time.Duration, err error) {
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		problems = append(problems, hostProblems(err)...)
+	}
+	if told != nil {
+		problems, pause = append(problems, hostProblems(told)...), min(pause, host.PublishAgain)
 	}
 	if err != nil && outcome.Apps == nil {
 		problems = append(problems, d.problems.ofApps()...)

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"dokku-expose/deploy"
-	"dokku-expose/deploy/source/docker"
 	"dokku-expose/deploy/source/kube"
 	"dokku-expose/haproxy"
 	"dokku-expose/hooks/host"
@@ -80,8 +79,8 @@ func (d *healer) Apps(ctx context.Context) ([]deploy.App, error) {
 	for _, service := range o.Routes {
 		if !names[service.App] {
 			names[service.App] = true
-			app := deploy.App{Name: service.App, Source: docker.Name, Err: err, Hold: values.Hold, HealthCheck: values.HealthCheck}
-			if _, told := d.known[kube.Name]; told {
+			app := deploy.App{Name: service.App, Source: d.host.MainSource(), Err: err, Hold: values.Hold, HealthCheck: values.HealthCheck}
+			if _, told := d.known[kube.Name]; told && app.Source != kube.Name {
 				app.Left = kube.Name
 			}
 			apps = append(apps, app)

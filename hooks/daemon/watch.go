@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
-	"dokku-expose/deploy/source/docker"
 	"dokku-expose/hooks/host"
 )
 
@@ -23,14 +22,18 @@ const firstSearch, lastSearch = 100 * time.Millisecond, 500 * time.Millisecond
 const absence = time.Second
 
 // watchers watch all sources.
-type watchers struct{ all []*watcher }
+type watchers struct {
+	all []*watcher
+	// main is the name of the source that is always needed: most hosts have no other one.
+	main string
+}
 
-func newWatchers(sources map[string]deploy.Source, log *slog.Logger, poke func(died string)) *watchers {
-	ws := new(watchers)
+func newWatchers(sources map[string]deploy.Source, main string, log *slog.Logger, poke func(died string)) *watchers {
+	ws := &watchers{main: main}
 	for name, source := range sources {
 		w := &watcher{Source: source, name: name, log: log, poke: poke}
 		w.away.Store(true)
-		w.needed.Store(name == docker.Name)
+		w.needed.Store(name == main)
 		ws.all = append(ws.all, w)
 	}
 	return ws
@@ -81,10 +84,10 @@ func (ws *watchers) forget() {
 	}
 }
 
-// settle takes those that were asked since for the ones that apps need. Docker always is: most hosts have nothing else.
+// settle takes those that were asked since for the ones that apps need.
 func (ws *watchers) settle() {
 	for _, w := range ws.all {
-		w.needed.Store(w.asked.Load() || w.name == docker.Name)
+		w.needed.Store(w.asked.Load() || w.name == ws.main)
 	}
 }
 

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/google/renameio/v2"
 )
 
 const (
@@ -62,4 +65,34 @@ func (e Env) ReadinessChecks(app string) (processes []string, err error) {
 		}
 	}
 	return processes, nil
+}
+
+// SetCluster makes the folders those of a host of which all apps are on the scheduler k3s, in the cluster that a kubeconfig names.
+func (e Env) SetCluster(kubeconfig string) error {
+	return errors.Join(os.MkdirAll(e.Root, 0o755), os.MkdirAll(e.DataDir(), 0o755),
+		e.setProperty("scheduler", Global, "selected", string(K3s)), e.setProperty(schedulerK3s, Global, "kubeconfig-path", kubeconfig))
+}
+
+// SetApp makes an app on such a host, or moves it to another namespace.
+func (e Env) SetApp(app, namespace string) error {
+	if err := ValidName(app); err != nil {
+		return err
+	}
+	return errors.Join(e.setProperty(schedulerK3s, app, "namespace", namespace), os.MkdirAll(e.appDir(app), 0o755))
+}
+
+// RemoveApp removes an app from such a host.
+func (e Env) RemoveApp(app string) error {
+	if err := ValidName(app); err != nil {
+		return err
+	}
+	return errors.Join(os.RemoveAll(e.appDir(app)), os.RemoveAll(filepath.Join(e.LibRoot, "config", schedulerK3s, app)))
+}
+
+func (e Env) setProperty(plugin, app, key, value string) error {
+	path := filepath.Join(e.LibRoot, "config", plugin, app, key)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return renameio.WriteFile(path, []byte(value+"\n"), 0o644)
 }

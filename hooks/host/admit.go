@@ -44,6 +44,14 @@ func (h *Host) Admit(ctx context.Context, app string, claims []deploy.Claim) err
 			r.Unreadable[a.Name] = h.mayClaim(a)
 		}
 	}
+	elsewhere, err := h.elsewhere(app)
+	switch {
+	case err != nil:
+		return err
+	case elsewhere:
+		w.lookAtCluster(ctx, &r)
+		return deploy.Admit(r)
+	}
 	r.Occupied = h.proxies(values.Policy)
 	if err := w.LookAround(ctx, engine, &r); err != nil {
 		return err
@@ -186,16 +194,7 @@ func (w Wiring) LookAround(ctx context.Context, engine deploy.Engine, r *deploy.
 			Reason:    func(c deploy.Claim) error { return w.host.publishedBy(c, p) },
 		})
 	}
-	taken, err := w.host.takenByCluster(ctx)
-	if err != nil {
-		// A cluster that is down keeps no app of this host from its ports.
-		w.host.Out.Warn("which public ports the cluster takes is not known: %v", err)
-	}
-	for _, t := range taken {
-		r.Occupied = append(r.Occupied, deploy.Occupied{Conflicts: t.Frontend.Overlaps, Reason: func(deploy.Claim) error {
-			return fmt.Errorf("the %s takes it on every node of the cluster, and nothing would arrive; use another port, or change that one", t.What)
-		}})
-	}
+	w.lookAtCluster(ctx, r)
 	sockets, err := listeners.List()
 	if err != nil {
 		return err
@@ -224,6 +223,19 @@ func (w Wiring) LookAround(ctx context.Context, engine deploy.Engine, r *deploy.
 		}
 	}
 	return nil
+}
+
+// lookAtCluster adds to a request what of its addresses a cluster takes. One that is down keeps no app from its ports.
+func (w Wiring) lookAtCluster(ctx context.Context, r *deploy.Request) {
+	taken, err := w.host.takenByCluster(ctx)
+	if err != nil {
+		w.host.Out.Warn("which public ports the cluster takes is not known: %v", err)
+	}
+	for _, t := range taken {
+		r.Occupied = append(r.Occupied, deploy.Occupied{Conflicts: t.Frontend.Overlaps, Reason: func(deploy.Claim) error {
+			return fmt.Errorf("the %s takes it on every node of the cluster, and nothing would arrive; use another port, or change that one", t.What)
+		}})
+	}
 }
 
 // WarnUnreserved tells of public ports that the kernel may give to an outgoing connection of this host while nobody listens on them, as

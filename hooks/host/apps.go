@@ -99,6 +99,12 @@ func (h *Host) app(name string, reading *settings.Reading) deploy.App {
 	}
 	if scheduler == dokku.K3s {
 		app.Source, app.Pods = kube.Name, true
+		elsewhere, err := h.elsewhere(name)
+		if err != nil {
+			fail(err)
+		} else if elsewhere {
+			app.Off = onEntryHosts
+		}
 	}
 	// An app with wrong settings goes on by the host's, and by the rest of its file.
 	values, set, err := reading.App(name)

@@ -20,7 +20,7 @@ func (h *Host) Salvaged() *Host {
 	s := &Host{
 		Env: h.Env, Out: h.Out, Stdin: h.Stdin, Stdout: h.Stdout, Stderr: h.Stderr,
 		State: h.State, Settings: settings.Store{Dir: h.Settings.Dir, Salvage: true},
-		runDir: h.runDir, Control: h.Control, Daemon: h.Daemon, Log: h.Log,
+		runDir: h.runDir, Control: h.Control, Node: h.Node, Daemon: h.Daemon, Log: h.Log,
 	}
 	// The client is this host's to close. That there is none is said by whoever needs it.
 	s.dockerClient, _ = h.Docker()

@@ -14,10 +14,21 @@ import (
 	"dokku-expose/hooks/dokku"
 )
 
+// MainSource is the name of the source that is there on every host of this one's kind.
+func (h *Host) MainSource() string {
+	if h.Node != "" {
+		return kube.Name
+	}
+	return docker.Name
+}
+
 // Sources are those of all apps, by name.
 func (h *Host) Sources() (map[string]deploy.Source, error) {
 	if h.Watched != nil {
 		return h.Watched, nil
+	}
+	if h.Node != "" {
+		return map[string]deploy.Source{kube.Name: cluster{h}}, nil
 	}
 	client, err := h.Docker()
 	if err != nil {
@@ -30,18 +41,25 @@ func (h *Host) Sources() (map[string]deploy.Source, error) {
 // may be named while the daemon lives.
 type cluster struct{ host *Host }
 
-func (c cluster) client() (*kube.Client, error) {
-	h := c.host
+// Cluster is the client of the cluster that scheduler-k3s deploys to.
+func (h *Host) Cluster() (*kube.Client, error) {
 	h.docked.Lock()
 	defer h.docked.Unlock()
 	path, name, err := h.Env.Cluster()
 	if err != nil {
 		return nil, err
 	}
-	if h.clusterClient != nil && h.clusterClient.Asks(path, name) {
+	entries, err := h.Entries()
+	if err != nil {
+		return nil, err
+	}
+	config := kube.Config{
+		Kubeconfig: path, Context: name, Namespace: h.Env.Namespace, Node: h.Node, Outside: entries != nil && entries.Foreign,
+	}
+	if h.clusterClient != nil && h.clusterClient.Asks(config) {
 		return h.clusterClient, nil
 	}
-	client, err := kube.New(kube.Config{Kubeconfig: path, Context: name, Namespace: h.Env.Namespace})
+	client, err := kube.New(config)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +69,7 @@ func (c cluster) client() (*kube.Client, error) {
 }
 
 func (c cluster) Endpoints(ctx context.Context) ([]deploy.Endpoint, error) {
-	client, err := c.client()
+	client, err := c.host.Cluster()
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +77,7 @@ func (c cluster) Endpoints(ctx context.Context) ([]deploy.Endpoint, error) {
 }
 
 func (c cluster) Watch(ctx context.Context, subscribed func() error, changed func(died string)) error {
-	client, err := c.client()
+	client, err := c.host.Cluster()
 	if err != nil {
 		return err
 	}
@@ -78,7 +96,11 @@ func (h *Host) Containers(ctx context.Context) ([]deploy.Endpoint, error) {
 // Endpoints are the containers and pods of all apps. lost is why a source could not be asked, by its name.
 func (h *Host) Endpoints(ctx context.Context) (list []deploy.Endpoint, lost map[string]error) {
 	lost = make(map[string]error)
-	for name, ask := range map[string]func(context.Context) ([]deploy.Endpoint, error){docker.Name: h.Containers, kube.Name: h.pods} {
+	sources := map[string]func(context.Context) ([]deploy.Endpoint, error){docker.Name: h.Containers, kube.Name: h.pods}
+	if h.Node != "" {
+		delete(sources, docker.Name)
+	}
+	for name, ask := range sources {
 		endpoints, err := ask(ctx)
 		if err != nil {
 			lost[name] = err
@@ -101,7 +123,7 @@ func (h *Host) takenByCluster(ctx context.Context) ([]kube.Taken, error) {
 	if exists, err := h.hasCluster(); !exists {
 		return nil, err
 	}
-	client, err := cluster{h}.client()
+	client, err := h.Cluster()
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +146,7 @@ func (h *Host) EndpointsOf(ctx context.Context, app string) ([]deploy.Endpoint, 
 		return nil, err
 	}
 	if scheduler == dokku.K3s {
-		client, err := cluster{h}.client()
+		client, err := h.Cluster()
 		if err != nil {
 			return nil, err
 		}

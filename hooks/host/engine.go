@@ -125,6 +125,9 @@ func (w Wiring) HAProxy(page bool) (*haproxy.Engine, error) {
 // EngineName is the engine in force: the one that is set, else the one that the daemon found at its first start, else HAProxy
 // where it is installed. It is written down since a HAProxy that somebody installs, or upgrades, must not move anybody's ports.
 func (w Wiring) EngineName() (string, error) {
+	if w.host.Node != "" {
+		return settings.Builtin, nil
+	}
 	if name := w.settings.Host.Engine; name != settings.Auto {
 		return name, nil
 	}

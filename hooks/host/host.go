@@ -58,6 +58,10 @@ type Host struct {
 	docked        sync.Mutex
 	dockerClient  *docker.Client
 	clusterClient *kube.Client
+	// Node is the name of the cluster's node that this host is, where it is an entry host; "" elsewhere.
+	Node string
+	// published tells that this process has told the entry hosts their table.
+	published bool
 	// Watched are what the daemon asks for endpoints instead of these, by the source's name; nil in other processes.
 	Watched map[string]deploy.Source
 	// Daemon is the one that this process is, nil in others.
@@ -202,8 +206,11 @@ func (h *Host) Reconciler(vacate bool) (*deploy.Reconciler, error) {
 	return wired(h, func(w Wiring) (*deploy.Reconciler, error) { return w.Reconciler(vacate) })
 }
 
-// Reconcile makes everything as it should be. The caller holds the lock.
+// Reconcile makes everything as it should be, on the entry hosts of a cluster, too. The caller holds the lock.
 func (h *Host) Reconcile(ctx context.Context, lock *deploy.Lock) (deploy.Outcome, error) {
+	if h.Daemon == nil {
+		h.PublishOrWarn(ctx)
+	}
 	r, err := h.Reconciler(true)
 	if err != nil {
 		// A host that has no use for an engine may be without one.
@@ -213,7 +220,9 @@ func (h *Host) Reconcile(ctx context.Context, lock *deploy.Lock) (deploy.Outcome
 		return deploy.Outcome{}, err
 	}
 	outcome, err := r.Reconcile(ctx, lock)
-	h.Explain(ctx, outcome.Problems)
+	if h.Node == "" {
+		h.Explain(ctx, outcome.Problems)
+	}
 	h.Record(outcome)
 	return outcome, err
 }

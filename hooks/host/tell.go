@@ -3,6 +3,7 @@ package host
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"dokku-expose/deploy"
@@ -38,10 +39,21 @@ func (h *Host) Tell(outcome deploy.Outcome, app string) {
 			h.Out.Warn("%s", p.Error())
 		}
 	}
+	entries, err := h.Entries()
+	if err != nil {
+		h.Out.Warn("%v", err)
+	}
+	onEntries := entries != nil && slices.ContainsFunc(outcome.Apps, func(a deploy.App) bool { return a.Name == app && a.Pods && len(a.Claims()) > 0 })
 	if len(routes) == 0 {
+		if onEntries {
+			h.Out.Step("Public ports of %s are served by the entry hosts of the cluster", app)
+		}
 		return
 	}
 	h.Out.Step("Public ports of %s", app)
+	if onEntries {
+		h.Out.Detail("The entry hosts of the cluster serve them, too")
+	}
 	for _, line := range summary(routes) {
 		h.Out.Detail("%s", line)
 	}

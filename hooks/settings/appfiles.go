@@ -1,8 +1,6 @@
 package settings
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -58,15 +56,32 @@ func tellsMappings(err error) bool {
 	return err == nil || ok && wrong.Key != "" && wrong.Key != mappingsKey
 }
 
-// Backup returns what puts the file of scope back as it is now.
-func (s Store) Backup(scope string) (restore func() error, err error) {
+// Text is the file of scope as it is, "" when there is none.
+func (s Store) Text(scope string) (string, error) {
 	path, err := s.path(scope)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return func() error { return remove(path) }, nil
+	return readFile(path)
+}
+
+// Replace writes the whole file of scope, and removes it for "". A file that has that text already is left alone.
+func (s Store) Replace(scope, text string) error {
+	path, err := s.path(scope)
+	if err != nil {
+		return err
 	}
-	text, err := readFile(path)
-	return func() error { return write(path, text) }, err
+	switch old, err := readFile(path); {
+	case err == nil && old == text && text != "":
+		return nil
+	case text == "":
+		return remove(path)
+	}
+	return write(path, text)
+}
+
+// Backup returns what puts the file of scope back as it is now.
+func (s Store) Backup(scope string) (restore func() error, err error) {
+	text, err := s.Text(scope)
+	return func() error { return s.Replace(scope, text) }, err
 }

@@ -26,7 +26,7 @@ func SchedulerDeploy(ctx context.Context, h *host.Host, args []string) error {
 	}
 	if h.State.Known(app) {
 		err := h.UnderLock(ctx, func(ctx context.Context, _ *deploy.Lock) error {
-			return inDeploy(h, app, func(remembered *state.App) error {
+			err := inDeploy(h, app, func(remembered *state.App) error {
 				remembered.Stopped, remembered.Stopping = false, nil
 				if remembered.Phase() >= state.Staged {
 					remembered.Build(image)
@@ -34,6 +34,10 @@ func SchedulerDeploy(ctx context.Context, h *host.Host, args []string) error {
 				}
 				return admitUnstaged(ctx, h, app, remembered, image)
 			})
+			if err == nil {
+				h.PublishOrWarn(ctx)
+			}
+			return err
 		})
 		if err != nil {
 			return err

@@ -32,7 +32,7 @@ var mayImport = map[string][]string{
 	"hooks/setup":          {"hooks/dokku", "templates"},
 	"hooks/host":           {"hooks/dokku", "hooks/settings", "hooks/setup", "hooks/state", "deploy/...", "haproxy", "proxy/control", "portsfile"},
 	"hooks/daemon":         {"hooks/host", "hooks/settings", "deploy/...", "haproxy", "proxy/control", "stats"},
-	"hooks/command":        {"hooks/host", "hooks/dokku", "hooks/settings", "hooks/state", "deploy/...", "haproxy", "portsfile", "stats"},
+	"hooks/command":        {"hooks/host", "hooks/dokku", "hooks/settings", "hooks/state", "deploy/...", "haproxy", "portsfile", "stats", "templates"},
 	"hooks/kustomize":      {},
 	"hooks/trigger":        {"hooks/host", "hooks/command", "hooks/dokku", "hooks/kustomize", "hooks/settings", "hooks/state", "deploy/...", "portsfile"},
 	"hooks":                {"hooks/...", "deploy/...", "haproxy", "proxy/control", "portsfile", "templates"},

@@ -6,6 +6,7 @@ package rigtest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,6 +52,9 @@ func App(t testing.TB) string { return program(t, app) }
 
 // Plugin is the plugin's binary.
 func Plugin(t testing.TB) string { return program(t, plugin) }
+
+// Service is the plugin's binary as its services run it, with the race detector where the test has that.
+func Service(t testing.TB) string { return cmp.Or(program(t, service), Plugin(t)) }
 
 func program(t testing.TB, build func() (string, error)) string {
 	t.Helper()
