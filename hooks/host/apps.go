@@ -223,8 +223,11 @@ func OperatorClaims(app string, set settings.App) []deploy.Claim {
 	return claims
 }
 
-// DrainsInVain tells that an app's drain-wait is longer than Dokku leaves its old containers running.
+// DrainsInVain tells that an app's drain-wait is longer than Dokku leaves its old containers running. A cluster leaves pods that long.
 func (h *Host) DrainsInVain(app string, values settings.Values) error {
+	if scheduler, err := h.Env.Scheduler(app); scheduler == dokku.K3s || err != nil {
+		return err
+	}
 	retire, err := h.Env.WaitToRetire(app)
 	if err != nil || values.DrainWait <= retire {
 		return err

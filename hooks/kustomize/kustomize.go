@@ -11,11 +11,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"syscall"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -30,8 +32,8 @@ const (
 	// The fields that a pod is given.
 	readiness, hook, grace = "readinessProbe", "preStop", "terminationGracePeriodSeconds"
 
-	// leave is for how many seconds a pod goes on accepting connections once it is being deleted: until all nodes know. usual is
-	// Kubernetes' own time for the app to end after that, in seconds.
+	// leave is for how many seconds a pod goes on accepting connections once it is being deleted, at the least: until all nodes know. usual
+	// is Kubernetes' own time for the app to end after that, in seconds.
 	leave, usual = 5, 30
 )
 
@@ -41,6 +43,8 @@ type Process struct {
 	Name string
 	// Probe is the private port that the readiness probe connects to, 0 for no probe.
 	Probe uint16
+	// Drain is for how long the connections of a pod may go on before it is told to end. A cluster waits that long in any case.
+	Drain time.Duration
 }
 
 // Folder is where scheduler-k3s keeps an app's kustomization: $DOKKU_LIB_ROOT/data/scheduler-k3s/APP.
@@ -157,10 +161,12 @@ func (f Folder) kustomization(base string, processes []Process) ([]byte, error) 
 			container[readiness] = object{"tcpSocket": object{"port": p.Probe}, "periodSeconds": 2, "timeoutSeconds": 2}
 		}
 		if !names(hook) {
-			container["lifecycle"] = object{hook: object{"sleep": object{"seconds": leave}}}
+			seconds := leave
 			if !names(grace) {
-				pod[grace] = leave + usual
+				seconds = max(leave, int(math.Ceil(p.Drain.Seconds())))
+				pod[grace] = seconds + usual
 			}
+			container["lifecycle"] = object{hook: object{"sleep": object{"seconds": seconds}}}
 		}
 		patch, err := yaml.Marshal(object{
 			"apiVersion": "apps/v1", "kind": "Deployment", "metadata": object{"name": f.App + "-" + p.Name},

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 	"sigs.k8s.io/kustomize/api/krusty"
@@ -113,14 +114,15 @@ func (d *deploy) has(template map[string]any, probe, preStop any, grace int) {
 var (
 	probe   any = map[string]any{"tcpSocket": map[string]any{"port": 5025}, "periodSeconds": 2, "timeoutSeconds": 2}
 	preStop any = map[string]any{"sleep": map[string]any{"seconds": leave}}
-	web         = []Process{{Name: "web", Probe: 5025}}
+	web         = []Process{{Name: "web", Probe: 5025, Drain: 90 * time.Second}}
+	drained any = map[string]any{"sleep": map[string]any{"seconds": 90}}
 )
 
 // The pods of process types with public ports get what they need, others nothing, in each deploy until they have none any more.
 func TestPodsGetWhatTheyNeed(t *testing.T) {
 	d := newDeploy(t)
 	d.extract("")
-	d.must(d.Write(web))
+	d.must(d.Write([]Process{{Name: "web", Probe: 5025}}))
 	pods := d.rollOut()
 	d.has(pods["mail-web"], probe, preStop, leave+usual)
 	d.has(pods["mail-worker"], nil, nil, 0)
@@ -134,6 +136,10 @@ func TestPodsGetWhatTheyNeed(t *testing.T) {
 	}
 
 	d.PID = "3"
+	d.must(d.Write([]Process{{Name: "web", Drain: 90500 * time.Millisecond}}))
+	d.has(d.rollOut()["mail-web"], nil, map[string]any{"sleep": map[string]any{"seconds": 91}}, 91+usual)
+
+	d.PID = "4"
 	d.must(d.Write(nil))
 	d.has(d.rollOut()["mail-web"], nil, nil, 0)
 }
@@ -149,8 +155,8 @@ func TestOwnKustomizationIsKept(t *testing.T) {
 		probe, preStop any
 		grace          int
 	}{
-		{"a label", own("hostname", "mail"), probe, preStop, leave + usual},
-		{"a readiness probe", own("containers/0/readinessProbe", "{httpGet: {port: 80}}"), map[string]any{"httpGet": map[string]any{"port": 80}}, preStop, leave + usual},
+		{"a label", own("hostname", "mail"), probe, drained, 90 + usual},
+		{"a readiness probe", own("containers/0/readinessProbe", "{httpGet: {port: 80}}"), map[string]any{"httpGet": map[string]any{"port": 80}}, drained, 90 + usual},
 		{"a preStop hook", own("containers/0/lifecycle", `{preStop: {exec: {command: [sleep, "9"]}}}`), probe, sleep, 0},
 		{"a grace period", own("terminationGracePeriodSeconds", "99"), probe, preStop, 99},
 	} {
@@ -169,7 +175,7 @@ func TestOwnKustomizationIsKept(t *testing.T) {
 			d.PID = "3"
 			d.extract("") // the app has it no more
 			d.must(d.Write(web))
-			d.has(d.rollOut()["mail-web"], probe, preStop, leave+usual)
+			d.has(d.rollOut()["mail-web"], probe, drained, 90+usual)
 		})
 	}
 }

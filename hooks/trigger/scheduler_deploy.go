@@ -78,7 +78,7 @@ func probed(h *host.Host, app, image string) (processes []kustomize.Process, err
 	}
 	for _, c := range claims {
 		if !slices.ContainsFunc(processes, func(p kustomize.Process) bool { return p.Name == c.Process }) {
-			processes = append(processes, kustomize.Process{Name: c.Process})
+			processes = append(processes, kustomize.Process{Name: c.Process, Drain: values.DrainWait})
 		}
 	}
 	for i := range processes {
