@@ -14,10 +14,10 @@ ENGINE ?= builtin
 BENCHFLAGS ?=
 ROUNDS ?= 3
 
-.PHONY: help build test chaos demo bench bench-scale bench-ports lint fuzz release clean
+.PHONY: help build test test-k3s chaos demo bench bench-scale bench-ports lint fuzz release clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 
 build: ## the program for this machine, as bin/dokku-expose
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/dokku-expose ./cmd/dokku-expose
@@ -30,6 +30,13 @@ test: ## all tests with the race detector; as root it installs and starts what t
 	race=-race; cc=$$($(GO) env CC); \
 	command -v "$${cc%% *}" >/dev/null || { race=; echo "No C compiler is installed, so the race detector is off"; }; \
 	CGO_ENABLED=$${race:+1} $(GO) test $$race -count=1 -timeout 45m -json ./... | $(GO) run ./internal/testsummary
+
+# CI=true: nothing is skipped. `make test` has these tests too where Kubernetes has been built.
+test-k3s: ## the tests with a real Kubernetes, which is built once: 8 minutes of CPU time, 130 MB in the user's cache
+	scripts/setup-machine test
+	programs=$$($(GO) run ./internal/kubernetes/build); \
+	CI=true DOKKU_EXPOSE_KUBERNETES=$$programs $(GO) test -v -count=1 -timeout 30m -run 'RealServer|WithoutAPIServer/killed' \
+	  ./internal/kubernetes ./deploy/source/kube ./hooks
 
 chaos: ## all faults under load, ROUNDS (3) times each, and a table of what clients lost; as root it installs what is missing
 	scripts/setup-machine test

@@ -20,7 +20,7 @@ func (a *API) Get(kind, namespace, name string) Object {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if o := a.objects[kind+"/"+namespace+"/"+name]; o != nil {
-		return clone(o)
+		return Clone(o)
 	}
 	return nil
 }
@@ -74,13 +74,13 @@ func (a *API) apply(w http.ResponseWriter, r *http.Request, before Object) {
 		refuse(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	if namespace := text(o, "metadata", "namespace"); namespace != "" && a.Get("Namespace", "", namespace) == nil {
+	if namespace := Text(o, "metadata", "namespace"); namespace != "" && a.Get("Namespace", "", namespace) == nil {
 		refuse(w, http.StatusNotFound, "namespaces \""+namespace+"\" not found")
 		return
 	}
 	generation := 1
 	if before != nil {
-		meta := clone(before)["metadata"].(map[string]any)
+		meta := Clone(before)["metadata"].(map[string]any)
 		if n, ok := meta["generation"].(float64); ok {
 			generation = int(n)
 		}
@@ -98,7 +98,7 @@ func (a *API) apply(w http.ResponseWriter, r *http.Request, before Object) {
 	applied := a.applied
 	a.mu.Unlock()
 	if changed && applied != nil {
-		applied(clone(o))
+		applied(Clone(o))
 	}
 	write(w, http.StatusOK, o)
 }

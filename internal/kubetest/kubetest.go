@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -80,30 +81,46 @@ func New(t testing.TB) *API {
 	}
 	a.RotateCertificate()
 	a.serve()
-	a.Put(Node("here", hostAddresses(t)...))
+	a.Put(Node("here", HostAddresses(t)...))
 	return a
 }
 
 // URL is the API server's address.
 func (a *API) URL() string { return a.server.URL }
 
-// Put makes an object, or replaces the one of its kind, namespace and name.
+// Put makes an object, or replaces the one of its kind, namespace and name. As on a real server a new pod has no status at first, and an object
+// that is the same is no change.
 func (a *API) Put(o Object) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	o = clone(o)
-	kind, key := text(o, "kind"), key(o)
-	before := a.objects[key]
+	o = Clone(o)
+	before := a.objects[key(o)]
 	meta := o["metadata"].(map[string]any)
+	if meta["uid"] == nil && before != nil {
+		meta["uid"] = Text(before, "metadata", "uid")
+	}
 	if meta["uid"] == nil {
-		if before != nil {
-			meta["uid"] = text(before, "metadata", "uid")
-		} else {
-			meta["uid"] = fmt.Sprintf("%s-%d", meta["name"], a.version+1)
+		meta["uid"] = fmt.Sprintf("%s-%d", meta["name"], a.version+1)
+	}
+	if before == nil && Text(o, "kind") == "Pod" {
+		created := Clone(o)
+		created["status"] = map[string]any{"phase": "Pending"}
+		a.store(created)
+	}
+	a.store(o)
+}
+
+// store notes an object. The caller holds the lock.
+func (a *API) store(o Object) {
+	before := a.objects[key(o)]
+	if before != nil {
+		o["metadata"].(map[string]any)["resourceVersion"] = Text(before, "metadata", "resourceVersion")
+		if reflect.DeepEqual(o, before) {
+			return
 		}
 	}
-	a.change(kind, before, o)
-	a.objects[key] = o
+	a.change(Text(o, "kind"), before, o)
+	a.objects[key(o)] = o
 }
 
 // Delete takes away an object, which must be there. A node's namespace is "".
@@ -111,10 +128,15 @@ func (a *API) Delete(kind, namespace, name string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	id := kind + "/" + namespace + "/" + name
-	before := a.objects[id]
-	if before == nil {
+	if a.objects[id] == nil {
 		panic("kubetest: there is no " + id)
 	}
+	if kind == "Pod" {
+		leaving := Clone(a.objects[id])
+		leaving["metadata"].(map[string]any)["deletionTimestamp"] = "2026-01-01T00:01:00Z"
+		a.store(leaving)
+	}
+	before := a.objects[id]
 	delete(a.objects, id)
 	a.change(kind, before, nil)
 }
@@ -123,7 +145,7 @@ func (a *API) Delete(kind, namespace, name string) {
 func (a *API) UID(kind, namespace, name string) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return text(a.objects[kind+"/"+namespace+"/"+name], "metadata", "uid")
+	return Text(a.objects[kind+"/"+namespace+"/"+name], "metadata", "uid")
 }
 
 // Bookmark sends a bookmark to every watch.
@@ -223,7 +245,7 @@ type selection struct {
 }
 
 func (s selection) has(o Object) bool {
-	if o == nil || text(o, "kind") != s.kind || s.namespace != "" && text(o, "metadata", "namespace") != s.namespace {
+	if o == nil || Text(o, "kind") != s.kind || s.namespace != "" && Text(o, "metadata", "namespace") != s.namespace {
 		return false
 	}
 	labels, _ := o["metadata"].(map[string]any)["labels"].(map[string]any)
@@ -236,7 +258,7 @@ func (s selection) has(o Object) bool {
 	for term := range strings.SplitSeq(s.fields, ",") {
 		field, want, _ := strings.Cut(term, "=")
 		field, unequal := strings.CutSuffix(field, "!")
-		if term != "" && (text(o, strings.Split(field, ".")...) == want) == unequal {
+		if term != "" && (Text(o, strings.Split(field, ".")...) == want) == unequal {
 			return false
 		}
 	}
@@ -255,11 +277,11 @@ func (a *API) list(s selection) []Object {
 }
 
 func key(o Object) string {
-	return text(o, "kind") + "/" + text(o, "metadata", "namespace") + "/" + text(o, "metadata", "name")
+	return Text(o, "kind") + "/" + Text(o, "metadata", "namespace") + "/" + Text(o, "metadata", "name")
 }
 
-// text is the string at a path, "" where there is none.
-func text(o Object, path ...string) string {
+// Text is the string at a path, "" where there is none.
+func Text(o Object, path ...string) string {
 	for _, name := range path[:len(path)-1] {
 		next, _ := o[name].(map[string]any)
 		o = next
@@ -268,8 +290,8 @@ func text(o Object, path ...string) string {
 	return value
 }
 
-// clone makes o independent of what it was made of.
-func clone(o Object) (c Object) {
+// Clone makes o independent of what it was made of.
+func Clone(o Object) (c Object) {
 	coded, err := json.Marshal(o)
 	if err == nil {
 		err = json.Unmarshal(coded, &c)

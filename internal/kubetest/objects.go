@@ -25,7 +25,8 @@ type Pod struct {
 	// Namespace is "default" where it is "".
 	Namespace string
 	// Node is "here" where it is "".
-	Node  string
+	Node string
+	// Image is "test:1" where it is "".
 	Image string
 	IPs   []string
 	// Phase is "Running" where it is "".
@@ -59,7 +60,7 @@ func (p Pod) Object() Object {
 		"name": p.Name, "namespace": or(p.Namespace, "default"), "creationTimestamp": "2026-01-01T00:00:00Z",
 		"labels":          Object{"app.kubernetes.io/part-of": p.App, "app.kubernetes.io/name": p.Process, "app.kubernetes.io/instance": instance},
 		"annotations":     Object{"dokku.com/managed": "true"},
-		"ownerReferences": []Object{{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": instance + "-5d5c", "controller": true}},
+		"ownerReferences": []Object{{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": instance + "-5d5c", "uid": instance, "controller": true}},
 	}
 	if p.Leaving {
 		meta["deletionTimestamp"] = "2026-01-01T00:01:00Z"
@@ -70,9 +71,9 @@ func (p Pod) Object() Object {
 		ips = append(ips, Object{"ip": ip})
 		status["podIP"], status["podIPs"] = p.IPs[0], ips
 	}
-	o := clone(Object{
+	o := Clone(Object{
 		"kind": "Pod", "apiVersion": "v1", "metadata": meta, "status": status,
-		"spec": Object{"nodeName": or(p.Node, "here"), "containers": []Object{{"name": instance, "image": p.Image}}},
+		"spec": Object{"nodeName": or(p.Node, "here"), "containers": []Object{{"name": instance, "image": or(p.Image, "test:1")}}},
 	})
 	if p.Edit != nil {
 		p.Edit(o)
@@ -94,8 +95,8 @@ func Service(namespace, name string, spec, status Object) Object {
 	return Object{"kind": "Service", "apiVersion": "v1", "metadata": Object{"namespace": namespace, "name": name}, "spec": spec, "status": status}
 }
 
-// hostAddresses are those of this host but loopback.
-func hostAddresses(t testing.TB) (found []string) {
+// HostAddresses are those of this host but loopback.
+func HostAddresses(t testing.TB) (found []string) {
 	all, err := net.InterfaceAddrs()
 	if err != nil {
 		t.Fatal(err)

@@ -182,7 +182,7 @@ func (c change) event(s selection) Object {
 	case after:
 		return Object{"type": "ADDED", "object": c.after}
 	case before:
-		gone := clone(c.before)
+		gone := Clone(c.before)
 		gone["metadata"].(map[string]any)["resourceVersion"] = strconv.Itoa(c.version)
 		return Object{"type": "DELETED", "object": gone}
 	}
@@ -190,7 +190,11 @@ func (c change) event(s selection) Object {
 }
 
 func statusOf(code int, message string) Object {
-	return Object{"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": strings.ReplaceAll(http.StatusText(code), " ", ""), "code": code}
+	reason := strings.ReplaceAll(http.StatusText(code), " ", "")
+	if code == http.StatusGone {
+		reason = "Expired"
+	}
+	return Object{"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": reason, "code": code}
 }
 
 func refuse(w http.ResponseWriter, code int, message string) { write(w, code, statusOf(code, message)) }

@@ -15,11 +15,11 @@ import (
 	"dokku-expose/internal/kubetest"
 )
 
-// newClient is one of a server, as the user of that context.
 // inDefault is the namespace of all apps.
 func inDefault(string) (string, error) { return "default", nil }
 
-func newClient(t *testing.T, api *kubetest.API, context string) *Client {
+// newClient is one of a server, as the user of that context.
+func newClient(t *testing.T, api interface{ Kubeconfig(testing.TB) string }, context string) *Client {
 	t.Helper()
 	c, err := New(Config{Kubeconfig: api.Kubeconfig(t), Context: context, Namespace: inDefault})
 	if err != nil {
@@ -37,8 +37,7 @@ func ids(list []deploy.Endpoint) (names []string) {
 	return names
 }
 
-func TestEndpoints(t *testing.T) {
-	api := kubetest.New(t)
+func testEndpoints(t *testing.T, api server) {
 	api.PutPod(kubetest.Pod{App: "mail", Process: "web", Name: "mail-web-1", Image: "registry.example.com/mail:3", IPs: []string{"10.42.0.7", "fd42::7"}, Ready: true})
 	c := newClient(t, api, "")
 	got, err := c.Endpoints(t.Context())
@@ -55,8 +54,7 @@ func TestEndpoints(t *testing.T) {
 }
 
 // Anybody may give the labels to pods of their own, and Dokku gives them to tasks too.
-func TestOnlyPodsOfDeploymentsCount(t *testing.T) {
-	api := kubetest.New(t)
+func testOnlyPodsOfDeploymentsCount(t *testing.T, api server) {
 	meta := func(key string, value any) func(kubetest.Object) {
 		return func(o kubetest.Object) { o["metadata"].(map[string]any)[key] = value }
 	}
@@ -64,7 +62,7 @@ func TestOnlyPodsOfDeploymentsCount(t *testing.T) {
 		return func(o kubetest.Object) { o["metadata"].(map[string]any)["labels"].(map[string]any)[key] = value }
 	}
 	owner := func(kind string, controller bool) func(kubetest.Object) {
-		return meta("ownerReferences", []any{map[string]any{"kind": kind, "controller": controller}})
+		return meta("ownerReferences", []any{map[string]any{"apiVersion": "v1", "kind": kind, "name": "owner", "uid": "1-2-3", "controller": controller}})
 	}
 	for name, edit := range map[string]func(kubetest.Object){
 		"of-a-job":            owner("Job", true),
@@ -116,12 +114,12 @@ func TestOnlyPodsOfDeploymentsCount(t *testing.T) {
 	}
 }
 
-func TestPodsAsEndpoints(t *testing.T) {
+func testPodsAsEndpoints(t *testing.T, api server) {
 	status := func(key string, value any) func(kubetest.Object) {
 		return func(o kubetest.Object) { o["status"].(map[string]any)[key] = value }
 	}
 	containers := func(state string, value any) func(kubetest.Object) {
-		return status("containerStatuses", []any{map[string]any{"state": map[string]any{state: value}}})
+		return status("containerStatuses", []any{map[string]any{"name": "mail-web", "image": "mail:3", "imageID": "", "state": map[string]any{state: value}}})
 	}
 	sidecar := func(o kubetest.Object) {
 		spec := o["spec"].(map[string]any)
@@ -173,10 +171,10 @@ func TestPodsAsEndpoints(t *testing.T) {
 		{name: "none is named after the app", pod: kubetest.Pod{Ready: true, Edit: unnamed}, running: true, state: "running", image: "tag:1", direct: "[10.42.0.7]"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			api := kubetest.New(t)
 			p := row.pod
 			p.App, p.Process, p.Name, p.Image, p.IPs = "mail", "web", "mail-web-1", "mail:3", []string{"10.42.0.7"}
 			api.PutPod(p)
+			defer api.DeletePod(p.Name)
 			list, err := newClient(t, api, "").Endpoints(t.Context())
 			if err != nil || len(list) != 1 {
 				t.Fatal(list, err)
@@ -233,7 +231,7 @@ func TestListExpires(t *testing.T) {
 			api.Handle(func(_ http.ResponseWriter, r *http.Request) bool {
 				if r.URL.Query().Get("continue") != "" && times < row.times {
 					times++
-					api.PutPod(kubetest.Pod{App: "mail", Process: "web", Name: want[0]})
+					api.PutPod(kubetest.Pod{App: "mail", Process: "web", Name: want[0], Ready: times%2 == 0})
 					api.Expire()
 				}
 				return false

@@ -9,8 +9,7 @@ import (
 	"dokku-expose/internal/kubetest"
 )
 
-func TestTaken(t *testing.T) {
-	api := kubetest.New(t)
+func testTaken(t *testing.T, api server) {
 	api.Put(kubetest.Node("here", "192.0.2.1"))
 	port := func(of ...any) kubetest.Object {
 		o := kubetest.Object{}
@@ -20,7 +19,15 @@ func TestTaken(t *testing.T) {
 		return o
 	}
 	spec := func(kind string, ports ...kubetest.Object) kubetest.Object {
-		return kubetest.Object{"type": kind, "ports": ports}
+		for i, port := range ports {
+			port["name"] = fmt.Sprint("port-", i)
+		}
+		o := kubetest.Object{"type": kind, "ports": ports}
+		if kind == "LoadBalancer" {
+			// The test could not tell which it would get.
+			o["allocateLoadBalancerNodePorts"] = false
+		}
+		return o
 	}
 	at := func(ingress ...kubetest.Object) kubetest.Object {
 		return kubetest.Object{"loadBalancer": kubetest.Object{"ingress": ingress}}
@@ -42,13 +49,16 @@ func TestTaken(t *testing.T) {
 	api.Put(ofMail)
 
 	put := func(p kubetest.Pod, list string, ports ...kubetest.Object) {
+		for i, port := range ports {
+			port["containerPort"] = 5000 + i
+		}
 		p.App, p.Process = "mail", "web"
 		p.Edit = func(o kubetest.Object) {
-			o["spec"].(map[string]any)[list] = []kubetest.Object{{"name": "x", "ports": ports}}
+			o["spec"].(map[string]any)[list] = []kubetest.Object{{"name": "x", "image": "x:1", "ports": ports}}
 		}
 		api.PutPod(p)
 	}
-	put(kubetest.Pod{Name: "mail-web-1"}, "containers", port("containerPort", 5, "hostPort", 26, "protocol", "TCP"), port("containerPort", 7))
+	put(kubetest.Pod{Name: "mail-web-1"}, "containers", port("hostPort", 26, "protocol", "TCP"), port())
 	put(kubetest.Pod{Name: "svclb", Namespace: "kube-system", Phase: "Pending"}, "containers",
 		port("hostPort", 443, "hostIP", "0.0.0.0"), port("hostPort", 27, "hostIP", "192.0.2.1", "protocol", "UDP"))
 	put(kubetest.Pod{Name: "side", Namespace: "a"}, "initContainers", port("hostPort", 28))

@@ -2,12 +2,8 @@ package kube
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -67,6 +63,22 @@ func (w *watching) want(step string, want ...string) {
 	}
 }
 
+// until awaits a call with that UID, and returns the calls before it.
+func (w *watching) until(step, uid string) (calls []string) {
+	w.t.Helper()
+	for {
+		select {
+		case got := <-w.told:
+			if got == uid {
+				return calls
+			}
+			calls = append(calls, got)
+		case err := <-w.end:
+			w.t.Fatalf("%s: it has ended: %v", step, err)
+		}
+	}
+}
+
 // fails awaits the end of Watch.
 func (w *watching) fails() error {
 	w.t.Helper()
@@ -82,61 +94,70 @@ func web(name string, ready bool) kubetest.Pod {
 	return kubetest.Pod{App: "mail", Process: "web", Name: name, IPs: []string{"10.42.0.7"}, Ready: ready}
 }
 
-func TestWatch(t *testing.T) {
-	api := kubetest.New(t)
-	api.PutPod(web("old", true))
+func testWatch(t *testing.T, api server) {
+	for _, name := range []string{"old", "mark"} {
+		api.PutPod(web(name, true))
+	}
 	api.PutPod(web("starting", false))
 	uid := func(name string) string { return api.UID("Pod", "default", name) }
-	old, starting := uid("old"), uid("starting")
+	old, starting, mark := uid("old"), uid("starting"), uid("mark")
 	w := begin(t, newClient(t, api, ""))
-	api.PutPod(web("starting", true))
-	w.want("it gets ready", "")
-	api.PutPod(web("old", true))
-	w.want("nothing of interest changes", "")
-	api.PutPod(web("old", false))
-	w.want("it is not ready any more", old)
-	api.PutPod(web("old", false))
-	w.want("it is not ready still", "")
-	api.PutPod(web("old", true))
-	w.want("it is ready again", "")
-	leaving := web("old", true)
-	leaving.Leaving = true
-	api.PutPod(leaving)
-	w.want("it is being deleted", old)
-	api.PutPod(leaving)
-	w.want("it is being deleted still", "")
-	api.DeletePod("old")
-	w.want("it is gone", old)
-	api.PutPod(web("new", false))
-	w.want("a new one", "")
-	api.PutPod(web("new", false))
-	w.want("it starts", "")
+	// told wants Watch to tell of what is done, and of these pods that have died. One change may come as several events, so a mark ends them.
+	told := func(step string, do func(), died ...string) {
+		t.Helper()
+		do()
+		api.PutPod(web("mark", false))
+		calls := w.until(step, mark)
+		api.PutPod(web("mark", true))
+		w.want(step, "")
+		got := slices.DeleteFunc(slices.Clone(calls), func(uid string) bool { return uid == "" })
+		if len(calls) == 0 || !slices.Equal(got, died) {
+			t.Errorf("%s: it calls changed %d times, with %q, want %q", step, len(calls), got, died)
+		}
+	}
+	put := func(p kubetest.Pod, change func(*kubetest.Pod)) func() {
+		return func() {
+			if change != nil {
+				change(&p)
+			}
+			api.PutPod(p)
+		}
+	}
+	reason := func(p *kubetest.Pod) {
+		p.Edit = func(o kubetest.Object) { o["status"].(map[string]any)["reason"] = "Test" }
+	}
+	leaving := func(p *kubetest.Pod) { p.Leaving = true }
+	without := func(key string) func(*kubetest.Pod) {
+		return func(p *kubetest.Pod) {
+			p.Edit = func(o kubetest.Object) { delete(o["metadata"].(map[string]any), key) }
+		}
+	}
+	told("it gets ready", put(web("starting", true), nil))
+	told("nothing of interest changes", put(web("old", true), reason))
+	told("it is not ready any more", put(web("old", false), nil), old)
+	told("it is not ready still", put(web("old", false), reason))
+	told("it is ready again", put(web("old", true), nil))
+	told("it is being deleted", put(web("old", true), leaving), old)
+	told("it is being deleted still", put(web("old", false), leaving))
+	told("it is gone", func() { api.DeletePod("old") }, old)
+	told("a new one", put(web("new", false), nil))
+	told("it starts", put(web("new", false), reason))
 	fresh := uid("new")
-	api.DeletePod("new")
-	w.want("it is gone before it was ready", fresh)
-	// Strangers.
-	job := web("job", true)
-	job.Edit = func(o kubetest.Object) { o["metadata"].(map[string]any)["ownerReferences"] = nil }
-	api.PutPod(job)
+	told("it is gone before it was ready", func() { api.DeletePod("new") }, fresh)
+	told("it is the deployment's no more", put(web("starting", true), without("ownerReferences")), starting)
+	told("it is the deployment's again, and may have served before", put(web("starting", false), nil), starting)
+	told("it has lost its labels", put(web("starting", true), without("labels")), starting)
+
+	put(web("job", true), without("ownerReferences"))()
 	api.DeletePod("job")
 	elsewhere := web("elsewhere", true)
 	elsewhere.Namespace = "evil"
 	api.PutPod(elsewhere)
 	api.Delete("Pod", "evil", "elsewhere")
-	api.Bookmark()
-	api.PutPod(web("starting", true))
-	w.want("strangers are not told of", "")
-	starter := web("starting", true)
-	starter.Edit = job.Edit
-	api.PutPod(starter)
-	w.want("it is the deployment's no more", starting)
-	api.PutPod(starter)
-	api.PutPod(web("starting", false))
-	w.want("it is the deployment's again, and may have served before", starting)
-	unlabelled := web("starting", true)
-	unlabelled.Edit = func(o kubetest.Object) { o["metadata"].(map[string]any)["labels"] = nil }
-	api.PutPod(unlabelled)
-	w.want("it has lost its labels", starting)
+	api.PutPod(web("mark", false))
+	if calls := w.until("strangers", mark); len(calls) > 0 {
+		t.Errorf("it tells of strangers: %q", calls)
+	}
 	w.cancel()
 	if err := <-w.end; !errors.Is(err, context.Canceled) || len(w.told) > 0 {
 		t.Errorf("got %v, and %d calls too many", err, len(w.told))
@@ -308,95 +329,4 @@ func TestWatchEndsAtOnce(t *testing.T) {
 	case <-time.After(callTimeout / 2):
 		t.Error("it waits for the server")
 	}
-}
-
-// No answer of a server that lies is believed, nor fills the memory.
-func TestLyingServer(t *testing.T) {
-	endless := func(w http.ResponseWriter, text string) {
-		for part := strings.Repeat("x", 1<<20); ; {
-			if _, err := io.WriteString(w, text+part); err != nil {
-				return
-			}
-			text = ""
-		}
-	}
-	of := func(text string) func(http.ResponseWriter) {
-		return func(w http.ResponseWriter) { _, _ = io.WriteString(w, text) }
-	}
-	for _, row := range []struct {
-		name, query string
-		answer      func(http.ResponseWriter)
-		unreachable bool
-	}{
-		{name: "a list is a page", query: "limit", answer: of("<html>hello</html>")},
-		{name: "a list is empty", query: "limit", answer: of("")},
-		{name: "a list is cut", query: "limit", answer: of(`{"kind":"PodList","items":[{`)},
-		{name: "a list breaks off", query: "limit", answer: func(w http.ResponseWriter) {
-			_, _ = io.WriteString(w, `{"kind":"PodList","items":[{`)
-			_ = http.NewResponseController(w).Flush()
-			panic(http.ErrAbortHandler)
-		}, unreachable: true},
-		{name: "a list is of another kind", query: "limit", answer: of(`{"kind":"SecretList","metadata":{"resourceVersion":"7"},"items":[]}`)},
-		{name: "a list has chunks without end", query: "limit", answer: of(`{"kind":"PodList","metadata":{"continue":"x"},"items":[]}` + strings.Repeat(" ", maxList/4))},
-		{name: "a list has other types", query: "limit", answer: of(`{"kind":"PodList","items":[7]}`)},
-		{name: "a list has no version", query: "limit", answer: of(`{"kind":"PodList","items":[]}`)},
-		{name: "a list has no end", query: "limit", answer: func(w http.ResponseWriter) { endless(w, `{"kind":"`) }},
-		{name: "an event is a page", query: "watch", answer: of("<html>hello</html>")},
-		{name: "an event is of another type", query: "watch", answer: of(`{"type":"HELLO","object":{}}`)},
-		{name: "an event has another object", query: "watch", answer: of(`{"type":"ADDED","object":[]}`)},
-		{name: "an event is cut", query: "watch", answer: of(`{"type":"ADDED","object":{`), unreachable: true},
-		{name: "an event has no end", query: "watch", answer: func(w http.ResponseWriter) { endless(w, `{"type":"`) }},
-		{name: "an error is no status", query: "watch", answer: of(`{"type":"ERROR","object":"hello"}`)},
-		{name: "an error of the server", query: "watch", answer: of(`{"type":"ERROR","object":{"code":500,"message":"etcd"}}`), unreachable: true},
-		{name: "an error without a code", query: "watch", answer: of(`{"type":"ERROR","object":{}}`)},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			api := kubetest.New(t)
-			api.Handle(func(w http.ResponseWriter, r *http.Request) bool {
-				lies := r.URL.Query().Has(row.query) && strings.HasSuffix(r.URL.Path, "/pods")
-				if lies {
-					row.answer(w)
-				}
-				return lies
-			})
-			err := open(t, newClient(t, api, "")).fails()
-			if err == nil || errors.Is(err, ErrUnreachable) != row.unreachable || !strings.Contains(err.Error(), api.URL()) {
-				t.Errorf("got %v", err)
-			}
-		})
-	}
-}
-
-func FuzzWatch(f *testing.F) {
-	for _, event := range []string{"ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"} {
-		p := web("mail-web-1", true)
-		p.Edit = func(o kubetest.Object) {
-			meta := o["metadata"].(map[string]any)
-			meta["uid"], meta["resourceVersion"] = "1-2-3", "7"
-		}
-		object, err := json.Marshal(p.Object())
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(fmt.Sprintf(`{"type":%q,"object":%s}`, event, object))
-	}
-	f.Add(`{"type":"ERROR","object":{"code":410}}`)
-	f.Fuzz(func(t *testing.T, stream string) {
-		c := &Client{config: Config{Namespace: inDefault}}
-		s := &session{server: &url.URL{}}
-		known := make(map[string]bool)
-		w := &watch{serves: c.serves, up: make(map[string]bool)}
-		w.changed = func(died string) {
-			if died != "" && w.up[died] {
-				t.Errorf("%q has died, and can serve", died)
-			}
-			known[died] = true
-		}
-		if err := follow(strings.NewReader(stream), w.see); err != nil && s.failed(t.Context(), "watching", err) == nil {
-			t.Errorf("%v is no failure", err)
-		}
-		if len(known) == 0 && len(w.up) > 0 {
-			t.Error("a pod is noted and not told of")
-		}
-	})
 }

@@ -1,0 +1,264 @@
+// Package kubernetes runs a real Kubernetes API server with its etcd, for tests. There is no kubelet and no controller: a node, a pod or a
+// service is what a test puts, and a pod's container is what the test runs at its address. Package kubetest has a stand-in that can also
+// fail and lie.
+//
+// The programs come from programs/go.mod, a module of its own; command build builds them once.
+package kubernetes
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"dokku-expose/internal/freeport"
+	"dokku-expose/internal/kubetest"
+)
+
+// patience bounds what should take seconds, on a machine with much else to do.
+const patience = 2 * time.Minute
+
+// etcd's sockets, which need a port in their names, and their URLs, which must be relative.
+const (
+	socket  = "clients:0"
+	clients = "unix://" + socket
+	peers   = "unix://peers:0"
+)
+
+// Object is one of Kubernetes', as decoded from JSON.
+type Object = kubetest.Object
+
+// Server is an API server with an etcd. Its node "here" has the addresses of this host. Authorization is by RBAC; the user whose methods
+// it has may do everything.
+type Server struct {
+	User
+
+	t        testing.TB
+	programs string
+	dir      string
+	url      string
+	ca       []byte
+	http     *http.Client
+	process  *process
+	// groups has the kinds of each group that was asked for.
+	groups sync.Map
+}
+
+// Start starts both, waits until the API server is ready, and stops them when the test ends, however it does.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	s := &Server{t: t, programs: programs(t), dir: t.TempDir()}
+	s.User = User{server: s, token: rand.Text()}
+	port, err := freeport.Take()
+	s.must(err)
+	t.Cleanup(func() {
+		if err := freeport.Release(port); err != nil {
+			t.Error(err)
+		}
+	})
+	s.url = fmt.Sprintf("https://127.0.0.1:%d", port)
+	s.certify()
+	s.must(os.WriteFile(s.path("tokens"), fmt.Appendf(nil, "%s,admin,admin,\"system:masters\"\n", s.token), 0o600))
+
+	s.run(etcd, "--data-dir=etcd", "--unsafe-no-fsync", "--log-level=error",
+		"--listen-client-urls="+clients, "--advertise-client-urls="+clients,
+		"--listen-peer-urls="+peers, "--initial-advertise-peer-urls="+peers, "--initial-cluster=default="+peers)
+	s.Resume()
+	s.Put(kubetest.Node("here", kubetest.HostAddresses(t)...))
+	return s
+}
+
+// path is that of a file.
+func (s *Server) path(name string) string { return filepath.Join(s.dir, name) }
+
+// Resume starts the API server after Stop, and waits until it is ready.
+func (s *Server) Resume() {
+	s.t.Helper()
+	s.process = s.run(apiserver, "--etcd-servers", "unix://"+s.path(socket),
+		"--bind-address=127.0.0.1", "--secure-port", strings.TrimPrefix(s.url, "https://127.0.0.1:"),
+		"--tls-cert-file", s.path("certificate"), "--tls-private-key-file", s.path("key"),
+		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-signing-key-file", s.path("key"), "--service-account-key-file", s.path("certificate"),
+		"--token-auth-file", s.path("tokens"), "--authorization-mode=RBAC",
+		// A pod's service account is made by a controller.
+		"--disable-admission-plugins=ServiceAccount",
+		// The Service "kubernetes" would get this host's address, which may be loopback's.
+		"--endpoint-reconciler-type=none", "--advertise-address=192.0.2.1")
+	s.await("the API server is ready", func() error {
+		if _, err := s.Do(http.MethodGet, "/readyz", "", nil); err != nil {
+			return err
+		}
+		// It makes this one a moment later.
+		_, err := s.Do(http.MethodGet, "/api/v1/namespaces/default", "", nil)
+		return err
+	})
+}
+
+// Stop kills the API server. At SIGTERM it would go on with its watches for a minute.
+func (s *Server) Stop() {
+	s.t.Helper()
+	s.must(s.process.cmd.Process.Kill())
+	<-s.process.done
+}
+
+// Hang stops the API server by SIGSTOP: connections are accepted by the kernel, and nothing is answered.
+func (s *Server) Hang() { s.must(s.process.cmd.Process.Signal(syscall.SIGSTOP)) }
+
+// Unhang ends Hang.
+func (s *Server) Unhang() { s.must(s.process.cmd.Process.Signal(syscall.SIGCONT)) }
+
+// Compact has etcd forget all versions of objects but the present ones.
+func (s *Server) Compact() {
+	s.t.Helper()
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", s.path(socket))
+	}}}
+	defer client.CloseIdleConnections()
+	ask := func(path, body string) (answer struct {
+		Header struct{ Revision string }
+	}) {
+		response, err := client.Post("http://etcd"+path, "application/json", strings.NewReader(body))
+		s.must(err)
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			s.t.Fatalf("etcd answers %s to %s", response.Status, path)
+		}
+		s.must(json.NewDecoder(response.Body).Decode(&answer))
+		return answer
+	}
+	now := ask("/v3/kv/range", `{"key":"AA=="}`).Header.Revision
+	ask("/v3/kv/compaction", fmt.Sprintf(`{"revision":%q,"physical":true}`, now))
+}
+
+// process is one that has been started.
+type process struct {
+	cmd *exec.Cmd
+	// done is closed when it has ended.
+	done chan struct{}
+}
+
+// run starts a program, which ends with the test and with this process.
+func (s *Server) run(name string, args ...string) *process {
+	s.t.Helper()
+	log, err := os.OpenFile(s.path(name+".log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	s.must(err)
+	defer log.Close()
+	p := &process{cmd: exec.Command(filepath.Join(s.programs, name), args...), done: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir = log, log, s.dir
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started := make(chan error)
+	go func() {
+		// The signal comes when the thread ends that has started it, and tests end threads.
+		runtime.LockOSThread()
+		started <- p.cmd.Start()
+		_ = p.cmd.Wait() // It ends by a signal.
+		close(p.done)
+	}()
+	s.must(<-started)
+	s.t.Cleanup(func() {
+		_ = p.cmd.Process.Kill() // It may have ended.
+		<-p.done
+	})
+	return p
+}
+
+// await asks until there is no error.
+func (s *Server) await(what string, ask func() error) {
+	s.t.Helper()
+	over, tick := time.After(patience), time.NewTicker(50*time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ask()
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+			continue
+		case <-s.process.done:
+		case <-over:
+		}
+		s.t.Fatalf("waited in vain until %s: %v\n%s", what, err, s.logs())
+	}
+}
+
+// logs are the last lines of what the programs said.
+func (s *Server) logs() string {
+	var text strings.Builder
+	for _, name := range []string{etcd, apiserver} {
+		log, err := os.ReadFile(s.path(name + ".log"))
+		lines := bytes.SplitAfter(log, []byte("\n"))
+		fmt.Fprintf(&text, "%s said: %s", name, bytes.Join(lines[max(0, len(lines)-20):], nil))
+		if err != nil {
+			fmt.Fprintln(&text, err)
+		}
+	}
+	return text.String()
+}
+
+// certify makes the server's certificate and key, which also sign the tokens of service accounts.
+func (s *Server) certify() {
+	s.t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	s.must(err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "kubernetes"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	raw, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	s.must(err)
+	key, err := x509.MarshalPKCS8PrivateKey(private)
+	s.must(err)
+	s.ca = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})
+	s.must(os.WriteFile(s.path("certificate"), s.ca, 0o600))
+	s.must(os.WriteFile(s.path("key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600))
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(s.ca)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}
+	s.http = &http.Client{Transport: transport, Timeout: patience}
+	s.t.Cleanup(transport.CloseIdleConnections)
+}
+
+// Kubeconfig writes a kubeconfig of the user to a file of the test, and returns its path.
+func (u User) Kubeconfig(t testing.TB) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "k3s.yaml")
+	text := fmt.Sprintf(`apiVersion: v1
+kind: Config
+current-context: test
+clusters: [{name: test, cluster: {server: %q, certificate-authority-data: %s}}]
+contexts: [{name: test, context: {cluster: test, user: test}}]
+users: [{name: test, user: {token: %s}}]
+`, u.server.url, base64.StdEncoding.EncodeToString(u.server.ca), u.token)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func (s *Server) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
