@@ -22,6 +22,7 @@ import (
 // Its engine is the built-in one, whatever that of the Dokku host is.
 type entryHost struct {
 	*cluster
+	api *kubetest.API
 	// dir stands for /, and kubeconfig for the pod's credentials.
 	dir, kubeconfig string
 
@@ -32,11 +33,11 @@ type entryHost struct {
 }
 
 // startEntryHost makes a node whose pods follow the DaemonSet.
-func startEntryHost(c *cluster) *entryHost {
+func startEntryHost(c *cluster, api *kubetest.API) *entryHost {
 	c.t.Helper()
-	n := &entryHost{cluster: c, dir: c.t.TempDir(), kubeconfig: c.api.Kubeconfig(c.t)}
+	n := &entryHost{cluster: c, api: api, dir: c.t.TempDir(), kubeconfig: api.Kubeconfig(c.t)}
 	c.leads = n.leadsTo
-	c.api.OnApply(n.applied)
+	api.OnApply(n.applied)
 	c.t.Cleanup(func() {
 		n.end(0)
 		n.ends.Wait()
@@ -156,15 +157,16 @@ func (n *entryHost) closes(port uint16) {
 // server that is down cost no connection. Entry hosts have the built-in engine only.
 func TestEntryHostsOfForeignCluster(t *testing.T) {
 	t.Parallel()
-	c := startCluster(t)
-	c.api.Put(kubetest.Node("here", "192.0.2.1"))
+	api := kubetest.New(t)
+	c := startClusterOf(t, api)
+	api.Put(kubetest.Node("here", "192.0.2.1"))
 	public, fresh := c.port(), c.port()
 	c.app("mail")
 	c.wants(c.refused("pre-build", "mail", source("v1", lead(public, private))), "none of the cluster's nodes", "dokku expose:k3s-install")
 	c.wants(c.expose(1, "k3s-install").Stderr, "no image was given")
 	c.wants(c.expose(1, "k3s-install", "--image", "expose:1", "--node", "there").Stderr, `no node "there"`, "here")
 
-	n := startEntryHost(c)
+	n := startEntryHost(c, api)
 	c.wants(c.expose(0, "k3s-install", "--image", "expose:1", "--node", "here").Stdout, "Entry hosts that serve", "1")
 	c.wants(c.push("mail", source("v1", lead(public, private))), "served by the entry hosts")
 	n.opens(public, "v1")
@@ -183,13 +185,13 @@ func TestEntryHostsOfForeignCluster(t *testing.T) {
 	c.must(held.echo())
 	c.seen(l, 4)
 	l.Phase("API server down")
-	c.api.Fail(503)
-	c.api.BreakWatches()
+	api.Fail(503)
+	api.BreakWatches()
 	c.seen(l, 4)
 	c.wants(c.expose(0, "disable", "mail").Stderr, "go on by what they were told before", "Kubernetes API server")
 	n.opens(fresh, "v2")
 	c.judge(l)
-	c.api.Fail(0)
+	api.Fail(0)
 	n.closes(public)
 	n.closes(fresh)
 
@@ -200,13 +202,13 @@ func TestEntryHostsOfForeignCluster(t *testing.T) {
 
 	c.wants(c.expose(0, "k3s-uninstall").Stdout, "No node but this host")
 	for _, kind := range []string{"Namespace", "ClusterRole", "ClusterRoleBinding"} {
-		if c.api.Get(kind, "", "dokku-expose") != nil {
+		if api.Get(kind, "", "dokku-expose") != nil {
 			t.Errorf("the %s is left", kind)
 		}
 	}
-	if n.api.Get("DaemonSet", "dokku-expose", "dokku-expose") != nil {
+	if api.Get("DaemonSet", "dokku-expose", "dokku-expose") != nil {
 		t.Error("the DaemonSet is left")
 	}
-	c.api.Fail(503)
+	api.Fail(503)
 	c.wants(c.expose(1, "k3s-uninstall").Stderr, "kubectl delete namespace/dokku-expose")
 }

@@ -2,208 +2,69 @@ package hooks_test
 
 import (
 	"fmt"
-	"maps"
-	"net"
-	"regexp"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"dokku-expose/internal/kubetest"
 	"dokku-expose/internal/rig"
 )
 
-// cluster is a Kubernetes cluster of which the host is a node. Its pods are containers; nobody but the API tells whose they are.
-type cluster struct {
-	*host
-	api *kubetest.API
-
-	mu   sync.Mutex
-	made int
-	// pods are the containers of an app's pods, by the pod's name.
-	pods map[string]map[string]kubetest.Pod
-	ids  map[string]string
-	// ending are the pods that are being deleted: nobody waits for these.
-	ending sync.WaitGroup
-	// unready has new pods run, and never get ready.
-	unready bool
-	// leads tells whether a public port leads to a pod; nil asks the engine of this host.
-	leads func(kubetest.Pod) bool
-	// kustomization is that of the last rollout.
-	kustomization string
-}
-
-// startCluster is start for a host whose apps may be on the scheduler k3s.
-func startCluster(t *testing.T, change ...func(*rig.Options)) *cluster {
-	t.Helper()
-	c := &cluster{api: kubetest.New(t), pods: make(map[string]map[string]kubetest.Pod), ids: make(map[string]string)}
-	c.host = start(t, append(change, func(o *rig.Options) { o.Daemon, o.Rollout = true, c.rollOut })...)
-	t.Cleanup(c.ending.Wait)
-	c.must(c.SetProperty("scheduler-k3s", "--global", "kubeconfig-path", c.api.Kubeconfig(t)))
-	return c
-}
-
-// app makes an app that is on the scheduler k3s.
-func (c *cluster) app(name string) {
-	c.t.Helper()
-	c.must(c.CreateApp(name))
-	c.must(c.SetProperty("scheduler", name, "selected", "k3s"))
-}
-
-// podsOf are an app's pods.
-func (c *cluster) podsOf(app string) (pods []kubetest.Pod) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, name := range slices.Sorted(maps.Keys(c.pods[app])) {
-		pods = append(pods, c.pods[app][name])
-	}
-	return pods
-}
-
-// probed finds the port of a readiness probe.
-var probed = regexp.MustCompile(`tcpSocket:\s+port: (\d+)`)
-
-// rollOut replaces an app's pods by new ones as a cluster does: it makes all of the new ones, and deletes the old ones when these are
-// ready. A pod that is deleted goes on serving until the ports have left it, as long as its preStop hook takes.
-func (c *cluster) rollOut(r rig.Rollout) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	old := c.pods[r.App]
-	c.kustomization = r.Kustomization
-	c.pods[r.App] = make(map[string]kubetest.Pod)
-	for process, count := range r.Formation {
-		for range count {
-			id, ip, err := r.Start(process)
-			if err != nil {
-				return err
-			}
-			// A pod without a probe is ready as soon as it runs.
-			if probe := probed.FindStringSubmatch(r.Kustomization); probe != nil {
-				await(c.t, "the readiness probe succeeds", func() bool {
-					conn, err := net.Dial("tcp", net.JoinHostPort(ip, probe[1]))
-					if err == nil {
-						_ = conn.Close()
-					}
-					return err == nil
-				})
-			}
-			c.made++
-			pod := kubetest.Pod{
-				App: r.App, Process: process, Name: fmt.Sprintf("%s-%s-5d5c-%d", r.App, process, c.made), Image: r.Image, IPs: []string{ip}, Ready: !c.unready,
-			}
-			c.pods[r.App][pod.Name], c.ids[pod.Name] = pod, id
-			c.api.PutPod(pod)
-		}
-	}
-	if c.unready {
-		for name, pod := range old {
-			c.pods[r.App][name] = pod
-		}
-		return fmt.Errorf("helm: %s: timed out waiting for the condition", r.App)
-	}
-	for _, pod := range old {
-		if err := c.end(pod); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// end deletes a pod.
-func (c *cluster) end(pod kubetest.Pod) error {
-	pod.Leaving = true
-	c.api.PutPod(pod)
-	await(c.t, "the ports have left "+pod.Name, func() bool { return !c.leadsTo(pod) })
-	id := c.ids[pod.Name]
-	c.ending.Go(func() {
-		if err := c.EndPod(pod.App, id); err != nil {
-			c.t.Error(err)
-		}
-		c.api.DeletePod(pod.Name)
-	})
-	return nil
-}
-
-// elsewhere is the address of a container that is no pod's.
-func (c *cluster) elsewhere() string {
-	c.t.Helper()
-	c.push("spy", source("spy"))
-	spy, err := c.Docker.ContainerInspect(c.t.Context(), c.current("spy", "web.1"))
-	c.must(err)
-	return spy.NetworkSettings.Networks["bridge"].IPAddress
-}
-
-// leadsTo tells whether a public port leads to the pod.
-func (c *cluster) leadsTo(pod kubetest.Pod) bool {
-	if c.leads != nil {
-		return c.leads(pod)
-	}
-	for _, route := range c.stats().Routes {
-		for _, server := range route.Servers {
-			if server.Up && !server.Old && server.Addr.Addr().String() == pod.IPs[0] {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // An app on the scheduler k3s has the ports of its PORTS as any other. Its pods replace one another one by one, each by the PORTS of its
-// own image, and no connection is lost.
+// own image, and no connection is lost, nor while the API server is away.
 func TestDeploysOfPodsLoseNoConnection(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
-		c := startCluster(t, engine)
-		public, late := c.port(), c.port()
-		version := func(n uint16, lines ...string) rig.Source {
-			src := source(fmt.Sprint("v", n), append(lines, lead(public, private+n))...)
-			src.Listen = []uint16{private + n}
-			return src
-		}
-		c.app("mail")
-		c.wants(c.push("mail", version(1)), "Public ports of mail", fmt.Sprintf("%d -> %s@here", public, c.podsOf("mail")[0].Name))
-		c.answers(public, "v1")
-		c.must(c.Scale("mail", "web", 2))
-		c.servedByPods(public, "mail")
-		held, err := c.dial(public)
-		c.must(err)
-
-		l := c.load(public, 4, 12)
-		for n := uint16(2); n <= 3; n++ {
-			var lines []string
-			if n == 3 {
-				lines = append(lines, lead(late, private+n))
-			}
-			l.Phase(fmt.Sprint("rollout of v", n))
-			c.push("mail", version(n, lines...), switched(l, fmt.Sprint("v", n)))
-			c.seen(l, 4)
-			if n == 2 {
-				c.must(held.echo())
-			}
-		}
-		c.judge(l)
-		c.servedByPods(public, "mail")
-		c.answers(late, "v3")
-		c.wants(c.expose(0, "list", "mail").Stdout, c.podsOf("mail")[0].Name, "serving")
-
-		c.wants(c.kustomization, "name: mail-web", "tcpSocket", fmt.Sprint("port: ", private+3), "preStop")
-		c.must(c.Stop("mail"))
-		c.closed(public, late)
-		c.must(c.Start("mail"))
-		c.answers(public, "v3")
-		c.must(c.Destroy("mail"))
-		c.closed(public, late)
-	})
+	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) { testDeploysOfPods(t, refusing(t), engine) })
 }
 
-// servedByPods wants the public port to lead to all pods of the app, and to nothing else.
-func (c *cluster) servedByPods(port uint16, app string) {
-	c.t.Helper()
-	var ids []string
-	for _, pod := range c.podsOf(app) {
-		ids = append(ids, c.ids[pod.Name])
+// The same with a real API server, whose pods are the rig's containers.
+func TestDeploysOfPodsOfARealServer(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) { testDeploysOfPods(t, killed(t), engine) })
+}
+
+func testDeploysOfPods(t *testing.T, api fallible, engine func(*rig.Options)) {
+	c := startClusterOf(t, api, engine)
+	public, late := c.port(), c.port()
+	version := func(n uint16, lines ...string) rig.Source {
+		src := source(fmt.Sprint("v", n), append(lines, lead(public, private+n))...)
+		src.Listen = []uint16{private + n}
+		return src
 	}
-	c.servedBy(port, ids...)
+	c.app("mail")
+	c.wants(c.push("mail", version(1)), "Public ports of mail", fmt.Sprintf("%d -> %s@here", public, c.podsOf("mail")[0].Name))
+	c.answers(public, "v1")
+	c.must(c.Scale("mail", "web", 2))
+	c.servedByPods(public, "mail")
+	held, err := c.dial(public)
+	c.must(err)
+
+	l := c.load(public, 4, 12)
+	for n := uint16(2); n <= 3; n++ {
+		var lines []string
+		if n == 3 {
+			lines = append(lines, lead(late, private+n))
+		}
+		l.Phase(fmt.Sprint("rollout of v", n))
+		c.push("mail", version(n, lines...), switched(l, fmt.Sprint("v", n)))
+		c.seen(l, 4)
+		if n == 2 {
+			c.must(held.echo())
+			l.Phase("without the API server")
+			api.lose()
+			c.seen(l, 20)
+			api.end()
+		}
+	}
+	c.judge(l)
+	c.servedByPods(public, "mail")
+	c.answers(late, "v3")
+	c.wants(c.expose(0, "list", "mail").Stdout, c.podsOf("mail")[0].Name, "serving")
+
+	c.wants(c.kustomization, "name: mail-web", "tcpSocket", fmt.Sprint("port: ", private+3), "preStop")
+	c.must(c.Stop("mail"))
+	c.closed(public, late)
+	c.must(c.Start("mail"))
+	c.answers(public, "v3")
+	c.must(c.Destroy("mail"))
+	c.closed(public, late)
 }
 
 // A version that never gets ready changes nothing, and neither does its PORTS. A pod that is not ready any more gets no connection.
@@ -275,7 +136,8 @@ func TestOldPodThatIsStillThere(t *testing.T) {
 // A push is refused in time whose public port the cluster takes for itself, or whose pods this host can't reach.
 func TestPushToAClusterIsRefused(t *testing.T) {
 	t.Parallel()
-	c := startCluster(t)
+	api := refusing(t)
+	c := startClusterOf(t, api)
 	public, balanced, node := c.port(), c.port(), c.port()
 	c.app("mail")
 	c.api.Put(kubetest.Service("kube-system", "traefik", kubetest.Object{
@@ -293,31 +155,33 @@ func TestPushToAClusterIsRefused(t *testing.T) {
 		c.fails("pre-build", c.Push("mail", source("v2", lead(public, private)), said(&text)))
 		c.wants(text.String(), parts...)
 		c.answers(public, "v1")
-		c.api.Fail(503)
+		api.lose()
 	}
 }
 
 // While the API server is away pods that go on accepting serve, others leave, and apps of this host are deployed as ever.
 func TestWithoutAPIServer(t *testing.T) {
 	for _, test := range []struct {
-		name      string
-		engine    func(*rig.Options)
-		lose, end func(*kubetest.API)
+		name   string
+		start  func(*testing.T) fallible
+		engine func(*rig.Options)
 	}{
 		// How a source is lost is the daemon's to find out, and the same for both engines.
-		{"refusing", func(*rig.Options) {}, func(a *kubetest.API) { a.Fail(503); a.BreakWatches() }, func(a *kubetest.API) { a.Fail(0) }},
-		{"hanging", builtin, (*kubetest.API).Hang, (*kubetest.API).Resume},
+		{"refusing", refusing, func(*rig.Options) {}},
+		{"hanging", hanging, builtin},
+		{"killed", killed, builtin},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			c := startCluster(t, test.engine)
+			api := test.start(t)
+			c := startClusterOf(t, api, test.engine)
 			public, local := c.port(), c.port()
 			c.app("mail")
 			c.push("mail", source("v1", lead(public, private)))
 			c.must(c.Scale("mail", "web", 2))
 			c.push("news", source("n1", lead(local, private)))
 
-			test.lose(c.api)
+			api.lose()
 			c.wants(c.push("news", source("n2", lead(local, private))), "Kubernetes API server")
 			c.answers(local, "n2")
 			c.servedByPods(public, "mail")
@@ -330,7 +194,7 @@ func TestWithoutAPIServer(t *testing.T) {
 			c.must(c.Stop("news"))
 			c.closed(local)
 
-			test.end(c.api)
+			api.end()
 			gone.Leaving = true
 			c.api.PutPod(gone)
 			await(t, "the cluster is asked again", func() bool {
