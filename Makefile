@@ -31,11 +31,11 @@ test: ## all tests with the race detector; as root it installs and starts what t
 	command -v "$${cc%% *}" >/dev/null || { race=; echo "No C compiler is installed, so the race detector is off"; }; \
 	CGO_ENABLED=$${race:+1} $(GO) test $$race -count=1 -timeout 45m -json ./... | $(GO) run ./internal/testsummary
 
-# CI=true: nothing is skipped. `make test` has these tests too where Kubernetes has been built.
-test-k3s: ## the tests with a real Kubernetes, which is built once: 8 minutes of CPU time, 130 MB in the user's cache
-	scripts/setup-machine test
+# CI=true: nothing is skipped. `make test` has the tests that need no nodes too, where Kubernetes has been built.
+test-k3s: ## the tests with a real Kubernetes and nodes that run pods, as root; it is built once: 9 minutes of CPU time
+	scripts/setup-machine test-k3s
 	programs=$$($(GO) run ./internal/kubernetes/build); \
-	CI=true DOKKU_EXPOSE_KUBERNETES=$$programs $(GO) test -v -count=1 -timeout 30m -run 'RealServer|WithoutAPIServer/killed' \
+	CI=true DOKKU_EXPOSE_KUBERNETES=$$programs $(GO) test -v -count=1 -timeout 30m -run 'RealServer|RealNodes|WithoutAPIServer/killed' \
 	  ./internal/kubernetes ./deploy/source/kube ./hooks
 
 chaos: ## all faults under load, ROUNDS (3) times each, and a table of what clients lost; as root it installs what is missing

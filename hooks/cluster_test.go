@@ -28,6 +28,8 @@ type cluster struct {
 	ending sync.WaitGroup
 	// unready has new pods run, and never get ready.
 	unready bool
+	// roll rolls out; it is rollOut unless pods are real ones.
+	roll func(rig.Rollout) error
 	// leads tells whether a public port leads to a pod; nil asks the engine of this host.
 	leads func(kubetest.Pod) bool
 	// kustomization is that of the last rollout.
@@ -75,7 +77,8 @@ func startCluster(t *testing.T, change ...func(*rig.Options)) *cluster {
 func startClusterOf(t *testing.T, api apiServer, change ...func(*rig.Options)) *cluster {
 	t.Helper()
 	c := &cluster{api: api, pods: make(map[string]map[string]kubetest.Pod), ids: make(map[string]string)}
-	c.host = start(t, append(change, func(o *rig.Options) { o.Daemon, o.Rollout = true, c.rollOut })...)
+	c.roll = c.rollOut
+	c.host = start(t, append(change, func(o *rig.Options) { o.Daemon, o.Rollout = true, func(r rig.Rollout) error { return c.roll(r) } })...)
 	t.Cleanup(c.ending.Wait)
 	c.must(c.SetProperty("scheduler-k3s", "--global", "kubeconfig-path", c.api.Kubeconfig(t)))
 	return c

@@ -45,16 +45,19 @@ func start(t *testing.T, change ...func(*rig.Options)) *host {
 	t.Helper()
 	h := &host{t: t}
 	own := func(o *rig.Options) {
-		o.Stopping = func(_, container string) {
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			for _, l := range h.loads {
-				l.Retired(container, linger)
-			}
-		}
+		o.Stopping = func(_, container string) { h.retire(container) }
 	}
 	h.Host = newHost(t, append([]func(*rig.Options){own}, change...)...)
 	return h
+}
+
+// retire tells all loads that a container is about to get SIGTERM.
+func (h *host) retire(container string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, l := range h.loads {
+		l.Retired(container, linger)
+	}
 }
 
 // settings are the plugin's global settings.

@@ -17,6 +17,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -56,10 +57,12 @@ type Server struct {
 	t        testing.TB
 	programs string
 	dir      string
-	url      string
-	ca       []byte
-	http     *http.Client
-	process  *process
+	// address is the one that it listens on.
+	address, url string
+	flags        []string
+	ca           []byte
+	http         *http.Client
+	process      *process
 	// groups has the kinds of each group that was asked for.
 	groups sync.Map
 }
@@ -67,7 +70,16 @@ type Server struct {
 // Start starts both, waits until the API server is ready, and stops them when the test ends, however it does.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{t: t, programs: programs(t), dir: t.TempDir()}
+	return start(t, programs(t), "127.0.0.1",
+		// A pod's service account is made by a controller.
+		"--disable-admission-plugins=ServiceAccount",
+		// The Service "kubernetes" would get this host's address, which may be loopback's.
+		"--endpoint-reconciler-type=none", "--advertise-address=192.0.2.1")
+}
+
+func start(t testing.TB, programs, address string, flags ...string) *Server {
+	t.Helper()
+	s := &Server{t: t, programs: programs, dir: t.TempDir(), address: address, flags: flags}
 	s.User = User{server: s, token: rand.Text()}
 	port, err := freeport.Take()
 	s.must(err)
@@ -76,11 +88,11 @@ func Start(t testing.TB) *Server {
 			t.Error(err)
 		}
 	})
-	s.url = fmt.Sprintf("https://127.0.0.1:%d", port)
+	s.url = fmt.Sprintf("https://%s:%d", address, port)
 	s.certify()
 	s.must(os.WriteFile(s.path("tokens"), fmt.Appendf(nil, "%s,admin,admin,\"system:masters\"\n", s.token), 0o600))
 
-	s.run(etcd, "--data-dir=etcd", "--unsafe-no-fsync", "--log-level=error",
+	s.run(etcd, etcd, "--data-dir=etcd", "--unsafe-no-fsync", "--log-level=error",
 		"--listen-client-urls="+clients, "--advertise-client-urls="+clients,
 		"--listen-peer-urls="+peers, "--initial-advertise-peer-urls="+peers, "--initial-cluster=default="+peers)
 	s.Resume()
@@ -94,15 +106,11 @@ func (s *Server) path(name string) string { return filepath.Join(s.dir, name) }
 // Resume starts the API server after Stop, and waits until it is ready.
 func (s *Server) Resume() {
 	s.t.Helper()
-	s.process = s.run(apiserver, "--etcd-servers", "unix://"+s.path(socket),
-		"--bind-address=127.0.0.1", "--secure-port", strings.TrimPrefix(s.url, "https://127.0.0.1:"),
+	s.process = s.run(kubernetes, apiserver, append(s.flags, "--etcd-servers", "unix://"+s.path(socket),
+		"--bind-address", s.address, "--secure-port", strings.TrimPrefix(s.url, "https://"+s.address+":"),
 		"--tls-cert-file", s.path("certificate"), "--tls-private-key-file", s.path("key"),
 		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-signing-key-file", s.path("key"), "--service-account-key-file", s.path("certificate"),
-		"--token-auth-file", s.path("tokens"), "--authorization-mode=RBAC",
-		// A pod's service account is made by a controller.
-		"--disable-admission-plugins=ServiceAccount",
-		// The Service "kubernetes" would get this host's address, which may be loopback's.
-		"--endpoint-reconciler-type=none", "--advertise-address=192.0.2.1")
+		"--token-auth-file", s.path("tokens"), "--authorization-mode=RBAC")...)
 	s.await("the API server is ready", func() error {
 		if _, err := s.Do(http.MethodGet, "/readyz", "", nil); err != nil {
 			return err
@@ -157,13 +165,21 @@ type process struct {
 	done chan struct{}
 }
 
-// run starts a program, which ends with the test and with this process.
-func (s *Server) run(name string, args ...string) *process {
+// run starts a program, which ends with the test and with this process. A component of Kubernetes is the first of its arguments.
+func (s *Server) run(program, component string, args ...string) *process {
 	s.t.Helper()
-	log, err := os.OpenFile(s.path(name+".log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if program == kubernetes {
+		args = append([]string{component}, args...)
+	}
+	log, err := os.OpenFile(s.path(component+".log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	s.must(err)
 	defer log.Close()
-	p := &process{cmd: exec.Command(filepath.Join(s.programs, name), args...), done: make(chan struct{})}
+	return s.start(exec.Command(filepath.Join(s.programs, program), args...), log)
+}
+
+func (s *Server) start(cmd *exec.Cmd, log *os.File) *process {
+	s.t.Helper()
+	p := &process{cmd: cmd, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir = log, log, s.dir
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)
@@ -205,13 +221,15 @@ func (s *Server) await(what string, ask func() error) {
 // logs are the last lines of what the programs said.
 func (s *Server) logs() string {
 	var text strings.Builder
-	for _, name := range []string{etcd, apiserver} {
-		log, err := os.ReadFile(s.path(name + ".log"))
+	names, err := filepath.Glob(s.path("*.log"))
+	for _, name := range names {
+		log, readErr := os.ReadFile(name)
+		err = errors.Join(err, readErr)
 		lines := bytes.SplitAfter(log, []byte("\n"))
-		fmt.Fprintf(&text, "%s said: %s", name, bytes.Join(lines[max(0, len(lines)-20):], nil))
-		if err != nil {
-			fmt.Fprintln(&text, err)
-		}
+		fmt.Fprintf(&text, "%s: %s", filepath.Base(name), bytes.Join(lines[max(0, len(lines)-20):], nil))
+	}
+	if err != nil {
+		fmt.Fprintln(&text, err)
 	}
 	return text.String()
 }
@@ -222,7 +240,7 @@ func (s *Server) certify() {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	s.must(err)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "kubernetes"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "kubernetes"}, IPAddresses: []net.IP{net.ParseIP(s.address), net.IPv4(10, 0, 0, 1)},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
 	}
 	raw, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)

@@ -17,8 +17,8 @@ const k3s = "k3s"
 // Rollout is what a cluster is told by scheduler-k3s, after the plugin's turn: to have these pods, and no others, of an app.
 type Rollout struct {
 	App string
-	// Image is the name of the image of new pods.
-	Image string
+	// Image is the name of the image of new pods, and Built the one that it has on this host.
+	Image, Built string
 	// Formation is how many pods each process type is to have.
 	Formation map[string]int
 	// Kustomization is the text of the kustomization that goes for them, "" for none.
@@ -97,7 +97,7 @@ func (s *session) rollOut(app, tag string) error {
 		counts[p.process] = p.count
 	}
 	return s.options.Rollout(Rollout{
-		App: app, Image: "registry.example.com:5000/dokku/" + app + ":" + tag, Formation: counts, Kustomization: string(text),
+		App: app, Image: "registry.example.com:5000/dokku/" + app + ":" + tag, Built: s.image(app), Formation: counts, Kustomization: string(text),
 		Start: func(process string) (id, ip string, err error) { return s.startPod(app, process) },
 	})
 }
