@@ -33,8 +33,6 @@ func testDeploysOfPods(t *testing.T, api fallible, engine func(*rig.Options)) {
 	c.answers(public, "v1")
 	c.must(c.Scale("mail", "web", 2))
 	c.servedByPods(public, "mail")
-	held, err := c.dial(public)
-	c.must(err)
 
 	l := c.load(public, 4, 12)
 	for n := uint16(2); n <= 3; n++ {
@@ -46,7 +44,6 @@ func testDeploysOfPods(t *testing.T, api fallible, engine func(*rig.Options)) {
 		c.push("mail", version(n, lines...), switched(l, fmt.Sprint("v", n)))
 		c.seen(l, 4)
 		if n == 2 {
-			c.must(held.echo())
 			l.Phase("without the API server")
 			api.lose()
 			c.seen(l, 20)
