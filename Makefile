@@ -22,14 +22,15 @@ help: ## this list
 build: ## the program for this machine, as bin/dokku-expose
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/dokku-expose ./cmd/dokku-expose
 
-# -count=1: many tests build the program that they run, of which Go's cache of test results does not know.
+# -count=1: many tests build the program that they run, of which Go's cache of test results does not know. With -race
+# go vet compiles what the tests need anyway.
 test: ## all tests with the race detector; as root it installs and starts what they need
 	scripts/setup-machine test
-	$(GO) vet ./...
-	$(GO) build ./...
 	race=-race; cc=$$($(GO) env CC); \
 	command -v "$${cc%% *}" >/dev/null || { race=; echo "No C compiler is installed, so the race detector is off"; }; \
-	CGO_ENABLED=$${race:+1} $(GO) test $$race -count=1 -timeout 45m -json ./... | $(GO) run ./internal/testsummary
+	CGO_ENABLED=$${race:+1} $(GO) vet $$race ./...; \
+	$(GO) build ./...; \
+	CGO_ENABLED=$${race:+1} $(GO) test $$race -vet=off -count=1 -timeout 45m -json ./... | $(GO) run ./internal/testsummary
 
 # CI=true: nothing is skipped. `make test` has the tests that need no nodes too, where Kubernetes has been built.
 test-k3s: ## the tests with a real Kubernetes and nodes that run pods, as root; it is built once: 9 minutes of CPU time
