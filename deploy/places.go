@@ -1,11 +1,13 @@
 package deploy
 
+import "slices"
+
 // places are those whose endpoints are to serve. While an app moves from one scheduler to the other, pods serve where there are any: they
 // take over as they get ready, and lose it to containers in one step, the switch at the end of the deploy.
 func (b *builder) places(a *App) []Place {
 	switch {
 	case a.Left == "" && a.Pods:
-		return b.podPlaces(a)
+		return a.withFormer(b.podPlaces(a))
 	case a.Left == "":
 		return b.containerPlaces(a)
 	}
@@ -31,6 +33,20 @@ func (b *builder) podPlaces(a *App) []Place {
 		}
 	}
 	return b.unlessServed(a, ready, others)
+}
+
+// withFormer adds the pods that the app had before the deploy on its way, of process types that have none now: connections are held for
+// those to come.
+func (a *App) withFormer(places []Place) []Place {
+	if a.Deploying == nil {
+		return places
+	}
+	for _, p := range a.Deploying.Before {
+		if !slices.ContainsFunc(places, func(o Place) bool { return o.Process == p.Process }) {
+			places = append(places, p)
+		}
+	}
+	return places
 }
 
 // containerPlaces are those of Dokku's CONTAINER files. In the middle of a deploy these are the ones from before it; only a

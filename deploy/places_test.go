@@ -72,6 +72,14 @@ func TestPlanOfPods(t *testing.T) {
 			},
 			want: []string{"25 mail: web=mail-1@15025"},
 		}, {
+			name: "connections are held between the last pod of the former name and the first of the new one",
+			arrange: func(s *scene) App {
+				a := app()
+				a.Deploying = &Deployment{Former: "post", Before: []Place{place("web", "post-1")}}
+				return a
+			},
+			want: []string{"25 mail:"},
+		}, {
 			name: "the containers of an app that has moved to pods serve until one of these is ready",
 			arrange: func(s *scene) App {
 				s.container("mail-c", imageA, "web.1", 1, 15025)

@@ -222,3 +222,33 @@ func TestMoveFromOneSchedulerToTheOther(t *testing.T) {
 		c.judge(l)
 	})
 }
+
+// The pods of the old name serve until Dokku deletes them, and clients are held until those of the new name are ready.
+func TestRenameOnCluster(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
+		c := startCluster(t, engine, settings("hold", "1h"))
+		public := c.port()
+		// Of an app with a scheduler of its own Dokku (0.38.27) leaves the old pods: it has forgotten their scheduler when it destroys them.
+		c.must(c.SetProperty("scheduler", "--global", "selected", "k3s"))
+		c.push("mail", source("v1", lead(public, private)))
+		old := c.podsOf("mail")[0]
+		// No held connections: their pod ends them.
+		l := c.load(public, 4, 0)
+		c.must(c.Rename("mail", "post", rig.Before(func(call rig.Call) bool {
+			if call.Name == "pre-delete" {
+				l.Phase("the old pods are about to be deleted")
+				c.seen(l, 20)
+				if !c.leadsTo(old) {
+					t.Errorf("the port has left %s", old.Name)
+				}
+			}
+			return true
+		})))
+		c.servedByPods(public, "post")
+		c.answers(public, "v1")
+		c.judge(l)
+		c.wants(c.expose(0, "check").Stdout, "Nothing is wrong")
+		c.must(c.Destroy("post"))
+		c.closed(public)
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"dokku-expose/deploy"
+	"dokku-expose/hooks/dokku"
 	"dokku-expose/hooks/host"
 	"dokku-expose/hooks/state"
 )
@@ -20,7 +21,7 @@ func PostAppRenameSetup(ctx context.Context, h *host.Host, args []string) error 
 	}
 	return h.UnderLock(ctx, func(ctx context.Context, lock *deploy.Lock) error {
 		err := errors.Join(h.Settings.Rename(from, to), h.State.Rename(from, to))
-		if err := carryOver(h, from, to); err != nil {
+		if err := carryOver(ctx, h, from, to); err != nil {
 			h.Out.Warn("the containers of %s stop serving before Dokku stops them: %v", from, err)
 		}
 		reconcileAll(ctx, h, lock, to)
@@ -28,9 +29,9 @@ func PostAppRenameSetup(ctx context.Context, h *host.Host, args []string) error 
 	})
 }
 
-// carryOver begins the deploy that ends a rename, with the containers of the former name. Dokku copies the CONTAINER files in this
-// very trigger, after this plugin's turn.
-func carryOver(h *host.Host, from, to string) error {
+// carryOver begins the deploy that ends a rename, with the containers or pods of the former name. Dokku copies the CONTAINER files, and the
+// app's scheduler, in this very trigger, after this plugin's turn.
+func carryOver(ctx context.Context, h *host.Host, from, to string) error {
 	if involved, err := h.Involved(to); !involved {
 		return err
 	}
@@ -38,7 +39,7 @@ func carryOver(h *host.Host, from, to string) error {
 	if err != nil {
 		return err
 	}
-	places, err := h.Places(from)
+	places, err := placesOf(ctx, h, from)
 	if err != nil {
 		return err
 	}
@@ -48,4 +49,21 @@ func carryOver(h *host.Host, from, to string) error {
 	}
 	remembered.Deploy = &state.Deploy{Process: process, Before: places, Former: from}
 	return h.State.Save(to, remembered)
+}
+
+// placesOf are the places of an app's containers, or of its pods.
+func placesOf(ctx context.Context, h *host.Host, app string) ([]deploy.Place, error) {
+	scheduler, err := h.Env.Scheduler(app)
+	if err != nil {
+		return nil, err
+	}
+	if scheduler != dokku.K3s {
+		return h.Places(app)
+	}
+	pods, err := h.EndpointsOf(ctx, app)
+	places := make([]deploy.Place, 0, len(pods))
+	for _, p := range pods {
+		places = append(places, deploy.Place{Process: p.Process, Dyno: p.Dyno, Container: p.ID})
+	}
+	return places, err
 }
