@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -172,6 +173,17 @@ func TestEntryHostsOfForeignCluster(t *testing.T) {
 	n.opens(public, "v1")
 	c.wants(strings.Join(table(c.expose(0, "list", "mail").Stdout), "\n"), fmt.Sprint(public), "on the entry hosts")
 	c.expose(0, "check")
+	daemons := api.Get("DaemonSet", "dokku-expose", "dokku-expose")
+	api.Delete("DaemonSet", "dokku-expose", "dokku-expose")
+	c.wants(c.expose(1, "check").Stderr, "no entry hosts any more", "dokku expose:k3s-install")
+	daemons["status"].(map[string]any)["numberReady"] = 0
+	api.Put(daemons)
+	c.wants(c.expose(1, "check").Stderr, "0 of 1 entry hosts are ready", "kubectl -n dokku-expose logs")
+	entries := filepath.Join(c.Lib, "data", "expose", "entry-hosts.json")
+	text, err := os.ReadFile(entries)
+	c.must(err)
+	c.must(os.WriteFile(entries, regexp.MustCompile(`"version": "[^"]*"`).ReplaceAll(text, []byte(`"version": "0.0.1"`)), 0o644))
+	c.wants(c.expose(1, "check").Stderr, "run version 0.0.1", "make the image anew")
 	c.must(c.Scale("mail", "web", 2))
 
 	l := c.load(public, 4, 12)

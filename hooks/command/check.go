@@ -113,7 +113,9 @@ func check(ctx context.Context, h *host.Host) []finding {
 		checkClaims(h, &apps[i], note)
 		checkClientAddress(h, &apps[i], note)
 	}
-	note("", "", checkEntries(ctx, h))
+	for _, err := range checkEntries(ctx, h) {
+		note("", "", err)
+	}
 	proxies, err := h.Env.ProxyPorts()
 	note("", "", err)
 	for i := range apps {

@@ -51,7 +51,7 @@ k3s. It learns of each change from this host, and serves on when this host is do
 		if former == nil {
 			former = &host.Entries{}
 		}
-		entries := host.Entries{Image: cmp.Or(image, former.Image), Nodes: nodes}
+		entries := host.Entries{Image: cmp.Or(image, former.Image), Nodes: nodes, Version: host.Version()}
 		if entries.Image == "" {
 			return errors.Join(err, usageError("k3s-install", "no image was given"))
 		}
@@ -188,22 +188,29 @@ func notReady(r kube.Rollout) error {
 }
 
 // checkEntries looks at the entry hosts.
-func checkEntries(ctx context.Context, h *host.Host) error {
+func checkEntries(ctx context.Context, h *host.Host) []error {
 	entries, err := h.Entries()
 	if entries == nil || err != nil {
-		return err
+		return []error{err}
 	}
 	client, err := h.Cluster()
 	if err != nil {
-		return err
+		return []error{err}
 	}
 	_, objects, err := manifest(*entries, "")
 	if err != nil {
-		return err
+		return []error{err}
+	}
+	var old error
+	if entries.Version != host.Version() {
+		old = fmt.Errorf("the entry hosts run version %s, and this host %s; make the image anew, and run: dokku expose:k3s-install --image IMAGE", entries.Version, host.Version())
 	}
 	r, err := client.RolloutOf(ctx, objects[len(objects)-1])
-	if err != nil {
-		return err
+	switch {
+	case errors.Is(err, kube.ErrMissing):
+		err = fmt.Errorf("the cluster has no entry hosts any more, or not yet; run: dokku expose:k3s-install: %w", err)
+	case err == nil:
+		err = notReady(r)
 	}
-	return notReady(r)
+	return []error{old, err}
 }

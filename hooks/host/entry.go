@@ -35,6 +35,8 @@ type Entries struct {
 	Image string `json:"image"`
 	// Nodes are the names of the nodes that are entry hosts, none for all but this one.
 	Nodes []string `json:"nodes,omitempty"`
+	// Version is that of the plugin when they were installed, or updated.
+	Version string `json:"version"`
 	// Foreign tells that this host is no node of the cluster, and leaves the ports of apps there to the entry hosts.
 	Foreign bool `json:"foreign,omitempty"`
 }

@@ -33,6 +33,9 @@ var (
 	// ErrForeign is wrapped by the error that this host is no node of the cluster, so that it does not reach the pods.
 	ErrForeign = errors.New("this host is none of the cluster's nodes")
 
+	// ErrMissing is wrapped by the error that there is no such object.
+	ErrMissing = errors.New("it is missing")
+
 	// errExpired tells that the API server has forgotten the version of the objects that it was asked about.
 	errExpired = errors.New("the version has expired")
 	errTooLong = errors.New("the answer is too long")
@@ -233,7 +236,9 @@ func (s *status) Error() string {
 }
 
 // Is implements the contract of [errors.Is].
-func (s *status) Is(target error) bool { return target == errExpired && s.Code == http.StatusGone }
+func (s *status) Is(target error) bool {
+	return target == errExpired && s.Code == http.StatusGone || target == ErrMissing && s.Code == http.StatusNotFound
+}
 
 // get asks for a path. The body of the answer, which is the caller's to close, is that of a success.
 func (s *session) get(ctx context.Context, path string, query url.Values) (*http.Response, error) {

@@ -76,8 +76,7 @@ func (c *Client) Apply(ctx context.Context, o Object) error {
 // Delete takes an object away. One that is not there is no error.
 func (c *Client) Delete(ctx context.Context, o Object) error {
 	err := c.change(ctx, "deleting the "+o.String(), http.MethodDelete, o, nil, "", nil, nil)
-	var answer *status
-	if errors.As(err, &answer) && answer.Code == http.StatusNotFound {
+	if errors.Is(err, ErrMissing) {
 		return nil
 	}
 	return err
@@ -125,7 +124,8 @@ type Rollout struct {
 	Waiting []string
 }
 
-// RolloutOf tells how far a DaemonSet is, whose pods have the label that its template gives as app.kubernetes.io/name.
+// RolloutOf tells how far a DaemonSet is, whose pods have its name as the label app.kubernetes.io/name. The error wraps [ErrMissing] when
+// there is none.
 func (c *Client) RolloutOf(ctx context.Context, o Object) (Rollout, error) {
 	var set struct {
 		Metadata struct{ Generation int }
