@@ -110,7 +110,7 @@ type TableApp struct {
 	Namespace string `json:"namespace"`
 	// Settings is the app's file of settings.
 	Settings string `json:"settings,omitempty"`
-	// Ports has the PORTS of each image, and tells which is in force.
+	// Ports has the PORTS of each image, and tells which is in force, and whether the app is being renamed.
 	Ports state.App `json:"ports"`
 }
 
@@ -158,7 +158,12 @@ func (h *Host) tableApp(name string) (app TableApp, on bool, err error) {
 	ports, err := h.State.Load(name)
 	// Processes are those of this host.
 	ports.Stopped = ports.Stopped || ports.Stopping != nil || h.Closing == name
-	ports.Stopping, ports.Deploy = nil, nil
+	ports.Stopping = nil
+	if d := ports.Deploy; d != nil && d.Former != "" {
+		ports.Deploy = &state.Deploy{Before: d.Before, Former: d.Former}
+	} else {
+		ports.Deploy = nil
+	}
 	return TableApp{namespace, text, ports}, true, err
 }
 
@@ -251,10 +256,18 @@ func (h *Host) Adopt(ctx context.Context, text string) error {
 	if err != nil {
 		return fmt.Errorf("the table in the ConfigMap %s/%s is none: %w; write it anew: dokku expose:k3s-install", EntryName, EntryName, err)
 	}
+	self, err := dokku.FindProcess(os.Getpid())
+	if err != nil {
+		return err
+	}
 	return h.Locked(ctx, func(context.Context, *deploy.Lock) error {
 		errs := []error{h.Settings.Replace(settings.Global, table.Global)}
 		for _, name := range slices.Sorted(maps.Keys(table.Apps)) {
 			app := table.Apps[name]
+			if app.Ports.Deploy != nil {
+				// It is on its way until the Dokku host says otherwise.
+				app.Ports.Deploy.Process = self
+			}
 			errs = append(errs, h.Env.SetApp(name, app.Namespace), h.Settings.Replace(name, app.Settings), h.State.Save(name, app.Ports))
 		}
 		known, err := h.Env.Apps()

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"dokku-expose/deploy"
+	"dokku-expose/hooks/dokku"
 	"dokku-expose/hooks/settings"
 	"dokku-expose/hooks/state"
 )
@@ -72,6 +74,8 @@ func TestTableArrives(t *testing.T) {
 			t.Errorf("%s has %q, want %q", app, got, want)
 		}
 	}
+	self, err := dokku.FindProcess(os.Getpid())
+	must(err)
 	must(from.Env.SetApp("mail", "post"), from.State.Save("mail", ports("25:5025\n")), from.Settings.Set("mail", "hold", "7s"))
 	must(from.Env.SetApp("chat", "default"), from.State.Save("chat", ports("6667:6667\n")), from.Settings.Set(settings.Global, "hold", "9s"))
 	must(carry())
@@ -85,6 +89,19 @@ func TestTableArrives(t *testing.T) {
 	}
 	if namespace, err := to.Env.Namespace("mail"); namespace != "post" || err != nil {
 		t.Errorf("mail is in the namespace %q, %v", namespace, err)
+	}
+
+	// Of a deploy they are told when it is a rename's.
+	renamed := ports("25:5025\n")
+	renamed.Deploy = &state.Deploy{Process: self, Before: []deploy.Place{{Process: "web", Dyno: "web", Container: "uid"}}, Former: "post"}
+	must(from.State.Save("mail", renamed), carry())
+	if app, err := to.App("mail"); err != nil || app.Deploying == nil || app.Deploying.Former != "post" || len(app.Deploying.Before) != 1 {
+		t.Errorf("mail is being renamed as %+v, %v", app.Deploying, err)
+	}
+	renamed.Deploy.Former = ""
+	must(from.State.Save("mail", renamed), carry())
+	if app, err := to.App("mail"); err != nil || app.Deploying != nil {
+		t.Errorf("mail is being deployed: %+v, %v", app.Deploying, err)
 	}
 
 	// Of an app whose file is broken they keep what they were told, and others go on.
