@@ -79,9 +79,6 @@ func (n *entryHost) start(o kubetest.Object) {
 			env = append(env, "READY_FILE="+value)
 		default:
 			value = filepath.Join(n.dir, value)
-			if err := os.MkdirAll(value, 0o755); err != nil {
-				n.t.Error(err)
-			}
 			env = append(env, fmt.Sprintf("%s=%s", e["name"], value))
 		}
 	}

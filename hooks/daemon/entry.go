@@ -22,6 +22,10 @@ func Entry(ctx context.Context, h *host.Host) error {
 	if node == "" || readyFile == "" {
 		return fmt.Errorf("NODE_NAME is %q and READY_FILE is %q: this command is for the pods that `dokku expose:k3s-install` makes, which have both", node, readyFile)
 	}
+	// A fresh node has no folder for the daemon's socket.
+	if err := os.MkdirAll(filepath.Dir(h.Control), 0o750); err != nil {
+		return err
+	}
 	if err := os.Remove(readyFile); err != nil && !os.IsNotExist(err) {
 		return err
 	}
