@@ -37,7 +37,7 @@ test-k3s: ## the tests with a real Kubernetes and nodes that run pods, as root; 
 	scripts/setup-machine test-k3s
 	programs=$$($(GO) run ./internal/kubernetes/build); \
 	CI=true DOKKU_EXPOSE_KUBERNETES=$$programs $(GO) test -v -count=1 -timeout 30m -run 'RealServer|RealNodes|WithoutAPIServer/killed' \
-	  ./internal/kubernetes ./deploy/source/kube ./hooks
+	  ./internal/kubernetes ./deploy/source/kube ./hooks/command ./hooks
 
 chaos: ## all faults under load, ROUNDS (3) times each, and a table of what clients lost; as root it installs what is missing
 	scripts/setup-machine test

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -21,8 +22,10 @@ type conn struct {
 }
 
 // dial connects to a public port and waits for the greeting.
-func (h *host) dial(port uint16) (*conn, error) {
-	c, err := net.Dial("tcp", loopback(port).String())
+func (h *host) dial(port uint16) (*conn, error) { return h.dialAt(loopback(port)) }
+
+func (h *host) dialAt(address netip.AddrPort) (*conn, error) {
+	c, err := net.Dial("tcp", address.String())
 	if err != nil {
 		return nil, err
 	}
@@ -56,11 +59,15 @@ func (c *conn) echo() error {
 // load lets clients, half of them on another host, connect to a public port until judge, or the test's end.
 func (h *host) load(port uint16, openers, holders int) *load.Load {
 	h.t.Helper()
+	return h.loadAt(load.Config{Addr: loopback(port), Remote: rigtest.ClientHost(h.t), Openers: openers, Holders: holders})
+}
+
+func (h *host) loadAt(config load.Config) *load.Load {
+	h.t.Helper()
+	config.Timeout = patience
 	// Without a pause the clients would take the machine that everything else runs on, too.
-	l, err := load.Start(h.t.Context(), load.Config{
-		Addr: loopback(port), Remote: rigtest.ClientHost(h.t),
-		Openers: openers, Holders: holders, Timeout: patience, Pause: 5 * time.Millisecond,
-	})
+	config.Pause = 5 * time.Millisecond
+	l, err := load.Start(h.t.Context(), config)
 	h.must(err)
 	h.t.Cleanup(func() { l.Stop() })
 	h.mu.Lock()

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/docker/docker/api/types/image"
@@ -18,6 +21,7 @@ import (
 
 	"dokku-expose/internal/kubernetes"
 	"dokku-expose/internal/kubetest"
+	"dokku-expose/internal/load"
 	"dokku-expose/internal/rig"
 	"dokku-expose/internal/rig/rigtest"
 	"dokku-expose/internal/wait"
@@ -29,6 +33,8 @@ type nodes struct {
 	real *kubernetes.Cluster
 	// deadline is how long new pods may take to be ready, in seconds.
 	deadline int
+	// led tells whether ports lead to a pod.
+	led func(realPod) bool
 	// retired are the pods that the loads were told of.
 	retired map[string]bool
 }
@@ -37,6 +43,7 @@ func startOnNodes(t *testing.T, real *kubernetes.Cluster, change ...func(*rig.Op
 	t.Helper()
 	n := &nodes{cluster: startClusterOf(t, real, change...), real: real, deadline: 120, retired: make(map[string]bool)}
 	n.roll = n.rollOut
+	n.led = func(p realPod) bool { return n.leadsTo(kubetest.Pod{IPs: []string{p.Status.PodIP}}) }
 	return n
 }
 
@@ -154,7 +161,7 @@ func (n *nodes) leave(app string) (all bool) {
 		uid := p.Metadata.UID
 		switch {
 		case p.Metadata.DeletionTimestamp == "" || n.retired[uid]:
-		case n.leadsTo(kubetest.Pod{IPs: []string{p.Status.PodIP}}):
+		case n.led(p):
 			all = false
 		default:
 			n.retired[uid] = true
@@ -164,16 +171,14 @@ func (n *nodes) leave(app string) (all bool) {
 	return all
 }
 
-// loses wants the loss of a node under load to cost no more than what was under way to it.
-func (n *nodes) loses(app string, public uint16) {
+// loses loses a node that has a pod of the app, but not the node that is kept, and wants no more to fail of a load than what was under way.
+func (n *nodes) loses(app, kept string, l *load.Load, openers int) {
 	n.t.Helper()
-	const openers = 4
-	l := n.load(public, openers, 12)
-	l.Phase("a node is lost")
+	l.Phase(losing)
 	var lost []realPod
 	node := ""
 	for _, p := range n.pods(app) {
-		if p.Metadata.DeletionTimestamp != "" {
+		if p.Metadata.DeletionTimestamp != "" || p.Spec.NodeName == kept {
 			continue
 		}
 		if node == "" {
@@ -184,26 +189,33 @@ func (n *nodes) loses(app string, public uint16) {
 			l.Dies(p.Metadata.UID)
 		}
 	}
+	if len(lost) == 0 {
+		n.t.Fatalf("all pods are on %s", kept)
+	}
 	n.real.Lose(node)
 	for _, p := range lost {
-		await(n.t, "the ports have left "+p.Metadata.Name, func() bool { return !n.leadsTo(kubetest.Pod{IPs: []string{p.Status.PodIP}}) })
+		await(n.t, "the ports have left "+p.Metadata.Name, func() bool { return !n.led(p) })
 	}
 	l.Phase("afterwards")
 	n.seen(l, 200)
+	// The cluster learns of it by the node's silence, and would give it new pods until then.
+	_, err := n.real.Do(http.MethodPatch, "/api/v1/nodes/"+node, "application/merge-patch+json", kubernetes.Object{"spec": kubernetes.Object{"unschedulable": true}})
+	n.must(err)
 	r := l.Stop()
 	for _, phase := range r.Phases {
 		most := 0
-		if phase.Name == "a node is lost" {
+		if phase.Name == losing {
 			most = openers // Each may have had a connection under way.
 		}
 		if phase.Failed() > most {
 			n.t.Errorf("%s: %d connections failed, want %d at most: %v", phase.Name, phase.Failed(), most, r.Failures)
 		}
 	}
-	// The cluster learns of it by the node's silence, and would give it new pods until then.
-	_, err := n.real.Do(http.MethodPatch, "/api/v1/nodes/"+node, "application/merge-patch+json", kubernetes.Object{"spec": kubernetes.Object{"unschedulable": true}})
-	n.must(err)
+	n.t.Log(r.Summary())
 }
+
+// losing is the phase in which a node is lost.
+const losing = "a node is lost"
 
 // realPod is a pod as the API has it.
 type realPod struct {
@@ -272,9 +284,59 @@ func TestRealNodes(t *testing.T) {
 			n.seen(l, 20)
 			n.judge(l)
 			n.answers(public, "v4")
-			n.loses(app, public)
+			n.loses(app, "", n.load(public, 4, 12), 4)
 			n.must(n.Destroy(app))
 			n.closed(public)
 		})
 	}
+}
+
+// Entry hosts are real nodes: rollouts, a new version of their daemon and an API server that is away cost no connection there, and neither does
+// the loss of another node but for what was under way to it.
+func TestRealNodesAsEntryHosts(t *testing.T) {
+	const app = "mail"
+	real := kubernetes.StartCluster(t, 2, rigtest.App(t))
+	n := startOnNodes(t, real, builtin)
+	public := n.port()
+	n.app(app)
+	n.push(app, source("v1", lead(public, private)))
+	n.must(n.Scale(app, "web", 2))
+	images := []string{"registry.example.com/dokku-expose:1", "registry.example.com/dokku-expose:2"}
+	for _, image := range images {
+		real.LoadProgram(image, rigtest.Plugin(t))
+	}
+	n.wants(n.expose(0, "k3s-install", "--image", images[0]).Stdout, "Entry hosts that serve", "2")
+	entry := netip.AddrPortFrom(kubernetes.Address(1), public)
+	n.led = func(p realPod) bool {
+		for range 16 {
+			c, err := n.dialAt(entry)
+			n.must(err)
+			if err := c.Close(); err != nil || strings.HasPrefix(p.Metadata.UID, c.container) {
+				return true
+			}
+		}
+		return false
+	}
+
+	const openers = 4
+	l := n.loadAt(load.Config{Addr: entry, Openers: openers, Holders: 12})
+	l.Phase("rollout of v2")
+	n.push(app, source("v2", lead(public, private)))
+	n.seen(l, 20)
+	l.Phase("a new daemon")
+	n.expose(0, "k3s-install", "--image", images[1])
+	n.seen(l, 20)
+	l.Phase("without the API server")
+	real.Stop()
+	n.seen(l, 20)
+	real.Resume()
+	l.Phase("rollout of v3")
+	n.push(app, source("v3", lead(public, private)))
+	n.seen(l, 20)
+	n.loses(app, "node-1", l, openers)
+	n.expose(0, "k3s-uninstall")
+	wait.Until(t, "the entry host has closed the port", func() bool {
+		_, err := n.dialAt(entry)
+		return errors.Is(err, syscall.ECONNREFUSED)
+	})
 }

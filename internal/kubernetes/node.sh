@@ -5,6 +5,7 @@ set -eu
 mount --make-rshared /
 mount -t tmpfs run /run
 mount -t tmpfs lib /var/lib
+mount -t tmpfs log /var/log
 # The kubelet would change these for the whole machine.
 for file in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
   cp "/proc/sys/$file" "$DIR/sysctl"
@@ -53,6 +54,7 @@ failCgroupV1: false
 failSwapOn: false
 localStorageCapacityIsolation: false
 imageGCHighThresholdPercent: 100
+podLogsDir: $DIR/pods
 readOnlyPort: 0
 resolvConf: ""
 END

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -73,8 +74,9 @@ func StartCluster(t testing.TB, nodes int, app string) *Cluster {
 	kubeconfig := c.Kubeconfig(t)
 	c.run(kubernetes, "kube-controller-manager", "--kubeconfig", kubeconfig, "--leader-elect=false", "--secure-port=0", "--root-ca-file", c.path("certificate"),
 		"--controllers=deployment-controller,replicaset-controller,daemonset-controller,garbage-collector-controller,node-lifecycle-controller,"+
-			"serviceaccount-controller,root-ca-certificate-publisher-controller,endpointslice-controller")
+			"namespace-controller,serviceaccount-controller,root-ca-certificate-publisher-controller,endpointslice-controller")
 	c.run(kubernetes, "kube-scheduler", "--kubeconfig", kubeconfig, "--leader-elect=false", "--secure-port=0")
+	t.Cleanup(c.tell)
 	for n := range nodes {
 		c.nodes = append(c.nodes, c.startNode(n+1, kubeconfig))
 	}
@@ -93,7 +95,7 @@ func StartCluster(t testing.TB, nodes int, app string) *Cluster {
 func (c *Cluster) startNode(n int, kubeconfig string) *node {
 	c.t.Helper()
 	made := &node{name: fmt.Sprint("node-", n), dir: c.t.TempDir()}
-	address, pods := fmt.Sprint(network, 10+n), fmt.Sprintf("10.213.%d.0/24", n)
+	address, pods := Address(n).String(), fmt.Sprintf("10.213.%d.0/24", n)
 	c.must(archive(filepath.Join(made.dir, "pause.tar"), "localhost/pause:1", "pause", c.app, "NOLISTEN=true"))
 	log, err := os.Create(c.path(made.name + ".log"))
 	c.must(err)
@@ -139,6 +141,9 @@ func (c *Cluster) removeGroups(name string) {
 	}
 }
 
+// Address is that of a node, by its number.
+func Address(n int) netip.Addr { return netip.MustParseAddr(fmt.Sprint(network, 10+n)) }
+
 // Lose ends a node at once and for good, as the loss of its power does. The cluster learns of it later, by its silence.
 func (c *Cluster) Lose(name string) {
 	c.t.Helper()
@@ -159,6 +164,31 @@ func (c *Cluster) Load(archive string) {
 		if err != nil {
 			c.t.Fatalf("%s: ctr images import: %v\n%s", n.name, err, out)
 		}
+	}
+}
+
+// tell logs what a test that has failed wants to know of the pods.
+func (c *Cluster) tell() {
+	if !c.t.Failed() {
+		return
+	}
+	list, err := c.Do(http.MethodGet, "/api/v1/pods", "", nil)
+	if err != nil {
+		c.t.Log(err)
+		return
+	}
+	for _, o := range list["items"].([]any) {
+		pod := Object(o.(map[string]any))
+		status, err := json.Marshal(pod["status"].(map[string]any)["containerStatuses"])
+		c.t.Log("pod", kubetest.Text(pod, "metadata", "name"), "on", kubetest.Text(pod, "spec", "nodeName"), string(status), err)
+	}
+	logs, err := filepath.Glob(filepath.Join(filepath.Dir(c.dir), "*", "pods", "*", "*", "*.log"))
+	for _, path := range logs {
+		text, readErr := os.ReadFile(path)
+		c.t.Log(path, readErr, string(text))
+	}
+	if err != nil {
+		c.t.Log(err)
 	}
 }
 
