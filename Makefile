@@ -36,7 +36,7 @@ test: ## all tests with the race detector; as root it installs and starts what t
 test-k3s: ## the tests with a real Kubernetes and nodes that run pods, as root; it is built once: 9 minutes of CPU time
 	scripts/setup-machine test-k3s
 	programs=$$($(GO) run ./internal/kubernetes/build); \
-	CI=true DOKKU_EXPOSE_KUBERNETES=$$programs $(GO) test -v -count=1 -timeout 30m -run 'RealServer|RealNodes|WithoutAPIServer/killed' \
+	CI=true DOKKU_EXPOSE_KUBERNETES=$$programs $(GO) test -count=1 -timeout 30m -run 'RealServer|RealNodes|WithoutAPIServer/killed' \
 	  ./internal/kubernetes ./deploy/source/kube ./hooks/command ./hooks
 
 chaos: ## all faults under load, ROUNDS (3) times each, and a table of what clients lost; as root it installs what is missing
