@@ -94,7 +94,8 @@ func StartCluster(t testing.TB, nodes int, app string) *Cluster {
 
 func (c *Cluster) startNode(n int, kubeconfig string) *node {
 	c.t.Helper()
-	made := &node{name: fmt.Sprint("node-", n), dir: c.t.TempDir()}
+	made := &node{name: fmt.Sprint("node-", n), dir: c.path(fmt.Sprint("node-", n))}
+	c.must(os.Mkdir(made.dir, 0o755))
 	address, pods := Address(n).String(), fmt.Sprintf("10.213.%d.0/24", n)
 	c.must(archive(filepath.Join(made.dir, "pause.tar"), "localhost/pause:1", "pause", c.app, "NOLISTEN=true"))
 	log, err := os.Create(c.path(made.name + ".log"))
@@ -182,7 +183,7 @@ func (c *Cluster) tell() {
 		status, err := json.Marshal(pod["status"].(map[string]any)["containerStatuses"])
 		c.t.Log("pod", kubetest.Text(pod, "metadata", "name"), "on", kubetest.Text(pod, "spec", "nodeName"), string(status), err)
 	}
-	logs, err := filepath.Glob(filepath.Join(filepath.Dir(c.dir), "*", "pods", "*", "*", "*.log"))
+	logs, err := filepath.Glob(c.path("node-*/pods/*/*/*.log"))
 	for _, path := range logs {
 		text, readErr := os.ReadFile(path)
 		c.t.Log(path, readErr, string(text))

@@ -79,7 +79,15 @@ func Start(t testing.TB) *Server {
 
 func start(t testing.TB, programs, address string, flags ...string) *Server {
 	t.Helper()
-	s := &Server{t: t, programs: programs, dir: t.TempDir(), address: address, flags: flags}
+	// The path of a socket must be short, which that of a test's folder may not be.
+	dir, err := os.MkdirTemp("", "kubernetes-")
+	s := &Server{t: t, programs: programs, dir: dir, address: address, flags: flags}
+	s.must(err)
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
 	s.User = User{server: s, token: rand.Text()}
 	port, err := freeport.Take()
 	s.must(err)

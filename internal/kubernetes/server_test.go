@@ -40,7 +40,7 @@ func TestRealServerEndsWithItsTest(t *testing.T) {
 	}
 	kubernetes.Start(t) // or skips
 	test := exec.Command(os.Args[0], "-test.run=^TestRealServerEndsWithItsTest$")
-	test.Env, test.Stderr = append(os.Environ(), holdVariable+"=1"), t.Output()
+	test.Env, test.Stderr = append(os.Environ(), holdVariable+"=1", "TMPDIR="+t.TempDir()), t.Output()
 	out, err := test.StdoutPipe()
 	if err == nil {
 		err = test.Start()
