@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# A node of a test's cluster, as the init of its own namespaces: the network, the mounts and the processes. It is told by variables:
-# NAME, ADDRESS and GATEWAY (of the bridge between the nodes, /24), PODS (the addresses of its pods, /24), DIR (its folder), PROGRAMS, KUBECONFIG, CNI.
+# A node of a test's cluster, as the init of its own namespaces of network, mounts and processes. Its variables: NAME; ADDRESS and GATEWAY on the
+# bridge between the nodes (/24); PODS, the network of its pods (/24); DIR, its folder; PROGRAMS; KUBECONFIG; CNI, the folder of network plugins.
 set -eu
 mount --make-rshared /
 mount -t tmpfs run /run

@@ -37,7 +37,7 @@ const cni = "/usr/lib/cni/"
 //go:embed node.sh
 var nodeScript string
 
-// Cluster is a server with nodes that run pods, as a real cluster does. This host is a node of it, too, which runs none, and reaches the pods.
+// Cluster is a server with nodes that run pods. This host is a node, too: it runs none, and reaches the pods of the others.
 type Cluster struct {
 	*Server
 	// app is the program of the test app, which is also what holds a pod's network.
@@ -145,7 +145,7 @@ func (c *Cluster) removeGroups(name string) {
 // Address is that of a node, by its number.
 func Address(n int) netip.Addr { return netip.MustParseAddr(fmt.Sprint(network, 10+n)) }
 
-// Lose ends a node at once and for good, as the loss of its power does. The cluster learns of it later, by its silence.
+// Lose ends a node at once and for good, as a loss of power does. The cluster notices the node's silence later.
 func (c *Cluster) Lose(name string) {
 	c.t.Helper()
 	c.nodes = slices.DeleteFunc(c.nodes, func(n *node) bool {
@@ -168,7 +168,7 @@ func (c *Cluster) Load(archive string) {
 	}
 }
 
-// tell logs what a test that has failed wants to know of the pods.
+// tell logs the states and the output of all pods when the test has failed.
 func (c *Cluster) tell() {
 	if !c.t.Failed() {
 		return

@@ -1,6 +1,6 @@
-// Package kubernetes runs a real Kubernetes API server with its etcd, for tests. There is no kubelet and no controller: a node, a pod or a
-// service is what a test puts, and a pod's container is what the test runs at its address. Package kubetest has a stand-in that can also
-// fail and lie.
+// Package kubernetes runs a real Kubernetes for tests. Start gives an API server with its etcd: nodes, pods and services are the objects that a
+// test puts, and a pod's container is what the test runs at its address. StartCluster adds controllers and nodes that run pods. Package
+// kubetest has a stand-in for the API server that can also fail and lie.
 //
 // The programs come from programs/go.mod, a module of its own; command build builds them once.
 package kubernetes
@@ -49,8 +49,8 @@ const (
 // Object is one of Kubernetes', as decoded from JSON.
 type Object = kubetest.Object
 
-// Server is an API server with an etcd. Its node "here" has the addresses of this host. Authorization is by RBAC; the user whose methods
-// it has may do everything.
+// Server is an API server with an etcd. Its node "here" has the addresses of this host. Authorization is by RBAC; its own
+// User is an administrator.
 type Server struct {
 	User
 
@@ -67,7 +67,7 @@ type Server struct {
 	groups sync.Map
 }
 
-// Start starts both, waits until the API server is ready, and stops them when the test ends, however it does.
+// Start starts both and waits until the API server is ready. They end with the test, also when its process is killed.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	return start(t, programs(t), "127.0.0.1",
@@ -192,7 +192,7 @@ func (s *Server) start(cmd *exec.Cmd, log *os.File) *process {
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)
 	go func() {
-		// The signal comes when the thread ends that has started it, and tests end threads.
+		// Pdeathsig is sent when the thread that has started the program ends, and tests end threads.
 		runtime.LockOSThread()
 		started <- p.cmd.Start()
 		_ = p.cmd.Wait() // It ends by a signal.
