@@ -158,6 +158,41 @@ func TestMasterThatLeavesAQuestionUnanswered(t *testing.T) {
 	}
 }
 
+// A master that starts anew does not listen for a moment: old workers, which are asked through it, are asked again.
+func TestMasterThatDoesNotListenForAMoment(t *testing.T) {
+	h := haproxytest.Start(t)
+	var away atomic.Bool
+	var back sync.WaitGroup
+	throughMaster(t, h, func(line, answer string) string {
+		if strings.HasPrefix(line, "show proc") && !away.Swap(true) {
+			socket, aside := h.Config.MasterSocket, h.Config.MasterSocket+".aside"
+			if err := os.Rename(socket, aside); err != nil {
+				t.Error(err)
+			}
+			back.Add(1)
+			// As long as a master takes.
+			time.AfterFunc(50*time.Millisecond, func() {
+				defer back.Done()
+				if err := os.Rename(aside, socket); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		return answer
+	})
+	t.Cleanup(back.Wait)
+	away.Store(true)
+	mail := route("mail", port(t), enginetest.NewServer(t, "v1"))
+	apply(t, h, mail)
+	connect(t, mail.Frontend)
+	apply(t, h, mail, route("more", port(t)))
+	away.Store(false)
+	o, err := h.Engine.Observe(t.Context(), deploy.Counters)
+	if err != nil || len(o.Old) != 1 || o.Old[0].Connections != 1 {
+		t.Errorf("old workers are %+v, %v, want one with a connection", o.Old, err)
+	}
+}
+
 // throughMaster has the engine reach HAProxy's master through a socket whose answers change makes of the master's.
 func throughMaster(t *testing.T, h *haproxytest.HAProxy, change func(line, answer string) string) {
 	t.Helper()

@@ -118,11 +118,10 @@ var procColumn = regexp.MustCompile(`<([^>]+)>`)
 // processes asks the master. The columns of `show proc` depend on HAProxy's version. HAProxy cuts the list off at one buffer, which
 // holds about 200 workers. The kernel's list of the master's children completes it.
 //
-// The master does not listen for a moment before and after it has started a worker, and leaves questions of that moment unanswered, so
-// that it is asked again for a while.
+// A master that starts a worker leaves questions of that moment unanswered, so that it is asked again for a while.
 func (e *Engine) processes(ctx context.Context) (processes, error) {
 	p, err := e.showProc(ctx)
-	for began := time.Now(); (absent(err) || errors.Is(err, errUnanswered)) && time.Since(began) < masterAbsence && ctx.Err() == nil; {
+	for began := time.Now(); errors.Is(err, errUnanswered) && time.Since(began) < masterAbsence && ctx.Err() == nil; {
 		time.Sleep(pollInterval)
 		p, err = e.showProc(ctx)
 	}

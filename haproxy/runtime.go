@@ -239,18 +239,25 @@ func (e *Engine) command(ctx context.Context, line string) (string, error) {
 	if !absent(err) {
 		return answer, err
 	}
-	if _, masterErr := e.master(ctx, "show proc"); !absent(masterErr) {
+	within, cancel = context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if _, masterErr := e.masterWithin(within, "show proc"); !absent(masterErr) {
 		return "", fmt.Errorf("HAProxy runs, but not with its socket (%w): it goes on as it is, and can't be told of changes; restart it: %s", err, restart)
 	}
 	return "", fmt.Errorf("HAProxy of dokku-expose is %w (%w), so no port is served; start it: systemctl start dokku-expose-haproxy (runit: sv start dokku-expose-haproxy), and see why it ended: journalctl -u dokku-expose-haproxy",
 		deploy.ErrNotRunning, err)
 }
 
-// master sends a command to the master.
-func (e *Engine) master(ctx context.Context, line string) (string, error) {
+// master sends a command to the master, once that listens: it does not for a moment before and after it has started a worker.
+func (e *Engine) master(ctx context.Context, line string) (answer string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	return e.masterWithin(ctx, line)
+	for began := time.Now(); ; time.Sleep(pollInterval) {
+		answer, err = e.masterWithin(ctx, line)
+		if !absent(err) || time.Since(began) >= masterAbsence || ctx.Err() != nil {
+			return answer, err
+		}
+	}
 }
 
 // masterWithin sends a command to the master and waits for its answer as long as ctx allows. The client library gives up after 30
