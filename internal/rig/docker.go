@@ -106,6 +106,12 @@ func (s *session) coreCheck(id, dyno string) error {
 func (h *Host) stopContainer(app, id string) error {
 	h.options.Stopping(app, id)
 	_, err := h.Docker.ContainerUpdate(h.ctx, id, container.UpdateConfig{RestartPolicy: container.RestartPolicy{Name: "no"}})
+	if err != nil {
+		// One that somebody else is ending, as a cluster ends pods, can't be changed any more.
+		if now, inspectErr := h.Docker.ContainerInspect(h.ctx, id); cerrdefs.IsNotFound(inspectErr) || inspectErr == nil && !now.State.Running {
+			return nil
+		}
+	}
 	if err == nil {
 		seconds := int(stopTimeout.Seconds())
 		err = h.Docker.ContainerStop(h.ctx, id, container.StopOptions{Timeout: &seconds})
