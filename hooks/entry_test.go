@@ -164,6 +164,11 @@ func TestEntryHostsOfForeignCluster(t *testing.T) {
 	c.wants(c.expose(1, "k3s-install").Stderr, "no image was given")
 	c.wants(c.expose(1, "k3s-install", "--image", "expose:1", "--node", "there").Stderr, `no node "there"`, "here")
 
+	c.wants(c.expose(0, "k3s-install", "--image", "expose:1", "--print").Stdout, "kind: DaemonSet", `image: "expose:1"`)
+	if api.Get("Namespace", "", "dokku-expose") != nil {
+		t.Error("--print has changed the cluster")
+	}
+
 	n := startEntryHost(c, api)
 	c.wants(c.expose(0, "k3s-install", "--image", "expose:1", "--node", "here").Stdout, "Entry hosts that serve", "1")
 	c.wants(c.push("mail", source("v1", lead(public, private))), "served by the entry hosts")
