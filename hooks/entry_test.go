@@ -211,6 +211,10 @@ func TestEntryHostsOfForeignCluster(t *testing.T) {
 
 	c.expose(0, "enable", "mail")
 	n.opens(public, "v2")
+	log, err := os.ReadFile(filepath.Join(n.dir, "log"))
+	if err != nil || strings.Contains(string(log), "statistics page") {
+		t.Errorf("the entry host serves a statistics page: %v\n%s", err, log)
+	}
 	c.must(c.Destroy("mail"))
 	n.closes(public)
 

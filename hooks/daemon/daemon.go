@@ -116,8 +116,10 @@ func serve(ctx context.Context, h *host.Host, ready func() error) error {
 				default: // It is to look again anyway.
 				}
 			}
-			beside.Go(func() { servePage(ctx, h, counters, log, again) })
-			if h.Node != "" {
+			if h.Node == "" {
+				beside.Go(func() { servePage(ctx, h, counters, log, again) })
+			} else {
+				// The setting of where the page listens is about the Dokku host.
 				beside.Go(func() { followTable(ctx, h, log, again) })
 			}
 			return follow(ctx, h, log, counters, hup, failed, told)

@@ -99,7 +99,7 @@ func (w Wiring) Builtin(page bool) *control.Client {
 		Control: w.host.Control, Version: Version(), TotalConnections: w.settings.Host.TotalConnections,
 		Start: "systemctl start dokku-expose (runit: sv start dokku-expose)", Restart: restartDaemon,
 	}
-	if page {
+	if page && w.host.Node == "" {
 		config.Page = w.settings.Host.StatsListen
 	}
 	return control.NewClient(config, w.host.Daemon)
