@@ -111,7 +111,7 @@ func (n *nodes) deployment(r rig.Rollout, process string, count int) kubernetes.
 				"metadata": kubernetes.Object{"labels": labels, "annotations": kubernetes.Object{"dokku.com/managed": "true"}},
 				"spec": kubernetes.Object{"affinity": apart(labels), "containers": []kubernetes.Object{{
 					"name": name, "image": r.Image,
-					// What the app's greeting has.
+					// The app's greeting has it.
 					"env": []kubernetes.Object{{"name": "ID", "valueFrom": kubernetes.Object{"fieldRef": kubernetes.Object{"fieldPath": "metadata.uid"}}}},
 				}}},
 			},

@@ -301,7 +301,7 @@ func (s *session) failed(ctx context.Context, what string, err error) error {
 		case code == http.StatusUnauthorized:
 			return fmt.Errorf("%s: the Kubernetes API server %s does not accept the credentials of %s: %w: renew them in that file", what, at, s.as, err)
 		case code == http.StatusForbidden:
-			return fmt.Errorf("%s: the Kubernetes API server %s does not let %s do that: %w: give that user a role that may do it, "+
+			return fmt.Errorf("%s: the Kubernetes API server %s does not let %s do that: %w: give that user a role that may list and watch pods, services and nodes, "+
 				"or use the file of an administrator (/etc/rancher/k3s/k3s.yaml)", what, at, s.as, err)
 		case code >= 500 || code == http.StatusTooManyRequests:
 			return fmt.Errorf("%s: %w %s: %w: %s", what, ErrUnreachable, at, err, help)

@@ -51,7 +51,7 @@ func (c *Client) nodes(ctx context.Context, s *session, own []netip.Addr) (names
 			if a.Type != "InternalIP" && a.Type != "ExternalIP" {
 				continue
 			}
-			if addr, err := netip.ParseAddr(a.Address); err == nil && slices.Contains(own, addr.Unmap()) {
+			if addr, err := netip.ParseAddr(a.Address); err == nil && on == "" && slices.Contains(own, addr.Unmap()) {
 				on = list[i].Metadata.Name
 			}
 		}

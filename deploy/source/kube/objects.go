@@ -99,6 +99,9 @@ func (c *Client) change(ctx context.Context, what, method string, o Object, quer
 	switch {
 	case errors.As(err, &answer) && answer.Reason != "" && slices.Contains(refusals, answer.Code):
 		return fmt.Errorf("%s: the Kubernetes API server at %s (%s) refuses it: %w", what, s.server.Redacted(), s.file, err)
+	case errors.As(err, &answer) && answer.Code == http.StatusForbidden:
+		return fmt.Errorf("%s: the Kubernetes API server at %s (%s) does not let %s do that: %w: use the file of a user with the role of an administrator "+
+			"(/etc/rancher/k3s/k3s.yaml)", what, s.server.Redacted(), s.file, s.as, err)
 	case err != nil:
 		return s.failed(ctx, what, err)
 	}
@@ -194,13 +197,11 @@ func (c *Client) FollowConfigMap(ctx context.Context, namespace, name string, ch
 				return nil
 			})
 		}
+		if err == nil {
+			err = over(ctx, pause)
+		}
 		if err != nil {
 			return err
-		}
-		select {
-		case <-pause:
-		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
 }

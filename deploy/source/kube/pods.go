@@ -60,7 +60,7 @@ type containerStatus struct {
 // Endpoints implements [deploy.Source]. An error that the API server does not answer wraps [ErrUnreachable], the one that this host does
 // not reach the pods wraps [ErrForeign].
 func (c *Client) Endpoints(ctx context.Context) ([]deploy.Endpoint, error) {
-	return c.endpoints(ctx, question{what: "listing the pods of all apps", path: allPods, query: url.Values{"labelSelector": {ofAnyApp}}})
+	return c.endpoints(ctx, podsOfApps("listing the pods of all apps"))
 }
 
 // EndpointsOf is Endpoints for a single app.
@@ -72,6 +72,7 @@ func (c *Client) EndpointsOf(ctx context.Context, app string) ([]deploy.Endpoint
 	return c.endpoints(ctx, question{
 		what:  "listing the pods of " + app,
 		path:  "/api/v1/namespaces/" + url.PathEscape(namespace) + "/pods",
+		kind:  "Pod",
 		query: url.Values{"labelSelector": {labelApp + "=" + app + "," + labelProcess + "," + labelInstance}},
 	})
 }
@@ -84,7 +85,6 @@ func (c *Client) endpoints(ctx context.Context, q question) ([]deploy.Endpoint, 
 	if _, _, err := c.onNode(ctx, s); err != nil {
 		return nil, err
 	}
-	q.kind = "Pod"
 	pods, _, err := list[pod](ctx, c, s, q)
 	if err != nil {
 		return nil, err

@@ -23,7 +23,7 @@ type server interface {
 	Kubeconfig(testing.TB) string
 }
 
-// What the client takes for granted of the API is so on a real server, and on the stand-in that other tests have.
+// The client takes this for granted of the API: it is so on a real server, and on the stand-in that other tests have.
 var onEach = []struct {
 	name string
 	test func(*testing.T, server)
@@ -199,7 +199,7 @@ func testRights(t *testing.T, api *kubernetes.Server) {
 	apply(account)
 	user := api.ServiceAccount("default", "reader")
 	c := newClient(t, user, "")
-	if _, err := c.Endpoints(t.Context()); err == nil || !strings.Contains(err.Error(), "a role that may do it") {
+	if _, err := c.Endpoints(t.Context()); err == nil || !strings.Contains(err.Error(), "may list and watch pods, services and nodes") {
 		t.Errorf("without rights: %v", err)
 	}
 	apply(role, binding)

@@ -47,14 +47,22 @@ func (c *Client) Watch(ctx context.Context, subscribed func() error, changed fun
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if err == nil {
+			err = over(ctx, pause)
+		}
 		if err != nil {
 			return err
 		}
-		select {
-		case <-pause:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	}
+}
+
+// over waits until a pause is over, or ctx ends.
+func over(ctx context.Context, pause <-chan time.Time) error {
+	select {
+	case <-pause:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
