@@ -97,8 +97,14 @@ func New(getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) 
 	return h, nil
 }
 
-// Docker is the client of the host's Docker.
+// errNoDocker is the error of an entry host.
+var errNoDocker = errors.New("an entry host has no Docker that is asked")
+
+// Docker is the client of the host's Docker. An entry host has none.
 func (h *Host) Docker() (*docker.Client, error) {
+	if h.Node != "" {
+		return nil, errNoDocker
+	}
 	h.docked.Lock()
 	defer h.docked.Unlock()
 	if h.dockerClient == nil {
@@ -220,9 +226,7 @@ func (h *Host) Reconcile(ctx context.Context, lock *deploy.Lock) (deploy.Outcome
 		return deploy.Outcome{}, err
 	}
 	outcome, err := r.Reconcile(ctx, lock)
-	if h.Node == "" {
-		h.Explain(ctx, outcome.Problems)
-	}
+	h.Explain(ctx, outcome.Problems)
 	h.Record(outcome)
 	return outcome, err
 }
