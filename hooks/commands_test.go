@@ -215,7 +215,7 @@ func TestHelp(t *testing.T) {
 			for _, flag := range flags.FindAllString(result.Stdout, -1) {
 				switch flag {
 				case "--help", "--watch", "--tail": // they go on until somebody interrupts them
-				case "--image", "--node", "--print": // they need a cluster, as in TestEntryHostsOfForeignCluster
+				case "--image", "--node", "--all-nodes", "--print": // they need a cluster, as in TestEntryHostsOfForeignCluster
 				case "--global":
 					args := []string{flag, "hold"}
 					if name == "report" {

@@ -162,6 +162,7 @@ func TestEntryHostsOfForeignCluster(t *testing.T) {
 	c.app("mail")
 	c.wants(c.refused("pre-build", "mail", source("v1", lead(public, private))), "none of the cluster's nodes", "dokku expose:k3s-install")
 	c.wants(c.expose(1, "k3s-install").Stderr, "no image was given")
+	c.wants(c.expose(1, "k3s-install", "--image", "expose:1", "--node", "here", "--all-nodes").Stderr, "exclude each other")
 	c.wants(c.expose(1, "k3s-install", "--image", "expose:1", "--node", "there").Stderr, `no node "there"`, "here")
 
 	c.wants(c.expose(0, "k3s-install", "--image", "expose:1", "--print").Stdout, "kind: DaemonSet", `image: "expose:1"`)
@@ -186,6 +187,9 @@ func TestEntryHostsOfForeignCluster(t *testing.T) {
 	c.must(err)
 	c.must(os.WriteFile(entries, regexp.MustCompile(`"version": "[^"]*"`).ReplaceAll(text, []byte(`"version": "0.0.1"`)), 0o644))
 	c.wants(c.expose(1, "check").Stderr, "run version 0.0.1", "make the image anew")
+	c.must(os.WriteFile(entries, []byte("{"), 0o644))
+	c.wants(c.expose(1, "k3s-install", "--image", "expose:2").Stderr, entries, "--all-nodes")
+	c.must(os.WriteFile(entries, text, 0o644))
 	c.must(c.Scale("mail", "web", 2))
 
 	l := c.load(public, 4, 12)
@@ -196,6 +200,10 @@ func TestEntryHostsOfForeignCluster(t *testing.T) {
 	held, err := c.dial(public)
 	c.must(err)
 	c.expose(0, "k3s-install", "--image", "expose:2")
+	c.wants(c.expose(0, "k3s-install", "--print").Stdout, `image: "expose:2"`, `operator: In, values: ["here"]`)
+	if text := c.expose(0, "k3s-install", "--all-nodes", "--print").Stdout; strings.Contains(text, "operator: In") {
+		t.Errorf("of all nodes the manifest says\n%s", text)
+	}
 	c.must(held.echo())
 	c.seen(l, 4)
 	l.Phase("API server down")

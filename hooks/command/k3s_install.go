@@ -22,19 +22,21 @@ import (
 )
 
 var k3sInstallCommand = command{
-	args: "--image <image> [--node <name>]... [--print]",
+	args: "--image <image> [--node <name>...|--all-nodes] [--print]",
 	text: "Has nodes of the cluster serve the ports of apps on the scheduler k3s",
 	more: `
 A daemon on each node but this host, or on the nodes that are named, serves the public ports of all apps on the scheduler
 k3s. It learns of each change from this host, and serves on when this host is down. The image has this program in it
-(the README says how it is made). To update the daemons, or to change the nodes, run the command again.
+(the README says how it is made). To update the daemons, or to change the nodes, run the command again: what is not given
+stays as it was.
 
   dokku expose:k3s-install --image registry.example.com/dokku-expose:1
   dokku expose:k3s-install --image registry.example.com/dokku-expose:1 --node edge1 --node edge2
   dokku expose:k3s-install --image registry.example.com/dokku-expose:1 --print`,
 	flags: func(flags *pflag.FlagSet) {
 		flags.String("image", "", "the image that the nodes run; that of the last call where it is not given")
-		flags.StringArray("node", nil, "a node that is to serve, may be repeated; all but this host where none is given")
+		flags.StringArray("node", nil, "a node that is to serve, may be repeated; those of the last call where none is given, at first all but this host")
+		flags.Bool("all-nodes", false, "have all nodes but this host serve again")
 		flags.Bool("print", false, "print the manifest and change nothing")
 	},
 	run: func(ctx context.Context, h *host.Host, call call) error {
@@ -43,13 +45,24 @@ k3s. It learns of each change from this host, and serves on when this host is do
 		}
 		image, imageErr := call.flags.GetString("image")
 		nodes, nodesErr := call.flags.GetStringArray("node")
+		all, allErr := call.flags.GetBool("all-nodes")
 		show, showErr := call.flags.GetBool("print")
 		former, err := h.Entries()
-		if err := errors.Join(imageErr, nodesErr, showErr); err != nil {
+		if err := errors.Join(imageErr, nodesErr, allErr, showErr); err != nil {
 			return err
+		}
+		if all && len(nodes) > 0 {
+			return usageError("k3s-install", "--node and --all-nodes exclude each other")
 		}
 		if former == nil {
 			former = &host.Entries{}
+		}
+		// An update must not open ports on nodes that nobody has named.
+		if !all && len(nodes) == 0 {
+			if err != nil {
+				return err
+			}
+			nodes = former.Nodes
 		}
 		entries := host.Entries{Image: cmp.Or(image, former.Image), Nodes: nodes, Version: host.Version()}
 		if entries.Image == "" {

@@ -59,7 +59,7 @@ func (h *Host) Entries() (*Entries, error) {
 	}
 	e := new(Entries)
 	if err := json.Unmarshal(text, e); err != nil {
-		return nil, fmt.Errorf("%s: %w; have it written anew: dokku expose:k3s-install --image IMAGE", h.entriesFile(), err)
+		return nil, fmt.Errorf("%s: %w; have it written anew: dokku expose:k3s-install --image IMAGE, with --all-nodes or each --node NAME", h.entriesFile(), err)
 	}
 	return e, nil
 }
