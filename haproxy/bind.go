@@ -80,6 +80,10 @@ func holder(l deploy.Frontend, sockets []listeners.Listener, own []deploy.Fronte
 	if taken := listeners.TakenBy(l, sockets, own); taken != nil || probed == nil {
 		return taken
 	}
+	// It may be free by now.
+	if listeners.TryBind(l) == nil {
+		return nil
+	}
 	return listeners.InUse(l)
 }
 

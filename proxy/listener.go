@@ -75,11 +75,19 @@ func (l *listener) Missed(err error) {
 // listen opens a public address. The error names the process that has it, or the remedy.
 func listen(address deploy.Frontend) (*tcp.Listener, error) {
 	socket, err := tcp.Listen(address.IP, address.Port)
+	var taken error
+	if errors.Is(err, unix.EADDRINUSE) {
+		if taken = holder(address); taken == nil {
+			// It may be free by now.
+			socket, err = tcp.Listen(address.IP, address.Port)
+			taken = listeners.InUse(address)
+		}
+	}
 	switch {
 	case err == nil:
 		return socket, nil
 	case errors.Is(err, unix.EADDRINUSE):
-		return nil, fmt.Errorf("%w: %w", holder(address), err)
+		return nil, fmt.Errorf("%w: %w", taken, err)
 	case errors.Is(err, unix.EACCES):
 		return nil, fmt.Errorf("the daemon may not listen on ports below 1024: its service has to give it CAP_NET_BIND_SERVICE: %w", err)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
@@ -90,14 +98,11 @@ func listen(address deploy.Frontend) (*tcp.Listener, error) {
 	return nil, err
 }
 
-// holder is an error that names the process which has the port.
+// holder is an error that names the process which listens on the port, nil when none does.
 func holder(address deploy.Frontend) error {
 	all, err := listeners.List()
 	if err != nil {
 		return err
 	}
-	if taken := listeners.TakenBy(address, all, nil); taken != nil {
-		return taken
-	}
-	return listeners.InUse(address)
+	return listeners.TakenBy(address, all, nil)
 }

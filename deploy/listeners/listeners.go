@@ -154,11 +154,16 @@ func who(owner uint32, inode uint64) string {
 	return "a process of user id " + uid
 }
 
-// TakenBy says which of sockets conflicts with l, those of the addresses own left out. It is nil when none does.
+// TakenBy says which of sockets conflicts with l, those of the addresses own left out. It is nil when none does, or none any more.
 func TakenBy(l deploy.Frontend, sockets []Listener, own []deploy.Frontend) error {
 	for _, s := range sockets {
-		if s.Conflicts(l) && !slices.ContainsFunc(own, s.Is) {
-			return Taken(s)
+		if !s.Conflicts(l) || slices.ContainsFunc(own, s.Is) {
+			continue
+		}
+		taken := Taken(s)
+		// Of one that closes while its process is looked for, nobody could be named.
+		if now, err := List(); err != nil || slices.Contains(now, s) {
+			return taken
 		}
 	}
 	return nil

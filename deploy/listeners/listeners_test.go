@@ -376,6 +376,24 @@ func TestWho(t *testing.T) {
 	}
 }
 
+func TestTakenByOneThatHasClosed(t *testing.T) {
+	listener, err := v4Loopback.bind(0, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	found := lookup(t, netip.MustParseAddrPort(listener.Addr().String()))
+	if err := TakenBy(found.Listen(), []Listener{found}, nil); err == nil {
+		t.Error("nobody is named while it listens")
+	}
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := TakenBy(found.Listen(), []Listener{found}, nil); err != nil {
+		t.Errorf("somebody is named: %v", err)
+	}
+}
+
 // A listener that may be Dokku's nginx comes with what frees its port.
 func TestTakenByNginx(t *testing.T) {
 	listener, err := v4Loopback.bind(0, false)
