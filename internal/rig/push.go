@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"github.com/docker/docker/api/types/build"
+	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 )
 
@@ -266,17 +267,27 @@ func (s *session) releaseAndDeploy(app string) error {
 }
 
 // releaseImage puts another layer on the app's image, as builder-release does: the image's id is another one then, also
-// when nothing was built.
+// when nothing was built. A commit has that layer in half of the time of a build.
 func (s *session) releaseImage(app string) error {
-	dir, err := os.MkdirTemp(s.Dir, "release-")
+	from := s.image(app)
+	built, err := s.Docker.ImageInspect(s.ctx, from)
 	if err != nil {
-		return err
+		return fmt.Errorf("rig: the image of %s: %w", app, err)
 	}
-	defer os.RemoveAll(dir)
-	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM "+s.image(app)+"\n"), 0o644); err != nil {
-		return err
+	command := built.Config.Cmd
+	if len(command) == 0 {
+		// Docker creates no container without a command; this one does not run.
+		command = []string{"none"}
 	}
-	return s.buildImage(s.ctx, dir, s.image(app), map[string]string{"com.dokku.image-stage": "release", "com.dokku.app-name": app})
+	made, err := s.Docker.ContainerCreate(s.ctx, &container.Config{Image: from, Cmd: command, Labels: map[string]string{Label: s.id}}, nil, nil, nil, "")
+	if err != nil {
+		return fmt.Errorf("rig: releasing %s: %w", from, err)
+	}
+	_, err = s.Docker.ContainerCommit(s.ctx, made.ID, container.CommitOptions{
+		Reference: from,
+		Config:    &container.Config{Labels: map[string]string{"com.dokku.image-stage": "release", "com.dokku.app-name": app}},
+	})
+	return errors.Join(err, s.Docker.ContainerRemove(s.ctx, made.ID, container.RemoveOptions{}))
 }
 
 // buildImage is `docker image build`. An image from scratch is imported, in a tenth of the time: its layer is the folder, its

@@ -128,6 +128,8 @@ func (h *Host) serviceCommand(ctx context.Context, s *service, name string) (*ex
 	}
 	cmd := exec.CommandContext(ctx, cmp.Or(h.options.Service, h.options.Binary), name)
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = os.TempDir(), h.environ(0), log, log
+	// The race detector waits for a second before its program ends.
+	cmd.Env = append(cmd.Env, "GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=50")
 	return cmd, log, nil
 }
 
