@@ -42,6 +42,10 @@ type App struct {
 	// when it began go on serving: the switch is its last step.
 	Deploying *Deployment
 
+	// Certificate is what clients of its routes with TLS are shown, CertificateErr why it has none that could be.
+	Certificate    Certificate
+	CertificateErr error
+
 	Upstream Upstream
 	// Options are what an operator has set for all routes of the app.
 	Options Options
@@ -146,6 +150,9 @@ func (a *App) route(process string, listen Frontend, options Options) Route {
 	}
 	if options.Check == NoCheck {
 		r.HealthCheck = 0
+	}
+	if options.TLS == TerminateTLS {
+		r.Certificate = a.Certificate
 	}
 	return r
 }

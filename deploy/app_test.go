@@ -10,7 +10,7 @@ import (
 // A setting that is new in App is not forgotten where an app gets the settings that could be read last.
 func TestSetAsTakesAllSettings(t *testing.T) {
 	// These fields say what an app is and has; all others are settings.
-	others := []string{"Name", "Source", "Pods", "Left", "Err", "Off", "Operator", "Images", "Current", "Places", "Deploying"}
+	others := []string{"Name", "Source", "Pods", "Left", "Err", "Off", "Operator", "Images", "Current", "Places", "Deploying", "Certificate", "CertificateErr"}
 	last := App{
 		Name: "mail", Upstream: UpstreamPublished, Options: Options{Rate: 7},
 		Hold: time.Second, HealthCheck: 2 * time.Second, CutOld: 3 * time.Second, HalfClosed: 4 * time.Second,

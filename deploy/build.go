@@ -38,7 +38,7 @@ func (b *builder) drafts() []*draft {
 		drafts = append(drafts, b.app(&b.apps[i])...)
 	}
 	return slices.DeleteFunc(b.settle(drafts), func(d *draft) bool {
-		return b.trust(d.app) == Stale && !b.isServed(d.app, d.claim.Frontend)
+		return b.trust(d.app) == Stale && !b.isServed(d.app, d.claim.Frontend) || !b.certified(d)
 	})
 }
 

@@ -147,6 +147,8 @@ type Route struct {
 	// Options say how the connections are treated. The zero value of each asks for nothing in particular; Allow can ask for
 	// nobody to be let in.
 	Options Options `json:",omitzero"`
+	// Certificate is for Options.TLS. None there leaves the route with the one that it has.
+	Certificate Certificate `json:",omitzero"`
 }
 
 // DefaultHalfClosed is how long a half-closed connection may be without any data where a route asks for nothing else.

@@ -25,6 +25,8 @@ type Options struct {
 	Balance Balance `json:",omitzero"`
 	// Check is how a container is asked whether it accepts connections.
 	Check Check `json:",omitzero"`
+	// TLS is what becomes of TLS that clients speak.
+	TLS TLS `json:",omitzero"`
 }
 
 // ProxyProtocol is a form of the PROXY protocol's header, or none.
@@ -60,6 +62,17 @@ const (
 	ConnectCheck Check = "connect"
 	// NoCheck leaves the port alone: what connects there is a client.
 	NoCheck Check = "off"
+)
+
+// TLS is what an engine does about TLS.
+type TLS string
+
+// The values of the option tls.
+const (
+	// NoTLS passes on bytes, whatever they are.
+	NoTLS TLS = "off"
+	// TerminateTLS is TLS up to here, by the app's certificate: the app gets what was in it.
+	TerminateTLS TLS = "terminate"
 )
 
 const (

@@ -65,6 +65,12 @@ var registry = []Option{
 		setting: "how containers are asked whether they accept: connect, by an attempt that ends before the app sees it, or off",
 		field:   func(o *Options) *Check { return &o.Check },
 	}, ConnectCheck, NoCheck),
+	oneOf(row[TLS]{
+		key: "tls", fallback: string(NoTLS),
+		doc:     "TLS for clients, by the app's certificate in Dokku; the app gets what was in it",
+		setting: "TLS for clients: terminate, by the app's certificate in Dokku, or off",
+		field:   func(o *Options) *TLS { return &o.TLS },
+	}, NoTLS, TerminateTLS),
 }
 
 // Registry returns all options in the order of their documentation.

@@ -20,8 +20,16 @@ const patience = 30 * time.Second
 // client is one connection to a public address.
 type client struct {
 	t     testing.TB
-	conn  *net.TCPConn
+	conn  stream
 	lines *bufio.Reader
+	// tcp is below conn, or conn itself.
+	tcp *net.TCPConn
+}
+
+// stream is a connection that can end on one side.
+type stream interface {
+	net.Conn
+	CloseWrite() error
 }
 
 // dial connects to a public address.
@@ -44,7 +52,11 @@ func tryDial(t testing.TB, addr netip.AddrPort) (*client, error) {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
-	return &client{t: t, conn: conn.(*net.TCPConn), lines: bufio.NewReader(conn)}, nil
+	return newClient(t, conn.(*net.TCPConn)), nil
+}
+
+func newClient(t testing.TB, conn *net.TCPConn) *client {
+	return &client{t: t, conn: conn, lines: bufio.NewReader(conn), tcp: conn}
 }
 
 // line reads one line.
@@ -92,7 +104,7 @@ func (c *client) closed() {
 // reset ends the connection with a reset.
 func (c *client) reset() {
 	c.t.Helper()
-	if err := errors.Join(c.conn.SetLinger(0), c.conn.Close()); err != nil {
+	if err := errors.Join(c.tcp.SetLinger(0), c.tcp.Close()); err != nil {
 		c.t.Fatal(err)
 	}
 }

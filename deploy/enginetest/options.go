@@ -1,7 +1,6 @@
 package enginetest
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"net"
@@ -20,6 +19,7 @@ import (
 var byOption = map[string][]testCase{
 	"allow": admitting, "proxy-protocol": telling, "accept-proxy": believing, "max-connections": crowding, "rate": hurrying,
 	"idle-timeout": idling, "balance": slices.Concat(balancing, bySource), "check": checkless,
+	"tls": terminating,
 }
 
 // RunOptions tests what an engine does about the options of routes. start is as for [Run].
@@ -102,7 +102,7 @@ func tryDialFrom(b *bench, from netip.Addr, listen deploy.Frontend) (*client, er
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		b.Fatal(err)
 	}
-	return &client{t: b, conn: conn.(*net.TCPConn), lines: bufio.NewReader(conn)}, nil
+	return newClient(b, conn.(*net.TCPConn)), nil
 }
 
 // rejected wants a connection from an address of this host to be closed at accept.

@@ -129,7 +129,7 @@ var streaming = []testCase{
 		if n >= most {
 			b.Fatalf("%d bytes were taken for a client that reads nothing", n)
 		}
-		m := sendUntilStuck(b, c.conn, most)
+		m := sendUntilStuck(b, c.tcp, most)
 		if m >= most {
 			b.Fatalf("%d bytes were taken for a server that reads nothing", m)
 		}

@@ -159,6 +159,7 @@ var keys = []Key{
 		put: durationOrZero(func(v *Values) *time.Duration { return &v.HalfClosed }, time.Second, longest, "is forever"),
 	},
 	option("balance"),
+	option("tls"),
 	{
 		Name: "stats-listen", Scope: GlobalOnly, Default: "127.0.0.1:8404",
 		Doc: "address and port of the statistics page",

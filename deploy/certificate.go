@@ -1,0 +1,25 @@
+package deploy
+
+import "errors"
+
+// Certificate says where an app's certificate is. The zero value is none.
+type Certificate struct {
+	// Chain is the file of the certificate and those that lead to its root, Key the file of its private key, both in PEM.
+	Chain, Key string
+	// ID is another one when anything in the files is another.
+	ID string
+}
+
+// ErrNoCertificate tells that an app is to be served with TLS and has no certificate. The port stays closed until it has one.
+var ErrNoCertificate = errors.New("no certificate")
+
+// certified tells whether a draft can be served as far as its certificate goes. One that became unusable is no reason to close a port:
+// the engine still has the one before.
+func (b *builder) certified(d *draft) bool {
+	err := d.app.CertificateErr
+	if d.options.TLS != TerminateTLS || err == nil {
+		return true
+	}
+	b.problem(d.app.Name, d.claim.Frontend, err)
+	return b.isServed(d.app, d.claim.Frontend) && !errors.Is(err, ErrNoCertificate)
+}

@@ -1,0 +1,353 @@
+package enginetest
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"dokku-expose/deploy"
+)
+
+// terminating is about the option tls=terminate.
+var terminating = []testCase{
+	{"TLS ends at the engine", func(b *bench) {
+		cert := newCertificate(b, "mail.example.com")
+		app := NewServer(b, "v1")
+		r, plain := secured(b, "", cert, proven(app)...), route("news", b.port(), proven(app)...)
+		b.apply(r, plain)
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			c := dialTLS(b, r, cert, func(c *tls.Config) { c.MinVersion, c.MaxVersion = version, version })
+			if got := c.greeting(); got != "v1" {
+				b.Errorf("%s answers", got)
+			}
+			c.echo("hello")
+			if err := c.conn.CloseWrite(); err != nil {
+				b.Fatal(err)
+			}
+			// It ends in order: a client could not tell the end from a cut otherwise.
+			if rest, err := io.ReadAll(c.lines); err != nil || string(rest) != "goodbye from v1\n" {
+				b.Errorf("after the client's end: %q, %v", rest, err)
+			}
+		}
+		if got := greeted(b, local(plain.Frontend)); got != "v1" {
+			b.Errorf("without TLS %s answers", got)
+		}
+	}},
+	{"a client that speaks no TLS, or an old one, is closed", func(b *bench) {
+		cert := newCertificate(b, "mail.example.com")
+		r := secured(b, "", cert, proven(NewServer(b, "v1"))...)
+		b.apply(r)
+		_, err := tryDialTLS(b, r, cert, func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 })
+		if err == nil {
+			b.Error("TLS 1.1 is spoken")
+		}
+		c := dial(b, local(r.Frontend))
+		c.write("EHLO example.com\r\n\r\n")
+		if text, err := io.ReadAll(c.lines); bytes.Contains(text, []byte("v1")) {
+			b.Errorf("without TLS the client gets %q, %v", text, err)
+		}
+		// One that says nothing does not stay.
+		silent := dial(b, local(r.Frontend))
+		silent.closed()
+		dialTLS(b, r, cert).echoAs("v1")
+	}},
+	{"a ClientHello may come in pieces", func(b *bench) {
+		cert := newCertificate(b, "mail.example.com")
+		r := secured(b, "", cert, proven(NewServer(b, "v1"))...)
+		b.apply(r)
+		tcp := dial(b, local(r.Frontend)).tcp
+		c := tls.Client(bytewise{tcp}, clientConfig(cert))
+		if err := c.Handshake(); err != nil {
+			b.Fatal(err)
+		}
+		(&client{t: b, conn: c, lines: bufio.NewReader(c), tcp: tcp}).echoAs("v1")
+	}},
+	{"another certificate is shown at once, and ends no connection", func(b *bench) {
+		first, second := newCertificate(b, "mail.example.com"), newCertificate(b, "mail.example.com")
+		r := secured(b, "", first, proven(NewServer(b, "v1"))...)
+		b.apply(r)
+		c := dialTLS(b, r, first)
+		c.greeting()
+		r.Certificate = second.Certificate
+		b.switchTo(r)
+		c.echo("still here")
+		// A table that says nothing of it changes nothing.
+		r.Certificate = deploy.Certificate{}
+		b.switchTo(r)
+		for range 3 {
+			dialTLS(b, r, second).echoAs("v1")
+		}
+		c.echo("and on")
+	}},
+	{"a certificate that can't be read keeps one port closed, and no other", func(b *bench) {
+		cert := newCertificate(b, "mail.example.com")
+		wrong := cert.Certificate
+		wrong.Key, wrong.ID = filepath.Join(b.TempDir(), "none.key"), "wrong"
+		app := NewServer(b, "v1")
+		bad, good, plain := secured(b, "", cert, proven(app)...), secured(b, "", cert, proven(app)...), route("news", b.port(), proven(app)...)
+		bad.App, bad.Certificate = "bad", wrong
+		_, err := b.tryApply(bad, good, plain)
+		b.oneRouteError(err, "bad", bad.Frontend)
+		refused(b, local(bad.Frontend))
+		dialTLS(b, good, cert).echoAs("v1")
+		if got := greeted(b, local(plain.Frontend)); got != "v1" {
+			b.Errorf("without TLS %s answers", got)
+		}
+		// One that is served goes on by the certificate that it has.
+		good.Certificate = wrong
+		_, err = b.tryApply(good, plain)
+		b.oneRouteError(err, "mail", good.Frontend)
+		dialTLS(b, good, cert).echoAs("v1")
+		bad.Certificate, good.Certificate = cert.Certificate, cert.Certificate
+		b.apply(bad, good, plain)
+		dialTLS(b, bad, cert).echoAs("v1")
+	}},
+	{"a port gets TLS, and loses it", func(b *bench) {
+		cert := newCertificate(b, "mail.example.com")
+		r := route("mail", b.port(), proven(NewServer(b, "v1"))...)
+		b.apply(r)
+		before := dial(b, local(r.Frontend))
+		before.greeting()
+		secure := with(b, r, "tls=terminate")
+		secure.Certificate = cert.Certificate
+		b.apply(secure)
+		during := dialTLS(b, secure, cert)
+		during.echoAs("v1")
+		b.apply(r)
+		if got := greeted(b, local(r.Frontend)); got != "v1" {
+			b.Errorf("without TLS %s answers", got)
+		}
+		before.echo("before")
+		during.echo("during")
+	}},
+	{"resets are passed on", func(b *bench) {
+		cert := newCertificate(b, "mail.example.com")
+		heard := make(chan error, 1)
+		app := talker(b, "reset", func(conn *net.TCPConn) {
+			line, err := bufio.NewReader(conn).ReadString('\n')
+			if line == "mine\n" {
+				_ = conn.SetLinger(0)
+				return
+			}
+			if err == nil {
+				_, err = conn.Read(make([]byte, 1))
+			}
+			heard <- err
+		})
+		r := secured(b, "", cert, proven(app)...)
+		b.apply(r)
+		c := dialTLS(b, r, cert)
+		c.write("mine\n")
+		if n, err := c.lines.ReadByte(); err == nil || errors.Is(err, io.EOF) {
+			b.Errorf("the server's reset is %v, %v to the client", n, err)
+		}
+		c = dialTLS(b, r, cert)
+		c.write("yours\n")
+		c.reset()
+		if err := <-heard; err == nil {
+			b.Error("the server hears more after the client's reset")
+		}
+	}},
+	{"all of a large transfer arrives, both ways at once", func(b *bench) {
+		const size = 8 << 20
+		cert := newCertificate(b, "mail.example.com")
+		app := talker(b, "copy", func(conn *net.TCPConn) { _, _ = io.Copy(conn, conn) })
+		r := secured(b, "", cert, proven(app)...)
+		b.apply(r)
+		c := dialTLS(b, r, cert)
+		sent := make([]byte, size)
+		_, _ = rand.Read(sent)
+		go func() {
+			_, err := c.conn.Write(sent)
+			if err := errors.Join(err, c.conn.CloseWrite()); err != nil {
+				b.Error(err)
+			}
+		}()
+		if got, err := io.ReadAll(c.lines); err != nil || !bytes.Equal(got, sent) {
+			b.Errorf("%d of %d bytes came back, %v", len(got), size, err)
+		}
+	}},
+	{"clients wait for a server", func(b *bench) {
+		cert := newCertificate(b, "mail.example.com")
+		r := secured(b, "", cert)
+		b.apply(r)
+		const n = 50
+		var waiting sync.WaitGroup
+		for range n {
+			waiting.Go(func() {
+				c, err := tryDialTLS(b, r, cert)
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				if line, err := c.lines.ReadString('\n'); err != nil {
+					b.Errorf("%q, %v", line, err)
+				}
+			})
+		}
+		r.Servers = proven(NewServer(b, "v1"))
+		b.switchTo(r)
+		waiting.Wait()
+	}},
+	{"a switch under TLS leaves connections where they are", func(b *bench) {
+		cert := newCertificate(b, "mail.example.com")
+		v1, v2 := NewServer(b, "v1"), NewServer(b, "v2")
+		r := secured(b, "", cert, proven(v1)...)
+		b.apply(r)
+		c := dialTLS(b, r, cert)
+		c.greeting()
+		r.Servers = proven(v2)
+		b.switchTo(r)
+		dialTLS(b, r, cert).echoAs("v2")
+		c.echo("still here")
+	}},
+	{"the other options mean the same", func(b *bench) {
+		cert := newCertificate(b, "mail.example.com")
+		told := secured(b, "proxy-protocol=v2 balance=source", cert, proven(newHeaderServer(b, "v2"))...)
+		v1 := NewServer(b, "v1")
+		closed, idle, few := secured(b, "allow=192.0.2.1", cert, proven(v1)...), secured(b, "idle-timeout=1s", cert, proven(v1)...), secured(b, "max-connections=1", cert, proven(v1)...)
+		closed.App, idle.App, few.App = "closed", "idle", "few"
+		b.apply(told, closed, idle, few)
+		c := dialTLS(b, told, cert)
+		if got, want := c.line(), c.conn.LocalAddr().String()+" "+c.conn.RemoteAddr().String(); got != want {
+			b.Errorf("the app hears of %q, want %q", got, want)
+		}
+		c.echo("hello")
+		if c, err := tryDialTLS(b, closed, cert); err == nil {
+			b.Errorf("a client that is not allowed is greeted: %q", c.greeting())
+		}
+		c = dialTLS(b, idle, cert)
+		c.greeting()
+		if line, err := c.lines.ReadString('\n'); line != "" || err == nil {
+			b.Errorf("an idle client gets %q, %v", line, err)
+		}
+		for range 2 {
+			c := dialTLS(b, few, cert)
+			c.echoAs("v1")
+			_ = c.conn.Close()
+		}
+	}},
+}
+
+// certificate is one with its own root.
+type certificate struct {
+	deploy.Certificate
+	roots *x509.CertPool
+	name  string
+}
+
+// newCertificate makes a certificate for names, and its files.
+func newCertificate(b *bench, names ...string) certificate {
+	b.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		b.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: names[0]}, DNSNames: names, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		b.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		b.Fatal(err)
+	}
+	dir := b.TempDir()
+	c := certificate{
+		deploy.Certificate{Chain: filepath.Join(dir, "server.crt"), Key: filepath.Join(dir, "server.key"), ID: serial.String()},
+		x509.NewCertPool(), names[0],
+	}
+	for path, block := range map[string]*pem.Block{c.Chain: {Type: "CERTIFICATE", Bytes: der}, c.Key: {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		b.Fatal(err)
+	}
+	c.roots.AddCert(leaf)
+	return c
+}
+
+// secured is a route of the app mail whose clients speak TLS.
+func secured(b *bench, options string, cert certificate, servers ...deploy.Server) deploy.Route {
+	b.Helper()
+	r := with(b, route("mail", b.port(), servers...), "tls=terminate "+options)
+	r.Certificate = cert.Certificate
+	return r
+}
+
+func clientConfig(cert certificate) *tls.Config {
+	return &tls.Config{RootCAs: cert.roots, ServerName: cert.name}
+}
+
+// dialTLS connects as a client that trusts this certificate, and no other.
+func dialTLS(b *bench, r deploy.Route, cert certificate, change ...func(*tls.Config)) *client {
+	b.Helper()
+	c, err := tryDialTLS(b, r, cert, change...)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return c
+}
+
+func tryDialTLS(b *bench, r deploy.Route, cert certificate, change ...func(*tls.Config)) (*client, error) {
+	b.Helper()
+	c, err := tryDial(b, local(r.Frontend))
+	if err != nil {
+		return nil, err
+	}
+	config := clientConfig(cert)
+	for _, set := range change {
+		set(config)
+	}
+	secure := tls.Client(c.tcp, config)
+	if err := secure.Handshake(); err != nil {
+		return nil, err
+	}
+	c.conn, c.lines = secure, bufio.NewReader(secure)
+	return c, nil
+}
+
+// echoAs wants a greeting of a server, and an echo.
+func (c *client) echoAs(name string) {
+	c.t.Helper()
+	if got := c.greeting(); got != name {
+		c.t.Errorf("%s answers, want %s", got, name)
+	}
+	c.echo("hello")
+}
+
+// bytewise sends each byte alone.
+type bytewise struct{ *net.TCPConn }
+
+func (c bytewise) Write(b []byte) (int, error) {
+	for i := range b {
+		if _, err := c.TCPConn.Write(b[i : i+1]); err != nil {
+			return i, err
+		}
+	}
+	return len(b), nil
+}
