@@ -68,6 +68,10 @@ func (s *Server) TakeOver(t deploy.Table, sockets []*os.File) (err error) {
 	defer s.mu.Unlock()
 	for i, spec := range t.Routes {
 		l := newListener(spec.Frontend, taken[i], s.limit, s.log)
+		if err := s.certify(&t.Routes[i]); err != nil {
+			// Clients of the port are told so until a table has a certificate for it.
+			s.log.Error("certificate", "port", spec.Frontend.String(), "app", spec.App, "error", err)
+		}
 		s.bind(l, spec)
 		s.accept(l)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/proxy/tcp"
+	"dokku-expose/proxy/tls"
 )
 
 // route leads from one public address to the servers of one app. It outlives its place in the table, until its last
@@ -31,8 +32,11 @@ type route struct {
 
 	// admission limits the clients, nil for no limit.
 	admission atomic.Pointer[admission]
-	held      atomic.Int64
-	unserved  atomic.Uint64
+	// tls ends TLS of the clients, nil where they speak none. certificate is the one that it shows; the server's mutex guards it.
+	tls         atomic.Pointer[tls.Server]
+	certificate deploy.Certificate
+	held        atomic.Int64
+	unserved    atomic.Uint64
 
 	mu     sync.Mutex
 	spec   deploy.Route
@@ -307,13 +311,23 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 		}
 	}
 	s.upstream = u
-	s.relay = tcp.NewRelay(s.client, server, terms, &u.counters, func(err error) {
+	closed := func(err error) {
 		// Only a shortage of this host is worth a line: other ends are between client and server.
 		if isExhaustion(err) {
 			r.exhaustion.report(r.app, r.listen, err)
 		}
 		r.closed(s)
-	})
+	}
+	if s.secure == nil {
+		s.relay = tcp.NewRelay(s.client, server, terms, &u.counters, closed)
+	} else {
+		plain, err := server.Detach()
+		if err != nil {
+			r.tidy(u)
+			return err
+		}
+		s.relay = tls.NewRelay(s.secure, plain, terms, &u.counters, closed)
+	}
 	s.client, s.ends = nil, nil
 	u.sessions[s] = struct{}{}
 	u.total.Add(1)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
+	"dokku-expose/proxy/tls"
 )
 
 // EngineName is the word for the built-in engine in the setting `engine`.
@@ -107,14 +108,23 @@ func (s *Server) apply(t deploy.Table) (applied deploy.Applied, err error) {
 	s.table = deploy.Table{TotalConnections: t.TotalConnections}
 	refused := make(map[deploy.Frontend]string)
 	for _, spec := range t.Routes {
+		refuse := func(message string, why error) {
+			err = errors.Join(err, &deploy.RouteError{App: spec.App, Frontend: spec.Frontend, Err: why})
+			refused[spec.Frontend] = why.Error()
+			if s.refused[spec.Frontend] != why.Error() {
+				s.log.Error(message, "port", spec.Frontend.String(), "app", spec.App, "error", why)
+			}
+		}
+		if certErr := s.certify(&spec); certErr != nil {
+			refuse("certificate", certErr)
+			if spec.Certificate == (deploy.Certificate{}) {
+				continue
+			}
+		}
 		old, switched, routeErr := s.applyRoute(spec)
 		gone = append(gone, old...)
 		if routeErr != nil {
-			err = errors.Join(err, &deploy.RouteError{App: spec.App, Frontend: spec.Frontend, Err: routeErr})
-			refused[spec.Frontend] = routeErr.Error()
-			if s.refused[spec.Frontend] != routeErr.Error() {
-				s.log.Error("can't listen", "port", spec.Frontend.String(), "app", spec.App, "error", routeErr)
-			}
+			refuse("can't listen", routeErr)
 			continue
 		}
 		s.table.Routes = append(s.table.Routes, spec)
@@ -161,6 +171,37 @@ func (s *Server) applyRoute(spec deploy.Route) (gone []*upstream, switched bool,
 		s.log.Info("listening", "port", spec.Frontend.String(), "app", spec.App)
 	}
 	return gone, switched, nil
+}
+
+// certify has the clients of spec's route see its certificate, where they speak TLS. After an error spec has the certificate that they see
+// as before, or none.
+func (s *Server) certify(spec *deploy.Route) error {
+	r := s.route(*spec)
+	if spec.Options.TLS != deploy.TerminateTLS {
+		r.tls.Store(nil)
+		r.certificate = deploy.Certificate{}
+		return nil
+	}
+	if r.tls.Load() == nil {
+		r.tls.Store(tls.NewServer())
+	}
+	var err error
+	switch wanted := spec.Certificate; wanted {
+	case r.certificate:
+	case deploy.Certificate{}:
+	default:
+		if err = r.tls.Load().Use(wanted.Chain, wanted.Key); err == nil {
+			r.certificate = wanted
+		}
+	}
+	spec.Certificate = r.certificate
+	switch {
+	case err != nil:
+		return fmt.Errorf("its certificate can't be used; give the app another one (dokku certs:add %s): %w", spec.App, err)
+	case spec.Certificate == (deploy.Certificate{}):
+		return fmt.Errorf("it has %w to serve TLS by; give the app one: dokku certs:add %s", deploy.ErrNoCertificate, spec.App)
+	}
+	return nil
 }
 
 // bind has the route of spec serve a listener's connections from now on.

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"dokku-expose/proxy/tcp"
+	"dokku-expose/proxy/tls"
 )
 
 // session is a client's connection, from when it was accepted until it ends.
@@ -14,9 +15,16 @@ type session struct {
 	ends   *ends
 	// announced tells that the PROXY header has been read.
 	announced bool
+	// secure is the client once it speaks TLS, instead of client.
+	secure *tls.Conn
 	// upstream and relay are those that it was linked to, nil before; the route's mutex guards them until then.
 	upstream *upstream
-	relay    *tcp.Relay
+	relay    relay
+}
+
+// relay moves the bytes of a connection, see [tcp.Relay].
+type relay interface {
+	Reset(then func(reset bool))
 }
 
 // ends are where a connection comes from, and which public address it was made to.
@@ -82,15 +90,41 @@ func (s *session) reject() {
 	s.listener.limit.release(s.listener)
 }
 
-// begin has a route serve the client. It runs in the client's loop. Only a client that is held takes a goroutine.
+// begin has a route serve the client. It runs in the client's loop. Only a client that is held, or speaks TLS, takes a goroutine.
 func (s *session) begin(r *route) {
+	terminator := r.tls.Load()
+	switch {
+	case terminator == nil:
+		s.serve(r)
+	case s.locate() != nil:
+		s.reject() // it has gone already
+	default:
+		go s.terminate(terminator, r)
+	}
+}
+
+// terminate has TLS end here before a route serves the client.
+func (s *session) terminate(server *tls.Server, r *route) {
+	client, err := s.client.Detach()
+	if err == nil {
+		s.secure, err = server.Handshake(client)
+	}
+	if err != nil {
+		s.listener.limit.release(s.listener)
+		return
+	}
+	s.serve(r)
+}
+
+// serve has a route serve a client to whom nothing stands between.
+func (s *session) serve(r *route) {
 	r.connectAny(s, func(linked bool, changed <-chan struct{}) {
 		switch {
 		case linked:
 		case changed != nil:
 			go r.hold(s, changed)
 		default:
-			if s.listener.route.Load() != r && !s.announced {
+			if s.listener.route.Load() != r && !s.announced && s.secure == nil {
 				// The address has another app's route since the connection was accepted. This may be the loop of an attempt to connect,
 				// and the client is read in its own loop.
 				s.client.Post(func() { s.enter(s.listener.route.Load()) })
@@ -103,6 +137,9 @@ func (s *session) begin(r *route) {
 
 // giveUp closes a connection that has no server.
 func (s *session) giveUp() {
+	if s.secure != nil {
+		_ = s.secure.Close()
+	}
 	s.client.Close()
 	s.listener.limit.release(s.listener)
 }

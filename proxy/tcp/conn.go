@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"time"
@@ -55,6 +56,21 @@ func (c *Conn) close(reset bool) {
 	if c.loop != nil {
 		c.loop.load.Add(-1)
 	}
+}
+
+// Detach gives the connection to package net: it is the caller's to close, and after an error closed. This Conn is closed then.
+func (c *Conn) Detach() (*net.TCPConn, error) {
+	file := os.NewFile(uintptr(c.take()), "connection")
+	if c.loop != nil {
+		c.loop.load.Add(-1)
+	}
+	// FileConn makes a copy.
+	defer file.Close()
+	conn, err := net.FileConn(file)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.TCPConn), nil
 }
 
 // take makes the descriptor the caller's.
