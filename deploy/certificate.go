@@ -1,6 +1,9 @@
 package deploy
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 // Certificate says where an app's certificate is. The zero value is none.
 type Certificate struct {
@@ -12,6 +15,22 @@ type Certificate struct {
 
 // ErrNoCertificate tells that an app is to be served with TLS and has no certificate. The port stays closed until it has one.
 var ErrNoCertificate = errors.New("no certificate")
+
+// ErrCertificate tells that the certificate of an app is of no use.
+var ErrCertificate = errors.New("its certificate can't be used")
+
+// Terminates tells whether TLS is to end at any port that the app may have.
+func (a App) Terminates() bool {
+	terminates := func(claims []Claim) bool {
+		return slices.ContainsFunc(claims, func(c Claim) bool { return c.options(a.Options).TLS == TerminateTLS })
+	}
+	for _, ofImage := range a.Images {
+		if terminates(ofImage) {
+			return true
+		}
+	}
+	return terminates(a.Claims())
+}
 
 // certified tells whether a draft can be served as far as its certificate goes. One that became unusable is no reason to close a port:
 // the engine still has the one before.

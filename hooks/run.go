@@ -51,6 +51,8 @@ var triggers = map[string]hook{
 	"post-delete":                   {1, 0, trigger.PostDelete, true},
 	"post-app-rename-setup":         {2, 0, trigger.PostAppRenameSetup, true},
 	"post-app-clone-setup":          {2, 0, trigger.PostAppCloneSetup, true},
+	"post-certs-update":             {1, 0, trigger.PostCerts, true},
+	"post-certs-remove":             {1, 0, trigger.PostCerts, true},
 	"report":                        {0, 0, trigger.Report, true},
 }
 

@@ -3,29 +3,23 @@ package enginetest
 import (
 	"bufio"
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"io"
-	"math/big"
 	"net"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"dokku-expose/deploy"
+	"dokku-expose/internal/testcert"
 )
 
 // terminating is about the option tls=terminate.
 var terminating = []testCase{
 	{"TLS ends at the engine", func(b *bench) {
-		cert := newCertificate(b, "mail.example.com")
+		cert := newCertificate(b)
 		app := NewServer(b, "v1")
 		r, plain := secured(b, "", cert, proven(app)...), route("news", b.port(), proven(app)...)
 		b.apply(r, plain)
@@ -48,7 +42,7 @@ var terminating = []testCase{
 		}
 	}},
 	{"a client that speaks no TLS, or an old one, is closed", func(b *bench) {
-		cert := newCertificate(b, "mail.example.com")
+		cert := newCertificate(b)
 		r := secured(b, "", cert, proven(NewServer(b, "v1"))...)
 		b.apply(r)
 		_, err := tryDialTLS(b, r, cert, func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 })
@@ -66,18 +60,18 @@ var terminating = []testCase{
 		dialTLS(b, r, cert).echoAs("v1")
 	}},
 	{"a ClientHello may come in pieces", func(b *bench) {
-		cert := newCertificate(b, "mail.example.com")
+		cert := newCertificate(b)
 		r := secured(b, "", cert, proven(NewServer(b, "v1"))...)
 		b.apply(r)
 		tcp := dial(b, local(r.Frontend)).tcp
-		c := tls.Client(bytewise{tcp}, clientConfig(cert))
+		c := tls.Client(bytewise{tcp}, cert.client.Clone())
 		if err := c.Handshake(); err != nil {
 			b.Fatal(err)
 		}
 		(&client{t: b, conn: c, lines: bufio.NewReader(c), tcp: tcp}).echoAs("v1")
 	}},
 	{"another certificate is shown at once, and ends no connection", func(b *bench) {
-		first, second := newCertificate(b, "mail.example.com"), newCertificate(b, "mail.example.com")
+		first, second := newCertificate(b), newCertificate(b)
 		r := secured(b, "", first, proven(NewServer(b, "v1"))...)
 		b.apply(r)
 		c := dialTLS(b, r, first)
@@ -94,7 +88,7 @@ var terminating = []testCase{
 		c.echo("and on")
 	}},
 	{"a certificate that can't be read keeps one port closed, and no other", func(b *bench) {
-		cert := newCertificate(b, "mail.example.com")
+		cert := newCertificate(b)
 		wrong := cert.Certificate
 		wrong.Key, wrong.ID = filepath.Join(b.TempDir(), "none.key"), "wrong"
 		app := NewServer(b, "v1")
@@ -117,7 +111,7 @@ var terminating = []testCase{
 		dialTLS(b, bad, cert).echoAs("v1")
 	}},
 	{"a port gets TLS, and loses it", func(b *bench) {
-		cert := newCertificate(b, "mail.example.com")
+		cert := newCertificate(b)
 		r := route("mail", b.port(), proven(NewServer(b, "v1"))...)
 		b.apply(r)
 		before := dial(b, local(r.Frontend))
@@ -135,7 +129,7 @@ var terminating = []testCase{
 		during.echo("during")
 	}},
 	{"resets are passed on", func(b *bench) {
-		cert := newCertificate(b, "mail.example.com")
+		cert := newCertificate(b)
 		heard := make(chan error, 1)
 		app := talker(b, "reset", func(conn *net.TCPConn) {
 			line, err := bufio.NewReader(conn).ReadString('\n')
@@ -164,7 +158,7 @@ var terminating = []testCase{
 	}},
 	{"all of a large transfer arrives, both ways at once", func(b *bench) {
 		const size = 8 << 20
-		cert := newCertificate(b, "mail.example.com")
+		cert := newCertificate(b)
 		app := talker(b, "copy", func(conn *net.TCPConn) { _, _ = io.Copy(conn, conn) })
 		r := secured(b, "", cert, proven(app)...)
 		b.apply(r)
@@ -182,7 +176,7 @@ var terminating = []testCase{
 		}
 	}},
 	{"clients wait for a server", func(b *bench) {
-		cert := newCertificate(b, "mail.example.com")
+		cert := newCertificate(b)
 		r := secured(b, "", cert)
 		b.apply(r)
 		const n = 50
@@ -204,7 +198,7 @@ var terminating = []testCase{
 		waiting.Wait()
 	}},
 	{"a switch under TLS leaves connections where they are", func(b *bench) {
-		cert := newCertificate(b, "mail.example.com")
+		cert := newCertificate(b)
 		v1, v2 := NewServer(b, "v1"), NewServer(b, "v2")
 		r := secured(b, "", cert, proven(v1)...)
 		b.apply(r)
@@ -216,7 +210,7 @@ var terminating = []testCase{
 		c.echo("still here")
 	}},
 	{"the other options mean the same", func(b *bench) {
-		cert := newCertificate(b, "mail.example.com")
+		cert := newCertificate(b)
 		told := secured(b, "proxy-protocol=v2 balance=source", cert, proven(newHeaderServer(b, "v2"))...)
 		v1 := NewServer(b, "v1")
 		closed, idle, few := secured(b, "allow=192.0.2.1", cert, proven(v1)...), secured(b, "idle-timeout=1s", cert, proven(v1)...), secured(b, "max-connections=1", cert, proven(v1)...)
@@ -243,52 +237,16 @@ var terminating = []testCase{
 	}},
 }
 
-// certificate is one with its own root.
+// certificate is one as routes have it.
 type certificate struct {
 	deploy.Certificate
-	roots *x509.CertPool
-	name  string
+	client *tls.Config
 }
 
-// newCertificate makes a certificate for names, and its files.
-func newCertificate(b *bench, names ...string) certificate {
+func newCertificate(b *bench) certificate {
 	b.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		b.Fatal(err)
-	}
-	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
-	if err != nil {
-		b.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: names[0]}, DNSNames: names, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		b.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		b.Fatal(err)
-	}
-	dir := b.TempDir()
-	c := certificate{
-		deploy.Certificate{Chain: filepath.Join(dir, "server.crt"), Key: filepath.Join(dir, "server.key"), ID: serial.String()},
-		x509.NewCertPool(), names[0],
-	}
-	for path, block := range map[string]*pem.Block{c.Chain: {Type: "CERTIFICATE", Bytes: der}, c.Key: {Type: "PRIVATE KEY", Bytes: private}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			b.Fatal(err)
-		}
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		b.Fatal(err)
-	}
-	c.roots.AddCert(leaf)
-	return c
+	made := testcert.New(b, time.Hour, "mail.example.com")
+	return certificate{deploy.Certificate{Chain: made.Chain, Key: made.Key, ID: made.Chain}, made.Client}
 }
 
 // secured is a route of the app mail whose clients speak TLS.
@@ -297,10 +255,6 @@ func secured(b *bench, options string, cert certificate, servers ...deploy.Serve
 	r := with(b, route("mail", b.port(), servers...), "tls=terminate "+options)
 	r.Certificate = cert.Certificate
 	return r
-}
-
-func clientConfig(cert certificate) *tls.Config {
-	return &tls.Config{RootCAs: cert.roots, ServerName: cert.name}
 }
 
 // dialTLS connects as a client that trusts this certificate, and no other.
@@ -319,7 +273,7 @@ func tryDialTLS(b *bench, r deploy.Route, cert certificate, change ...func(*tls.
 	if err != nil {
 		return nil, err
 	}
-	config := clientConfig(cert)
+	config := cert.client.Clone()
 	for _, set := range change {
 		set(config)
 	}

@@ -104,3 +104,9 @@ func FilesOfApps(dir, ext string) ([]string, error) {
 
 // appDir is for names that ValidName accepted.
 func (e Env) appDir(app string) string { return filepath.Join(e.Root, app) }
+
+// CertificateFiles are where Dokku has an app's certificate and its key, both PEM, if it has any.
+func (e Env) CertificateFiles(app string) (chain, key string) {
+	dir := filepath.Join(e.appDir(app), "tls")
+	return filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key")
+}

@@ -162,6 +162,9 @@ func (h *Host) app(name string, reading *settings.Reading) deploy.App {
 			}
 		}
 	}
+	if app.Terminates() {
+		app.Certificate, _, app.CertificateErr = h.Certificate(name)
+	}
 	return app
 }
 

@@ -11,10 +11,11 @@ import (
 
 // Passing tells whether a problem is to be told, but is no failure: a container of a deploy without checks that is slow to
 // start, whose connections are held, one that this host lacks something to connect to, one that serves at its former kind of address until
-// the next deploy, and ports that no container serves.
+// the next deploy, ports that no container serves, and those that wait for a certificate.
 func Passing(p *deploy.Problem) bool {
 	var outage *deploy.Outage
-	return errors.As(p, &outage) || errors.Is(p, deploy.ErrNotAccepting) || errors.Is(p, deploy.ErrHostLack) || errors.Is(p, deploy.ErrAddressKept) || errors.Is(p, deploy.ErrUnended)
+	return errors.As(p, &outage) || errors.Is(p, deploy.ErrNotAccepting) || errors.Is(p, deploy.ErrHostLack) || errors.Is(p, deploy.ErrAddressKept) || errors.Is(p, deploy.ErrUnended) ||
+		errors.Is(p, deploy.ErrNoCertificate) || errors.Is(p, deploy.ErrCertificate)
 }
 
 // Failures are the problems of apps that mean that something was not switched.

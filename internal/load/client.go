@@ -3,6 +3,7 @@ package load
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -118,9 +119,13 @@ func (l *Load) running() bool {
 // connect opens a connection and reads the greeting. The connection is never nil, and is to be closed after an error too.
 func (l *Load) connect(dial dialer) (*connection, error) {
 	c := l.begin()
-	conn, err := dial()
+	tcp, err := dial()
 	if err != nil {
 		return c, err
+	}
+	var conn net.Conn = tcp
+	if l.cfg.TLS != nil {
+		conn = tls.Client(tcp, l.cfg.TLS)
 	}
 	c.conn, c.lines = conn, bufio.NewReader(conn)
 	c.unbind = context.AfterFunc(l.ctx, func() { _ = conn.Close() })

@@ -14,6 +14,7 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -41,6 +42,8 @@ type Config struct {
 	Holders int
 	// Timeout bounds each of connecting, the wait for the greeting and the wait for an echo. 10 seconds when 0.
 	Timeout time.Duration
+	// TLS has the clients speak TLS, nil for none.
+	TLS *tls.Config
 	// HoldInterval is the time between two lines on a held connection. 100 ms when 0.
 	HoldInterval time.Duration
 }

@@ -1,0 +1,121 @@
+package hooks_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"dokku-expose/internal/load"
+	"dokku-expose/internal/rig"
+	"dokku-expose/internal/testcert"
+)
+
+// greetedTLS connects as a client that trusts this certificate only, and returns its connection and the version that answers.
+func (h *host) greetedTLS(port uint16, cert testcert.Certificate) (*conn, error) {
+	raw, err := net.Dial("tcp", loopback(port).String())
+	if err != nil {
+		return nil, err
+	}
+	h.t.Cleanup(func() { _ = raw.Close() })
+	if err := raw.SetDeadline(time.Now().Add(patience)); err != nil {
+		return nil, err
+	}
+	secure := tls.Client(raw, cert.Client)
+	lines := bufio.NewReader(secure)
+	greeting, err := lines.ReadString('\n')
+	if err != nil {
+		return nil, err
+	}
+	version, _, _ := strings.Cut(greeting, " ")
+	return &conn{Conn: secure, lines: lines, version: version}, nil
+}
+
+// answersTLS wants that version for clients that trust this certificate only.
+func (h *host) answersTLS(port uint16, cert testcert.Certificate, version string) *conn {
+	h.t.Helper()
+	c, err := h.greetedTLS(port, cert)
+	h.must(err)
+	if c.version != version {
+		h.t.Errorf("%s answers, want %s", c.version, version)
+	}
+	return c
+}
+
+func TestCertificates(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
+		h := start(t, engine)
+		public, plain := h.port(), h.port()
+		v1 := source("v1", lead(public, private)+" tls=terminate", lead(plain, private))
+		const year = 365 * 24 * time.Hour
+		first, second, old := testcert.New(t, year, "mail.example.com"), testcert.New(t, 10*24*time.Hour, "mail.example.com"), testcert.New(t, -time.Minute, "mail.example.com")
+		closed := func() {
+			h.t.Helper()
+			if c, err := net.Dial("tcp", loopback(public).String()); err == nil {
+				_ = c.Close()
+				h.t.Errorf("public port %d is open", public)
+			}
+			h.answers(plain, "v1")
+		}
+		var output strings.Builder
+		add := func(cert testcert.Certificate) string {
+			h.t.Helper()
+			output.Reset()
+			h.must(h.AddCertificate("mail", cert.Chain, cert.Key, rig.After(func(_ rig.Call, r rig.Result) { output.WriteString(r.Stdout + r.Stderr) })))
+			return output.String()
+		}
+
+		// letsencrypt wants an app that is deployed.
+		lacks := fmt.Sprintf("mail: public port %d: it has no certificate for TLS", public)
+		h.wants(h.push("mail", v1), lacks, "dokku certs:add mail", "letsencrypt:enable mail")
+		closed()
+		h.wants(h.expose(1, "check").Stderr, lacks)
+
+		h.wants(add(first), fmt.Sprint(public), "web.1")
+		c := h.answersTLS(public, first, "v1")
+		h.answers(plain, "v1")
+		h.expose(0, "check")
+
+		h.run("another one is in force at once, and a deploy costs nobody anything", func() {
+			l := h.loadAt(load.Config{Addr: loopback(public), Openers: 4, Holders: 12, TLS: testcert.Clients(first, second)})
+			h.seen(l, 20)
+			l.Phase("another certificate")
+			add(second)
+			h.answersTLS(public, second, "v1")
+			h.must(c.echo())
+			h.wants(h.expose(1, "check").Stderr, fmt.Sprintf("mail: public port %d: its certificate ends", public), "in 9 days")
+			l.Phase("a deploy")
+			h.push("mail", source("v2", lead(public, private)+" tls=terminate", lead(plain, private)), switched(l, "v2"))
+			h.answersTLS(public, second, "v2")
+			h.must(c.echo())
+			h.judge(l)
+		})
+		h.run("one that is of no use is told of, and changes nothing", func() {
+			h.wants(add(testcert.Certificate{Chain: first.Chain, Key: second.Key}), "its certificate can't be used", "private key does not match")
+			h.answersTLS(public, second, "v2")
+			h.wants(h.expose(1, "check").Stderr, "its certificate can't be used")
+		})
+		h.run("one that has ended is shown, and told of", func() {
+			add(old)
+			if _, err := h.greetedTLS(public, old); err == nil || !strings.Contains(err.Error(), "expired") {
+				t.Errorf("a client says %v", err)
+			}
+			h.wants(h.expose(1, "check").Stderr, "its certificate has ended on")
+		})
+		h.run("without one the port closes", func() {
+			h.must(h.RemoveCertificate("mail"))
+			if c, err := net.Dial("tcp", loopback(public).String()); err == nil {
+				_ = c.Close()
+				h.t.Errorf("public port %d is open", public)
+			}
+			h.answers(plain, "v2")
+			h.must(c.echo())
+			h.wants(h.expose(1, "check").Stderr, lacks)
+		})
+		add(first)
+		h.answersTLS(public, first, "v2")
+	})
+}

@@ -1,0 +1,33 @@
+package command
+
+import (
+	"fmt"
+	"time"
+
+	"dokku-expose/deploy"
+	"dokku-expose/hooks/host"
+)
+
+// soon is how long before its end a certificate is told of: letsencrypt renews those that end in less than a month.
+const soon = 14 * 24 * time.Hour
+
+// checkCertificates looks for certificates that have ended or are about to. Those that can't be served are problems of the plan.
+func checkCertificates(h *host.Host, table deploy.Table, note func(app, public string, err error)) {
+	for _, r := range table.Routes {
+		if r.Options.TLS != deploy.TerminateTLS {
+			continue
+		}
+		_, leaf, err := h.Certificate(r.App)
+		if err != nil {
+			continue
+		}
+		end := leaf.NotAfter.UTC().Format("2006-01-02 15:04 MST")
+		renew := fmt.Sprintf("renew it: dokku letsencrypt:enable %s, or dokku certs:add %s CRT KEY", r.App, r.App)
+		switch left := time.Until(leaf.NotAfter); {
+		case left <= 0:
+			note(r.App, r.Frontend.String(), fmt.Errorf("its certificate has ended on %s; %s", end, renew))
+		case left < soon:
+			note(r.App, r.Frontend.String(), fmt.Errorf("its certificate ends on %s, in %d days; %s", end, int(left.Hours()/24), renew))
+		}
+	}
+}

@@ -1,0 +1,71 @@
+// Package testcert makes certificates for tests.
+package testcert
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// Certificate is its own root, so that a client that trusts it trusts no other.
+type Certificate struct {
+	// Chain and Key are its files, in PEM.
+	Chain, Key string
+	// Client is the configuration of a client that trusts it.
+	Client *tls.Config
+	leaf   *x509.Certificate
+}
+
+// Clients is the configuration of clients that trust any of some certificates for the same name.
+func Clients(some ...Certificate) *tls.Config {
+	c := some[0].Client.Clone()
+	c.RootCAs = x509.NewCertPool()
+	for _, s := range some {
+		c.RootCAs.AddCert(s.leaf)
+	}
+	return c
+}
+
+// New makes a certificate for names that ends after a while, and its files.
+func New(t testing.TB, valid time.Duration, names ...string) Certificate {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(err)
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	must(err)
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: names[0]}, DNSNames: names, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: now.Add(min(0, valid) - time.Hour), NotAfter: now.Add(valid),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	must(err)
+	leaf, err := x509.ParseCertificate(der)
+	must(err)
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	must(err)
+	dir := t.TempDir()
+	c := Certificate{
+		Chain: filepath.Join(dir, "server.crt"), Key: filepath.Join(dir, "server.key"),
+		Client: &tls.Config{ServerName: names[0]}, leaf: leaf,
+	}
+	c.Client = Clients(c)
+	must(os.WriteFile(c.Chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+	must(os.WriteFile(c.Key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
+	return c
+}
