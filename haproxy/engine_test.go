@@ -28,6 +28,7 @@ func TestEngine(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	enginetest.RunOptions(t, func(t *testing.T) deploy.Engine { return haproxytest.Start(t).Engine })
+	enginetest.RunTLS(t, func(t *testing.T) deploy.Engine { return haproxytest.Start(t).Engine })
 }
 
 const (

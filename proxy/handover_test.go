@@ -1,7 +1,10 @@
 package proxy
 
 import (
+	"bufio"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"slices"
@@ -13,6 +16,7 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
+	"dokku-expose/internal/testcert"
 	"dokku-expose/proxy/proxytest"
 )
 
@@ -138,4 +142,50 @@ func TestTakeOverRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The successor shows the certificate that the server before it showed, and the server goes on with its own connections.
+func TestHandOverOfTLS(t *testing.T) {
+	cert := testcert.New(t, time.Hour, "mail.example.com")
+	r := proxytest.RouteTo("mail", enginetest.FreePort(t), enginetest.NewServer(t, "v1"))
+	r.Options.TLS, r.Certificate = deploy.TerminateTLS, deploy.Certificate{Chain: cert.Chain, Key: cert.Key, ID: "first"}
+	dial := func() *tls.Conn {
+		t.Helper()
+		c, err := tls.Dial("tcp", fmt.Sprint("127.0.0.1:", r.Frontend.Port), cert.Client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	echo := func(c *tls.Conn) {
+		t.Helper()
+		if _, err := fmt.Fprintln(c, "hello"); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(c)
+		for lines.Scan() {
+			if lines.Text() == "hello" {
+				return
+			}
+		}
+		t.Fatalf("no echo: %v", lines.Err())
+	}
+	servers := []*Server{newServer(t), newServer(t), newServer(t)}
+	proxytest.Apply(t, servers[0], r)
+	first := dial()
+	echo(first)
+	for i, before := range servers[:2] {
+		err := before.HandOver(func(table deploy.Table, sockets []syscall.Conn) error {
+			return servers[i+1].TakeOver(table, filesOf(t, sockets...))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		echo(dial())
+		echo(first)
+	}
+	r.Certificate = deploy.Certificate{}
+	proxytest.Apply(t, servers[2], r)
+	echo(dial())
 }

@@ -19,6 +19,7 @@ func TestEngine(t *testing.T) {
 		start := func(t *testing.T) deploy.Engine { return newServer(t) }
 		enginetest.Run(t, start)
 		enginetest.RunOptions(t, start)
+		enginetest.RunTLS(t, start)
 	})
 }
 

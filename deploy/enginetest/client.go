@@ -52,7 +52,11 @@ func tryDial(t testing.TB, addr netip.AddrPort) (*client, error) {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
-	return newClient(t, conn.(*net.TCPConn)), nil
+	c := newClient(t, conn.(*net.TCPConn))
+	if b, ok := t.(*bench); ok && b.cert != nil {
+		return c, c.secure(b.cert.client)
+	}
+	return c, nil
 }
 
 func newClient(t testing.TB, conn *net.TCPConn) *client {

@@ -16,10 +16,23 @@ import (
 
 // Run tests an engine. start runs a new one, without routes, that ends with the test it is given.
 func Run(t *testing.T, start func(t *testing.T) deploy.Engine) {
-	for _, c := range slices.Concat(switching, holding, failing, checking, listening, streaming, halfClosing, growing) {
+	for _, c := range slices.Concat(switching, holding, failing, checking, listening, streaming, stalling, halfClosing, growing) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			c.run(&bench{T: t, engine: start(t)})
+		})
+	}
+}
+
+// RunTLS tests what goes another way where TLS ends at the engine. start is as for [Run].
+func RunTLS(t *testing.T, start func(t *testing.T) deploy.Engine) {
+	for _, c := range slices.Concat(switching, holding, streaming, halfClosing) {
+		t.Run("TLS: "+c.name, func(t *testing.T) {
+			t.Parallel()
+			b := &bench{T: t, engine: start(t)}
+			cert := newCertificate(b)
+			b.cert = &cert
+			c.run(b)
 		})
 	}
 }
@@ -33,6 +46,8 @@ type testCase struct {
 type bench struct {
 	*testing.T
 	engine deploy.Engine
+	// cert has all routes and all clients speak TLS, nil for none.
+	cert *certificate
 }
 
 // apply makes routes the engine's table, which must work.
@@ -49,6 +64,11 @@ func (b *bench) tryApply(routes ...deploy.Route) (deploy.Applied, error) {
 	slices.SortFunc(routes, func(x, y deploy.Route) int {
 		return cmp.Or(cmp.Compare(x.App, y.App), x.Frontend.Compare(y.Frontend))
 	})
+	if b.cert != nil {
+		for i := range routes {
+			routes[i].Options.TLS, routes[i].Certificate = deploy.TerminateTLS, b.cert.Certificate
+		}
+	}
 	return b.engine.Apply(b.Context(), deploy.Table{Routes: routes})
 }
 

@@ -277,12 +277,14 @@ func tryDialTLS(b *bench, r deploy.Route, cert certificate, change ...func(*tls.
 	for _, set := range change {
 		set(config)
 	}
-	secure := tls.Client(c.tcp, config)
-	if err := secure.Handshake(); err != nil {
-		return nil, err
-	}
-	c.conn, c.lines = secure, bufio.NewReader(secure)
-	return c, nil
+	return c, c.secure(config)
+}
+
+// secure has the client speak TLS from now on.
+func (c *client) secure(config *tls.Config) error {
+	conn := tls.Client(c.tcp, config)
+	c.conn, c.lines = conn, bufio.NewReader(conn)
+	return conn.Handshake()
 }
 
 // echoAs wants a greeting of a server, and an echo.

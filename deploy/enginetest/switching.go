@@ -241,6 +241,10 @@ func (b *bench) serving(want map[deploy.Frontend]service) {
 		if r.Process != "web" { // as that of all routes here
 			b.Errorf("the process type of %s is %q", listen, r.Process)
 		}
+		if b.cert != nil && r.Options.TLS != deploy.TerminateTLS {
+			b.Errorf("the options of %s are %q", listen, r.Options)
+		}
+		r.Options.TLS = ""
 		got[listen] = service{r.App, r.Addresses(true), r.Addresses(false), r.Options}
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -251,7 +255,11 @@ func (b *bench) serving(want map[deploy.Frontend]service) {
 // load runs clients against a public address.
 func (b *bench) load(listen deploy.Frontend) *load.Load {
 	b.Helper()
-	l, err := load.Start(b.Context(), load.Config{Addr: local(listen), Openers: openers, Holders: holders})
+	config := load.Config{Addr: local(listen), Openers: openers, Holders: holders}
+	if b.cert != nil {
+		config.TLS = b.cert.client
+	}
+	l, err := load.Start(b.Context(), config)
 	if err != nil {
 		b.Fatal(err)
 	}
