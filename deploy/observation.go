@@ -91,8 +91,10 @@ type RouteState struct {
 	Unserved *uint64 `json:"unserved"`
 	Drained  *uint64 `json:"drained"`
 	// Switched is when the servers changed last, zero where that is not known.
-	Switched time.Time     `json:"switched,omitzero"`
-	Servers  []ServerState `json:"servers"`
+	Switched time.Time `json:"switched,omitzero"`
+	// CertificateEnds is when the app's certificate ends, zero without TLS. Engines leave it to others.
+	CertificateEnds time.Time     `json:"certificate_ends,omitzero"`
+	Servers         []ServerState `json:"servers"`
 }
 
 // ServerState is an address that a route leads to, or has led to.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +79,12 @@ func TestCertificates(t *testing.T) {
 		c := h.answersTLS(public, first, "v1")
 		h.answers(plain, "v1")
 		h.expose(0, "check")
+		shown := h.awaitPage("")
+		_, metrics := h.page(shown, shown.Password, "/metrics")
+		_, value, _ := strings.Cut(metrics, fmt.Sprintf("dokku_expose_certificate_not_after_seconds{app=\"mail\",port=\"%d\",process=\"web\"} ", public))
+		if seconds, err := strconv.ParseFloat(strings.Fields(value + " none")[0], 64); err != nil || time.Until(time.Unix(int64(seconds), 0)) < year-time.Hour {
+			t.Errorf("its certificate ends at %v, %v", seconds, err)
+		}
 
 		h.run("another one is in force at once, and a deploy costs nobody anything", func() {
 			l := h.loadAt(load.Config{Addr: loopback(public), Openers: 4, Holders: 12, TLS: testcert.Clients(first, second)})

@@ -44,6 +44,8 @@ var (
 	descOut       = desc("sent_bytes_total", "Bytes sent to clients.", routeLabels...)
 	descSwitched  = desc("last_switch_timestamp_seconds", "When the port was moved to other containers last.", routeLabels...)
 
+	descCertificate = desc("certificate_not_after_seconds", "When the certificate of the port's TLS ends.", routeLabels...)
+
 	descContainerUp      = desc("container_up", "Whether the container accepts connections: 1 or 0.", containerLabels...)
 	descContainerCurrent = desc("container_current", "Whether the container gets new connections: 1 or 0.", containerLabels...)
 	descContainerOpen    = desc("container_open_connections", "Connections that are open on the container.", containerLabels...)
@@ -133,6 +135,9 @@ func (s sink) route(r deploy.RouteState) {
 	of.maybe(descDrained, r.Drained)
 	if !r.Switched.IsZero() {
 		of.gauge(descSwitched, float64(r.Switched.UnixMilli())/1000)
+	}
+	if !r.CertificateEnds.IsZero() {
+		of.gauge(descCertificate, float64(r.CertificateEnds.Unix()))
 	}
 	for _, c := range r.Servers {
 		of := s.with(append(of.labels[:3:3], label(c.Dyno), label(c.ShortID()), label(c.Addr.String()))...)

@@ -27,6 +27,14 @@ func (h *Host) Counters(ctx context.Context) (deploy.Observation, error) {
 // NamedCounters are the counters with all that is known of the containers behind addresses.
 func (h *Host) NamedCounters(ctx context.Context) (deploy.Observation, error) {
 	o, err := h.Counters(ctx)
+	for i := range o.Routes {
+		if r := &o.Routes[i]; r.Options.TLS == deploy.TerminateTLS {
+			// A reconcile tells of one that can't be read.
+			if _, leaf, err := h.Certificate(r.App); err == nil {
+				r.CertificateEnds = leaf.NotAfter
+			}
+		}
+	}
 	if err != nil || !slices.ContainsFunc(o.Routes, isNameless) {
 		return o, err
 	}
