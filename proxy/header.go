@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/pires/go-proxyproto"
+	"github.com/pires/go-proxyproto/tlvparse"
 
 	"dokku-expose/deploy"
+	"dokku-expose/proxy/tls"
 )
 
 // The PROXY protocol is described in https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt.
@@ -34,13 +36,31 @@ var errNoHeader = errors.New("no PROXY header")
 // The library takes less by default than HAProxy does.
 func init() { proxyproto.MaxV2HeaderSize = maxHeader - uint16(fixedV2) }
 
-// header tells an app where a connection comes from.
-func (e ends) header(form deploy.ProxyProtocol) ([]byte, error) {
+// header tells an app where a connection comes from, and in the binary form of the TLS that it came through; secure is nil for none.
+func (e ends) header(form deploy.ProxyProtocol, secure *tls.Conn) ([]byte, error) {
 	version := byte(1)
 	if form == deploy.ProxyV2 {
 		version = 2
 	}
-	return proxyproto.HeaderProxyFromAddrs(version, net.TCPAddrFromAddrPort(e.source), net.TCPAddrFromAddrPort(e.destination)).Format()
+	h := proxyproto.HeaderProxyFromAddrs(version, net.TCPAddrFromAddrPort(e.source), net.TCPAddrFromAddrPort(e.destination))
+	if secure != nil && form == deploy.ProxyV2 {
+		// The client has shown no certificate that could have been verified.
+		ssl, err := tlvparse.PP2SSL{
+			Client: tlvparse.PP2_BITFIELD_CLIENT_SSL, Verify: 1,
+			TLV: []proxyproto.TLV{{Type: proxyproto.PP2_SUBTYPE_SSL_VERSION, Value: []byte(secure.Version())}},
+		}.Marshal()
+		if err != nil {
+			return nil, err
+		}
+		tlvs := []proxyproto.TLV{ssl}
+		if name := secure.ServerName(); name != "" {
+			tlvs = append(tlvs, proxyproto.TLV{Type: proxyproto.PP2_TYPE_AUTHORITY, Value: []byte(name)})
+		}
+		if err := h.SetTLVs(tlvs); err != nil {
+			return nil, err
+		}
+	}
+	return h.Format()
 }
 
 // parseHeader reads the header that b begins with. It returns its length, 0 when more of it is to come, and the ends of the client's

@@ -89,7 +89,7 @@ func TestParseHeader(t *testing.T) {
 
 func headerOf(t testing.TB, e *ends, form deploy.ProxyProtocol) []byte {
 	t.Helper()
-	text, err := e.header(form)
+	text, err := e.header(form, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

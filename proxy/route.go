@@ -302,7 +302,7 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 	if form := r.spec.Options.ProxyProtocol; form != "" {
 		err := s.locate()
 		if err == nil {
-			terms.Opening, err = s.ends.header(form)
+			terms.Opening, err = s.ends.header(form, s.secure)
 		}
 		if err != nil {
 			server.Reset()

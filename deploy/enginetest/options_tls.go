@@ -6,11 +6,16 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/pires/go-proxyproto"
+	"github.com/pires/go-proxyproto/tlvparse"
 
 	"dokku-expose/deploy"
 	"dokku-expose/internal/testcert"
@@ -208,6 +213,41 @@ var terminating = []testCase{
 		b.switchTo(r)
 		dialTLS(b, r, cert).echoAs("v2")
 		c.echo("still here")
+	}},
+	{"the app hears of TLS", func(b *bench) {
+		cert := newCertificate(b)
+		app := serve(b, "header", func(conn net.Conn) {
+			header, err := proxyproto.Read(bufio.NewReader(conn))
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			tlvs, err := header.TLVs()
+			if err != nil {
+				b.Error(err)
+			}
+			ssl, _ := tlvparse.FindSSL(tlvs)
+			version, _ := ssl.SSLVersion()
+			authority := slices.IndexFunc(tlvs, func(t proxyproto.TLV) bool { return t.Type == proxyproto.PP2_TYPE_AUTHORITY })
+			if authority < 0 {
+				fmt.Fprintln(conn, ssl.ClientSSL(), version)
+				return
+			}
+			fmt.Fprintln(conn, ssl.ClientSSL(), version, string(tlvs[authority].Value))
+		})
+		r := secured(b, "proxy-protocol=v2", cert, proven(app)...)
+		b.apply(r)
+		for want, change := range map[string]func(*tls.Config){
+			"true TLSv1.3 mail.example.com": func(*tls.Config) {},
+			"true TLSv1.2 mail.example.com": func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 },
+			"true TLSv1.3": func(c *tls.Config) {
+				c.ServerName, c.InsecureSkipVerify = "", true // It names nobody.
+			},
+		} {
+			if got := dialTLS(b, r, cert, change).line(); got != want {
+				b.Errorf("the app hears %q, want %q", got, want)
+			}
+		}
 	}},
 	{"the other options mean the same", func(b *bench) {
 		cert := newCertificate(b)

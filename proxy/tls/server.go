@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -68,6 +69,14 @@ func (s *Server) Handshake(client *net.TCPConn) (*Conn, error) {
 type Conn struct {
 	*tls.Conn
 	tcp *net.TCPConn
+}
+
+// ServerName is the host that the client asked for, "" for none.
+func (c *Conn) ServerName() string { return c.ConnectionState().ServerName }
+
+// Version is the version of TLS as OpenSSL writes it: "TLSv1.3".
+func (c *Conn) Version() string {
+	return strings.Replace(tls.VersionName(c.ConnectionState().Version), "TLS ", "TLSv", 1)
 }
 
 // CloseWrite tells the client that nothing more comes, also one that looks at the connection below only.
