@@ -53,14 +53,6 @@ func TestCertificates(t *testing.T) {
 		v1 := source("v1", lead(public, private)+" tls=terminate", lead(plain, private))
 		const year = 365 * 24 * time.Hour
 		first, second, old := testcert.New(t, year, "mail.example.com"), testcert.New(t, 10*24*time.Hour, "mail.example.com"), testcert.New(t, -time.Minute, "mail.example.com")
-		closed := func() {
-			h.t.Helper()
-			if c, err := net.Dial("tcp", loopback(public).String()); err == nil {
-				_ = c.Close()
-				h.t.Errorf("public port %d is open", public)
-			}
-			h.answers(plain, "v1")
-		}
 		var output strings.Builder
 		add := func(cert testcert.Certificate) string {
 			h.t.Helper()
@@ -72,7 +64,8 @@ func TestCertificates(t *testing.T) {
 		// letsencrypt wants an app that is deployed.
 		lacks := fmt.Sprintf("mail: public port %d: it has no certificate for TLS", public)
 		h.wants(h.push("mail", v1), lacks, "dokku certs:add mail", "letsencrypt:enable mail")
-		closed()
+		h.closed(public)
+		h.answers(plain, "v1")
 		h.wants(h.expose(1, "check").Stderr, lacks)
 
 		h.wants(add(first), fmt.Sprint(public), "web.1")
@@ -114,10 +107,7 @@ func TestCertificates(t *testing.T) {
 		})
 		h.run("without one the port closes", func() {
 			h.must(h.RemoveCertificate("mail"))
-			if c, err := net.Dial("tcp", loopback(public).String()); err == nil {
-				_ = c.Close()
-				h.t.Errorf("public port %d is open", public)
-			}
+			h.closed(public)
 			h.answers(plain, "v2")
 			h.must(c.echo())
 			h.wants(h.expose(1, "check").Stderr, lacks)

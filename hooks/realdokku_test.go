@@ -19,6 +19,7 @@ import (
 	"dokku-expose/hooks/setup"
 	"dokku-expose/internal/load"
 	"dokku-expose/internal/rig"
+	"dokku-expose/internal/testcert"
 )
 
 // The sequences that the rig replays, once on a Dokku that calls them itself: what the rig takes for granted of Dokku is
@@ -76,6 +77,24 @@ func TestRealDokku(t *testing.T) {
 		d.wants(d.dokku("report", app), "expose information")
 		d.wants(d.dokku("help"), "    expose ")
 		d.wants(d.dokku("expose:check"), app)
+	})
+	d.step("TLS by the certificate that Dokku has", func() {
+		secure := d.freePort()
+		d.wants(repository.push("v2", lead(public, private), lead(secure, private)+" tls=terminate"), "it has no certificate for TLS")
+		d.closed(secure)
+		for range 2 {
+			cert := testcert.New(d.t, time.Hour, "mail.example.com")
+			for name, from := range map[string]string{"server.crt": cert.Chain, "server.key": cert.Key} {
+				text, err := os.ReadFile(from)
+				d.must(err)
+				d.write(name, string(text))
+			}
+			d.wants(d.dokku("certs:add", app, filepath.Join(d.dir, "server.crt"), filepath.Join(d.dir, "server.key")), fmt.Sprint(secure))
+			d.answersTLS(secure, cert, "v2")
+		}
+		d.dokku("certs:remove", app)
+		d.closed(secure)
+		d.answers(public, "v2")
 	})
 	d.step("moved to the built-in engine, and a push there under load", func() {
 		d.wants(d.dokku("expose:set", "--global", "engine", "builtin"), "1 public ports are served by the engine builtin")
