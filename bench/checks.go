@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"syscall"
 	"time"
@@ -146,7 +145,7 @@ func (l *load) token() string {
 }
 
 // say connects through the proxy and says the words as a line.
-func (l *load) say(ctx context.Context, words ...string) (*net.TCPConn, error) {
+func (l *load) say(ctx context.Context, words ...string) (stream, error) {
 	conns, err := l.open(ctx, 1, strings.Join(words, " "))
 	if err != nil {
 		return nil, err
@@ -156,7 +155,7 @@ func (l *load) say(ctx context.Context, words ...string) (*net.TCPConn, error) {
 
 // ending asks the origin itself how a connection ended.
 func (l *load) ending(ctx context.Context, token string) (end ending, err error) {
-	conn, err := connect(ctx, l.origin, 0)
+	conn, err := connect(ctx, l.origin, 0, false)
 	if err != nil {
 		return end, err
 	}

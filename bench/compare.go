@@ -14,6 +14,7 @@ import (
 
 	"dokku-expose/bench/measure"
 	"dokku-expose/internal/freeport"
+	"dokku-expose/internal/testcert"
 )
 
 // options say what is to be measured.
@@ -23,6 +24,8 @@ type options struct {
 	idle     int
 	kinds    []kind
 	peers    []peer
+	// tls has clients speak TLS.
+	tls      bool
 	progress io.Writer
 }
 
@@ -30,6 +33,7 @@ type options struct {
 type comparison struct {
 	options
 	dir     string
+	cert    *testcert.Certificate // nil without TLS
 	machine string
 	idle    int
 	// samples are the values of each round, by peer and by the title of the row.
@@ -63,6 +67,14 @@ func compare(ctx context.Context, o options) (_ string, err error) {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(c.dir)) }()
+
+	if o.tls {
+		cert, err := testcert.Make(c.dir, time.Hour, "bench.example.com")
+		if err != nil {
+			return "", err
+		}
+		c.cert = &cert
+	}
 
 	all, stop, err := c.start(ctx)
 	defer stop()
@@ -116,11 +128,11 @@ func (c *comparison) start(ctx context.Context) (all []running, stop func(), err
 		peersOnly()
 		origin.Stop()
 	}
-	if err := awaitEcho(ctx, origins[len(origins)-1], origin); err != nil {
+	if err := awaitEcho(ctx, origins[len(origins)-1], false, origin); err != nil {
 		return nil, stop, fmt.Errorf("the origin: %w", err)
 	}
 	for i, p := range c.peers {
-		r, err := p.serve(ctx, c.dir, origins[i])
+		r, err := p.serve(ctx, c.dir, origins[i], c.cert)
 		switch {
 		case errors.Is(err, measure.ErrMissing):
 			c.note("%s is left out: %v.", p.title, err)
@@ -151,7 +163,7 @@ func (c *comparison) sample(ctx context.Context, k kind, r running) error {
 
 // load runs clients against a peer. when they have a result, and before their connections end that are to stay, during is called.
 func (c *comparison) load(ctx context.Context, r running, during func(result) error, args ...string) (found result, err error) {
-	command, err := self(ctx, append([]string{"load", "-to", r.addr.String(), "-origin", r.origin.String(), "-for", c.duration.String()}, args...)...)
+	command, err := self(ctx, append([]string{"load", "-to", r.addr.String(), "-origin", r.origin.String(), "-for", c.duration.String(), fmt.Sprintf("-tls=%t", r.cert != nil)}, args...)...)
 	if err != nil {
 		return result{}, err
 	}

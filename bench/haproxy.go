@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,12 +12,17 @@ import (
 )
 
 // route is the one that both of the project's engines are measured with.
-func route(listen, origin netip.AddrPort) deploy.Route {
-	return measure.Route("bench", deploy.FrontendAt(listen), origin)
+func route(s site) deploy.Route {
+	r := measure.Route("bench", deploy.FrontendAt(s.listen), s.origin)
+	if s.cert != nil {
+		r.Options.TLS = deploy.TerminateTLS
+		r.Certificate = deploy.Certificate{Chain: s.cert.Chain, Key: s.cert.Key, ID: "bench"}
+	}
+	return r
 }
 
-func haproxyAsConfigured(ctx context.Context, dir string, listen, origin netip.AddrPort) (*exec.Cmd, error) {
-	return measure.HAProxy(ctx, dir, route(listen, origin))
+func haproxyAsConfigured(ctx context.Context, s site) (*exec.Cmd, error) {
+	return measure.HAProxy(ctx, s.dir, route(s))
 }
 
 var byHand = template.Must(template.New("").Parse(`global
@@ -32,19 +36,25 @@ defaults
 {{range .Options}}    {{.}}
 {{end}}
 listen bench
-    bind {{.Listen}}
+    bind {{.Listen}}{{with .Bundle}} ssl crt {{.}}{{end}}
     server origin {{.Origin}}
 `))
 
 // haproxyByHand is HAProxy as one writes its configuration who wants no more of it than to proxy.
-func haproxyByHand(global string, options ...string) func(context.Context, string, netip.AddrPort, netip.AddrPort) (*exec.Cmd, error) {
-	return func(_ context.Context, dir string, listen, origin netip.AddrPort) (*exec.Cmd, error) {
+func haproxyByHand(global string, options ...string) func(context.Context, site) (*exec.Cmd, error) {
+	return func(_ context.Context, s site) (*exec.Cmd, error) {
 		binary, err := measure.Find("haproxy", "haproxy")
 		if err != nil {
 			return nil, err
 		}
-		path := filepath.Join(dir, "haproxy.cfg")
-		err = writeTemplate(path, byHand, map[string]any{"Global": global, "Options": options, "Listen": listen, "Origin": origin})
+		bundle := ""
+		if s.cert != nil {
+			if bundle, err = s.bundle(); err != nil {
+				return nil, err
+			}
+		}
+		path := filepath.Join(s.dir, "haproxy.cfg")
+		err = writeTemplate(path, byHand, map[string]any{"Global": global, "Options": options, "Listen": s.listen, "Origin": s.origin, "Bundle": bundle})
 		return exec.Command(binary, "-W", "-f", path), err
 	}
 }

@@ -94,7 +94,7 @@ func takeIdle(ctx context.Context, c *comparison, r running) ([]float64, error) 
 	if r.process == nil {
 		return none, nil
 	}
-	fresh, err := r.serve(ctx, c.dir, r.origin)
+	fresh, err := r.serve(ctx, c.dir, r.origin, r.cert)
 	if err != nil {
 		return none, err
 	}

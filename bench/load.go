@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -53,6 +54,7 @@ func runLoad(ctx context.Context, args []string, stdin io.Reader, stdout io.Writ
 	flags.TextVar(&l.origin, "origin", netip.AddrPort{}, "the origin behind that")
 	flags.DurationVar(&l.duration, "for", time.Second, "how long")
 	flags.IntVar(&l.streams, "streams", 1, "connections")
+	flags.BoolVar(&l.tls, "tls", false, "speak TLS")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -80,13 +82,14 @@ type load struct {
 	to, origin netip.AddrPort
 	duration   time.Duration
 	streams    int
+	tls        bool
 	// sources counts the addresses that clients have connected from.
 	sources atomic.Uint32
 
 	mu     sync.Mutex
 	result result
 	// kept are connections that stay idle.
-	kept []*net.TCPConn
+	kept []stream
 }
 
 // failed notes what did not work.
@@ -100,10 +103,10 @@ func (l *load) failed(err error) {
 }
 
 // open opens so many connections and says the line on each.
-func (l *load) open(ctx context.Context, n int, line string) ([]*net.TCPConn, error) {
-	var conns []*net.TCPConn
+func (l *load) open(ctx context.Context, n int, line string) ([]stream, error) {
+	var conns []stream
 	for range n {
-		conn, err := connect(ctx, l.to, l.sources.Add(1))
+		conn, err := connect(ctx, l.to, l.sources.Add(1), l.tls)
 		if err == nil {
 			conns = append(conns, conn)
 			_, err = io.WriteString(conn, line+"\n")
@@ -211,7 +214,7 @@ func (l *load) connections(ctx context.Context) (result, error) {
 	for range openers {
 		clients.Go(func() {
 			for time.Now().Before(end) {
-				conn, err := connect(ctx, l.to, l.sources.Add(1))
+				conn, err := connect(ctx, l.to, l.sources.Add(1), l.tls)
 				if err == nil {
 					err = echo(conn)
 					drop(conn)
@@ -239,7 +242,7 @@ func (l *load) idle(ctx context.Context) (result, error) {
 	for range openers {
 		clients.Go(func() {
 			for !full.Load() && tried.Add(1) <= int64(l.streams) {
-				conn, err := connect(ctx, l.to, l.sources.Add(1))
+				conn, err := connect(ctx, l.to, l.sources.Add(1), l.tls)
 				if err == nil {
 					err = echo(conn)
 				}
@@ -257,14 +260,14 @@ func (l *load) idle(ctx context.Context) (result, error) {
 	return l.result, nil
 }
 
-func (l *load) keep(conn *net.TCPConn) {
+func (l *load) keep(conn stream) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.kept = append(l.kept, conn)
 }
 
 // connect connects from an address of its own in 127.0.0.0/8, the nth, or from any for 0: from a single one ports would run out.
-func connect(ctx context.Context, to netip.AddrPort, n uint32) (*net.TCPConn, error) {
+func connect(ctx context.Context, to netip.AddrPort, n uint32, secure bool) (stream, error) {
 	dialer := net.Dialer{Timeout: answerTimeout, KeepAlive: -1}
 	dialer.SetMultipathTCP(false)
 	if n > 0 {
@@ -275,11 +278,26 @@ func connect(ctx context.Context, to netip.AddrPort, n uint32) (*net.TCPConn, er
 	if err != nil {
 		return nil, err
 	}
-	return conn.(*net.TCPConn), nil
+	if !secure {
+		return conn.(*net.TCPConn), nil
+	}
+	// Who answers is no question here. Without a cache of sessions each handshake is a whole one, with a key exchange that all have.
+	client := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256}})
+	if err := client.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return client, nil
+}
+
+// stream is a connection that can end on one side.
+type stream interface {
+	net.Conn
+	CloseWrite() error
 }
 
 // echo says the line that has the origin echo, and waits for it.
-func echo(conn *net.TCPConn) error {
+func echo(conn stream) error {
 	if _, err := io.WriteString(conn, sayEcho+"\n"); err != nil {
 		return err
 	}
@@ -287,7 +305,7 @@ func echo(conn *net.TCPConn) error {
 }
 
 // readAnswer fills the answer.
-func readAnswer(conn *net.TCPConn, answer []byte) error {
+func readAnswer(conn stream, answer []byte) error {
 	if err := conn.SetReadDeadline(time.Now().Add(answerTimeout)); err != nil {
 		return err
 	}
@@ -296,12 +314,16 @@ func readAnswer(conn *net.TCPConn, answer []byte) error {
 }
 
 // drop resets a connection: a port that is in TIME_WAIT is one that the next connections can't have.
-func drop(conn *net.TCPConn) {
-	_ = conn.SetLinger(0)
-	_ = conn.Close()
+func drop(conn stream) {
+	var tcp net.Conn = conn
+	if secure, ok := conn.(*tls.Conn); ok {
+		tcp = secure.NetConn()
+	}
+	_ = tcp.(*net.TCPConn).SetLinger(0)
+	_ = tcp.Close()
 }
 
-func dropAll(conns []*net.TCPConn) {
+func dropAll(conns []stream) {
 	for _, conn := range conns {
 		drop(conn)
 	}

@@ -18,6 +18,22 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// TLS has a part of the same measurements.
+func TestBenchmarkOfTLS(t *testing.T) {
+	need.HAProxy(t)
+	t.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0")
+	var stdout, stderr bytes.Buffer
+	if code := run(t.Context(), []string{"-tls", "-rounds", "1", "-seconds", "0.2", "-only", "bulk1,connections"}, &stdout, &stderr); code != 0 {
+		t.Fatalf("exit status %d: %s", code, &stderr)
+	}
+	table := parseTable(t, stdout.String())
+	for _, p := range peers {
+		if missing := strings.Contains(stdout.String(), p.title+" is left out"); (table[p.title] != nil) != (p.speaks(true) && !missing) {
+			t.Errorf("%s is in the table: %t\n%s", p.title, table[p.title] != nil, &stdout)
+		}
+	}
+}
+
 // Not for the figures: so that the benchmark still works when it is wanted.
 func TestBenchmarkMeasuresAllThatThereIs(t *testing.T) {
 	need.HAProxy(t)
@@ -31,6 +47,9 @@ func TestBenchmarkMeasuresAllThatThereIs(t *testing.T) {
 	t.Logf("\n%s", &stdout)
 	table := parseTable(t, stdout.String())
 	for _, p := range peers {
+		if !p.speaks(false) {
+			continue
+		}
 		column, there := table[p.title]
 		if !there {
 			if !strings.Contains(stdout.String(), p.title+" is left out") {
@@ -90,7 +109,7 @@ func parseTable(t *testing.T, text string) map[string]map[string]string {
 
 func TestChoiceOfPeersAndMeasures(t *testing.T) {
 	for _, tt := range []struct{ list, want string }{
-		{"", "builtin,haproxy,splice,auto,nginx,plain,direct"},
+		{"", "builtin,haproxy,splice,auto,nginx,stunnel,plain,direct"},
 		{"plain,builtin", "builtin,plain"},
 		{"direct", "direct"},
 	} {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,7 +32,9 @@ events {
 
 stream {
     server {
-        listen {{.Listen}};
+        listen {{.Listen}}{{with .Cert}} ssl;
+        ssl_certificate {{.Chain}};
+        ssl_certificate_key {{.Key}}{{end}};
         proxy_pass {{.Origin}};
         proxy_timeout 24h;
     }
@@ -41,7 +42,7 @@ stream {
 `))
 
 // nginxStream is nginx as a TCP proxy, with its defaults but the limits that would end connections.
-func nginxStream(_ context.Context, dir string, listen, origin netip.AddrPort) (*exec.Cmd, error) {
+func nginxStream(_ context.Context, s site) (*exec.Cmd, error) {
 	const packages = "nginx libnginx-mod-stream"
 	binary, err := measure.Find("nginx", packages)
 	if err != nil {
@@ -58,9 +59,9 @@ func nginxStream(_ context.Context, dir string, listen, origin netip.AddrPort) (
 	if os.Geteuid() == 0 {
 		user = "root" // of a user who may not be there it would refuse to start
 	}
-	path := filepath.Join(dir, "nginx.conf")
+	path := filepath.Join(s.dir, "nginx.conf")
 	err = writeTemplate(path, nginxConfiguration, map[string]any{
-		"Module": nginxModule, "User": user, "Dir": dir, "Connections": limit.Cur, "Listen": listen, "Origin": origin,
+		"Module": nginxModule, "User": user, "Dir": s.dir, "Connections": limit.Cur, "Listen": s.listen, "Origin": s.origin, "Cert": s.cert,
 	})
-	return exec.Command(binary, "-p", dir, "-c", path, "-e", "stderr"), err
+	return exec.Command(binary, "-p", s.dir, "-c", path, "-e", "stderr"), err
 }

@@ -2,43 +2,79 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"time"
 
 	"dokku-expose/bench/measure"
 	"dokku-expose/internal/freeport"
+	"dokku-expose/internal/testcert"
 )
 
 // peer is a proxy to be measured.
 type peer struct {
 	name, title string
-	// command makes what it needs in the folder dir, and the command that proxies from listen to origin. An error that wraps
-	// measure.ErrMissing says what is not installed. Nil: there is no proxy, clients connect to the origin itself.
-	command func(ctx context.Context, dir string, listen, origin netip.AddrPort) (*exec.Cmd, error)
+	// command makes what it needs for its site, and the command that proxies there. An error that wraps measure.ErrMissing says what is
+	// not installed. Nil: there is no proxy, clients connect to the origin itself.
+	command func(ctx context.Context, s site) (*exec.Cmd, error)
+	// tls tells that it can end TLS.
+	tls bool
+}
+
+// site is where a peer proxies from and to, and the folder for its files. Clients speak TLS where there is a certificate.
+type site struct {
+	dir            string
+	listen, origin netip.AddrPort
+	cert           *testcert.Certificate
+}
+
+// bundle is the file that has certificate and key.
+func (s site) bundle() (string, error) {
+	chain, err := os.ReadFile(s.cert.Chain)
+	key, keyErr := os.ReadFile(s.cert.Key)
+	path := filepath.Join(s.dir, "bundle.pem")
+	return path, errors.Join(err, keyErr, os.WriteFile(path, append(chain, key...), 0o600))
 }
 
 func (p peer) key() string { return p.name }
+
+// speaks tells whether the peer has a part in a comparison with TLS, or without.
+func (p peer) speaks(tls bool) bool {
+	if tls {
+		return p.tls
+	}
+	return p.name != onlyTLS
+}
+
+// onlyTLS is the name of the peer that has no other use.
+const onlyTLS = "stunnel"
 
 // reference is the name of the peer that all others are compared with.
 const reference = "haproxy"
 
 var peers = []peer{
-	{"builtin", "built-in engine", ownRole("builtin")},
-	{reference, "HAProxy, this project's", haproxyAsConfigured},
-	{"splice", "HAProxy, forced splice", haproxyByHand("tune.pipesize 524288", "option splice-request", "option splice-response")},
-	{"auto", "HAProxy, splice-auto", haproxyByHand("", "option splice-auto")},
-	{"nginx", "nginx stream", nginxStream},
-	{"plain", "two io.Copy in Go", ownRole("plain")},
-	{"direct", "no proxy", nil},
+	{"builtin", "built-in engine", ownRole("builtin"), true},
+	{reference, "HAProxy, this project's", haproxyAsConfigured, true},
+	{"splice", "HAProxy, forced splice", haproxyByHand("tune.pipesize 524288", "option splice-request", "option splice-response"), false},
+	{"auto", "HAProxy, splice-auto", haproxyByHand("", "option splice-auto"), true},
+	{"nginx", "nginx stream", nginxStream, true},
+	{onlyTLS, "stunnel", stunnel, true},
+	{"plain", "two io.Copy in Go", ownRole("plain"), false},
+	{"direct", "no proxy", nil, false},
 }
 
 // ownRole is a proxy that this program is itself.
-func ownRole(role string) func(context.Context, string, netip.AddrPort, netip.AddrPort) (*exec.Cmd, error) {
-	return func(ctx context.Context, _ string, listen, origin netip.AddrPort) (*exec.Cmd, error) {
-		return self(ctx, role, listen.String(), origin.String())
+func ownRole(role string) func(context.Context, site) (*exec.Cmd, error) {
+	return func(ctx context.Context, s site) (*exec.Cmd, error) {
+		args := []string{role, s.listen.String(), s.origin.String()}
+		if s.cert != nil {
+			args = append(args, s.cert.Chain, s.cert.Key)
+		}
+		return self(ctx, args...)
 	}
 }
 
@@ -56,11 +92,12 @@ type running struct {
 	peer
 	// addr is where clients connect, origin what answers them in the end.
 	addr, origin netip.AddrPort
+	cert         *testcert.Certificate
 	process      *measure.Process // nil without a proxy
 }
 
 // serve starts the peer and returns when it serves. Its files are in a folder of its own below dir.
-func (p peer) serve(ctx context.Context, dir string, origin netip.AddrPort) (running, error) {
+func (p peer) serve(ctx context.Context, dir string, origin netip.AddrPort, cert *testcert.Certificate) (running, error) {
 	if p.command == nil {
 		return running{peer: p, addr: origin, origin: origin}, nil
 	}
@@ -73,7 +110,7 @@ func (p peer) serve(ctx context.Context, dir string, origin netip.AddrPort) (run
 		return running{}, err
 	}
 	listen := netip.AddrPortFrom(loopback, port)
-	command, err := p.command(ctx, dir, listen, origin)
+	command, err := p.command(ctx, site{dir, listen, origin, cert})
 	if err != nil {
 		return running{}, err
 	}
@@ -81,8 +118,8 @@ func (p peer) serve(ctx context.Context, dir string, origin netip.AddrPort) (run
 	if err != nil {
 		return running{}, err
 	}
-	r := running{peer: p, addr: listen, origin: origin, process: process}
-	if err := awaitEcho(ctx, listen, process); err != nil {
+	r := running{peer: p, addr: listen, origin: origin, cert: cert, process: process}
+	if err := awaitEcho(ctx, listen, cert != nil, process); err != nil {
 		r.stop()
 		return running{}, fmt.Errorf("%s: %w", p.title, err)
 	}
@@ -107,11 +144,11 @@ func (r running) usage() (measure.Usage, error) {
 const startPatience = 10 * time.Second
 
 // awaitEcho returns when a connection to addr leads to the origin.
-func awaitEcho(ctx context.Context, addr netip.AddrPort, process *measure.Process) error {
+func awaitEcho(ctx context.Context, addr netip.AddrPort, secure bool, process *measure.Process) error {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
 	for {
-		err := tryEcho(ctx, addr)
+		err := tryEcho(ctx, addr, secure)
 		if err == nil {
 			return nil
 		}
@@ -125,8 +162,8 @@ func awaitEcho(ctx context.Context, addr netip.AddrPort, process *measure.Proces
 	}
 }
 
-func tryEcho(ctx context.Context, addr netip.AddrPort) error {
-	conn, err := connect(ctx, addr, 0)
+func tryEcho(ctx context.Context, addr netip.AddrPort, secure bool) error {
+	conn, err := connect(ctx, addr, 0, secure)
 	if err != nil {
 		return err
 	}

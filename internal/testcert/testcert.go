@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -38,34 +39,47 @@ func Clients(some ...Certificate) *tls.Config {
 // New makes a certificate for names that ends after a while, and its files.
 func New(t testing.TB, valid time.Duration, names ...string) Certificate {
 	t.Helper()
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
+	c, err := Make(t.TempDir(), valid, names...)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return c
+}
+
+// Make is New for what is no test, with the files in the folder dir.
+func Make(dir string, valid time.Duration, names ...string) (Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(err)
+	if err != nil {
+		return Certificate{}, err
+	}
 	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
-	must(err)
+	if err != nil {
+		return Certificate{}, err
+	}
 	now := time.Now()
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: names[0]}, DNSNames: names, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: now.Add(min(0, valid) - time.Hour), NotAfter: now.Add(valid),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	must(err)
+	if err != nil {
+		return Certificate{}, err
+	}
 	leaf, err := x509.ParseCertificate(der)
-	must(err)
+	if err != nil {
+		return Certificate{}, err
+	}
 	private, err := x509.MarshalPKCS8PrivateKey(key)
-	must(err)
-	dir := t.TempDir()
+	if err != nil {
+		return Certificate{}, err
+	}
 	c := Certificate{
 		Chain: filepath.Join(dir, "server.crt"), Key: filepath.Join(dir, "server.key"),
 		Client: &tls.Config{ServerName: names[0]}, leaf: leaf,
 	}
 	c.Client = Clients(c)
-	must(os.WriteFile(c.Chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
-	must(os.WriteFile(c.Key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
-	return c
+	return c, errors.Join(
+		os.WriteFile(c.Chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
+		os.WriteFile(c.Key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600),
+	)
 }
