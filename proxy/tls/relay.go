@@ -46,7 +46,9 @@ type Relay struct {
 func NewRelay(client *Conn, server *net.TCPConn, options tcp.RelayOptions, counters *tcp.Counters, done func(error)) *Relay {
 	r := &Relay{client: client, server: server, options: options, idle: time.Now()}
 	if options.IdleTimeout > 0 || options.HalfClosedTimeout > 0 {
+		r.mu.Lock()
 		r.timer = time.AfterFunc(r.interval(), r.look)
+		r.mu.Unlock()
 	}
 	go func() {
 		var flows sync.WaitGroup
