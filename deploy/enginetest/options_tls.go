@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -133,9 +134,9 @@ var terminating = []testCase{
 		before.echo("before")
 		during.echo("during")
 	}},
-	{"resets are passed on", func(b *bench) {
+	{"a reset is the end for the other side", func(b *bench) {
 		cert := newCertificate(b)
-		heard := make(chan error, 1)
+		ended := make(chan error, 1)
 		app := talker(b, "reset", func(conn *net.TCPConn) {
 			line, err := bufio.NewReader(conn).ReadString('\n')
 			if line == "mine\n" {
@@ -143,21 +144,26 @@ var terminating = []testCase{
 				return
 			}
 			if err == nil {
+				_, err = conn.Write([]byte("go on\n"))
+			}
+			if err == nil {
 				_, err = conn.Read(make([]byte, 1))
 			}
-			heard <- err
+			ended <- err
 		})
 		r := secured(b, "", cert, proven(app)...)
 		b.apply(r)
 		c := dialTLS(b, r, cert)
 		c.write("mine\n")
-		if n, err := c.lines.ReadByte(); err == nil || errors.Is(err, io.EOF) {
+		// HAProxy makes an end of a reset, with TLS as without.
+		if n, err := c.lines.ReadByte(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			b.Errorf("the server's reset is %v, %v to the client", n, err)
 		}
 		c = dialTLS(b, r, cert)
 		c.write("yours\n")
+		c.line()
 		c.reset()
-		if err := <-heard; err == nil {
+		if err := <-ended; err == nil {
 			b.Error("the server hears more after the client's reset")
 		}
 	}},
@@ -266,8 +272,9 @@ var terminating = []testCase{
 		}
 		c = dialTLS(b, idle, cert)
 		c.greeting()
-		if line, err := c.lines.ReadString('\n'); line != "" || err == nil {
-			b.Errorf("an idle client gets %q, %v", line, err)
+		// HAProxy may end the server's side a moment before the client's, which then hears what the server says of it.
+		if _, err := io.ReadAll(c.lines); errors.Is(err, os.ErrDeadlineExceeded) {
+			b.Error("an idle connection stays")
 		}
 		for range 2 {
 			c := dialTLS(b, few, cert)
