@@ -33,7 +33,7 @@ func (e *Engine) Apply(ctx context.Context, t deploy.Table) (deploy.Applied, err
 		return deploy.Applied{}, err
 	}
 	var applied deploy.Applied
-	refused, err := e.each(t.Routes, live, func(routes []deploy.Route) (err error) {
+	refused, err := e.each(ctx, t.Routes, live, func(routes []deploy.Route) (err error) {
 		applied, err = e.attempt(ctx, routes, live)
 		return err
 	})
@@ -157,7 +157,7 @@ func (e *Engine) Prepare(ctx context.Context, t deploy.Table) error {
 	if err != nil {
 		return err
 	}
-	refused, err := e.each(t.Routes, live, func(routes []deploy.Route) error {
+	refused, err := e.each(ctx, t.Routes, live, func(routes []deploy.Route) error {
 		w, err := e.want(routes, live, true)
 		if err != nil {
 			return err
@@ -169,7 +169,11 @@ func (e *Engine) Prepare(ctx context.Context, t deploy.Table) error {
 		if err != nil {
 			return err
 		}
-		return e.write(w.files, now)
+		if err := e.write(w.files, now); err != nil {
+			return err
+		}
+		e.removeBundles(w.proxies)
+		return nil
 	})
 	return errors.Join(refused, err)
 }
@@ -206,11 +210,16 @@ func (e *Engine) Disarm(ctx context.Context) error {
 
 // each runs try with those routes that HAProxy can listen for. When it fails for some of them all the same, it is run once
 // more without these: a port may be taken after it was looked at, and no other route must wait for that to be put right.
-func (e *Engine) each(routes []deploy.Route, live *snapshot, try func([]deploy.Route) error) (refused, err error) {
+func (e *Engine) each(ctx context.Context, routes []deploy.Route, live *snapshot, try func([]deploy.Route) error) (refused, err error) {
 	routes, errs, err := e.bindable(routes, live)
 	if err != nil {
 		return nil, err
 	}
+	routes, uncertified, err := e.certify(ctx, routes, live)
+	if err != nil {
+		return nil, err
+	}
+	errs = append(errs, uncertified...)
 	err = try(routes)
 	if bad := (*rejection)(nil); errors.As(err, &bad) {
 		errs = append(errs, bad.routes...)
@@ -273,14 +282,17 @@ func (e *Engine) attempt(ctx context.Context, routes []deploy.Route, live *snaps
 		return deploy.Applied{}, err
 	}
 	kept := w.proxies
-	if w.structure != live.structure {
+	if w.structure != live.structure || live.outdated != "" {
+		applied.Reload = live.outdated
+		if w.structure != live.structure {
+			applied.Reload = reason(w.proxies, live)
+		}
 		if w, err = e.want(routes, live, false); err != nil {
 			return deploy.Applied{}, err
 		}
 		if err := e.validate(ctx, w); err != nil {
 			return deploy.Applied{}, err
 		}
-		applied.Reload = reason(w.proxies, live)
 	}
 
 	last, err := e.readFiles()
@@ -302,6 +314,7 @@ func (e *Engine) attempt(ctx context.Context, routes []deploy.Route, live *snaps
 		return deploy.Applied{}, errors.Join(err, e.undo(ctx, last, live))
 	}
 	e.settle(w.files, last)
+	e.removeBundles(w.proxies)
 	return applied, nil
 }
 

@@ -3,10 +3,13 @@ package haproxy
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"regexp"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"dokku-expose/deploy"
@@ -18,7 +21,8 @@ type Config struct {
 	// Binary is the path of the haproxy program, 2.4 or newer.
 	Binary string
 	// ConfigFile is the path of the configuration that the engine renders and HAProxy reads. Its folder must exist; the
-	// file is readable for its owner and the group that it gets there, for it holds StatsPassword. A JSON file is kept beside it.
+	// file is readable for its owner and the group that it gets there, for it holds StatsPassword. A JSON file and the certificates are
+	// kept beside it, likewise.
 	ConfigFile string
 	// MasterSocket and StatsSocket are the paths of HAProxy's unix sockets, at most 107 bytes each.
 	MasterSocket, StatsSocket string
@@ -38,10 +42,15 @@ type Config struct {
 	Listeners func() ([]listeners.Listener, error)
 }
 
-// Engine implements [deploy.Engine]. It keeps nothing in memory: what is in force is read from the running HAProxy and its files each time. Calls
-// that change something must not run at the same time, in this process or another.
+// Engine implements [deploy.Engine]. What is in force is read from the running HAProxy and its files each time. Calls that change something
+// must not run at the same time, in this process or another.
 type Engine struct {
 	cfg Config
+
+	// openSSL tells whether program was built with OpenSSL. It is asked again when another program is installed.
+	mu      sync.Mutex
+	program fs.FileInfo
+	openSSL bool
 }
 
 var _ deploy.Engine = (*Engine)(nil)
@@ -85,6 +94,31 @@ func (e *Engine) Supports(r deploy.Route) error {
 		return fmt.Errorf("HAProxy needs port %d on addresses that begin with 127, for connections that are held while it reloads; choose another public port", takeoverPort)
 	case e.cfg.StatsListen.IsValid() && l.Overlaps(deploy.FrontendAt(e.cfg.StatsListen)):
 		return fmt.Errorf("the statistics page listens on %s; choose another public port", e.cfg.StatsListen)
+	case secure(r):
+		return e.supportsTLS()
+	}
+	return nil
+}
+
+// supportsTLS is Supports for routes with TLS. It starts the program at the first call only, and after an update.
+func (e *Engine) supportsTLS() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	installed, err := os.Stat(e.cfg.Binary)
+	if err != nil {
+		return fmt.Errorf("HAProxy: %w", err)
+	}
+	if e.program == nil || !os.SameFile(e.program, installed) || !e.program.ModTime().Equal(installed.ModTime()) {
+		ctx, cancel := context.WithTimeout(context.Background(), validateTimeout)
+		defer cancel()
+		text, err := e.aboutProgram(ctx)
+		if err != nil {
+			return err
+		}
+		e.program, e.openSSL = installed, slices.Contains(strings.Fields(text), "+OPENSSL")
+	}
+	if !e.openSSL {
+		return fmt.Errorf("TLS is %w by %s, which was built without OpenSSL", deploy.ErrUnsupported, e.cfg.Binary)
 	}
 	return nil
 }

@@ -118,16 +118,25 @@ func (e *Engine) examine(ctx context.Context, live *snapshot, all []saved, o *de
 
 // Installed is the version of the program that the next start runs. It asks the program: "HAProxy version 2.6.12-1+deb12u4 2023/12/16 - ...".
 func (e *Engine) Installed(ctx context.Context) (string, error) {
-	text, err := exec.CommandContext(ctx, e.cfg.Binary, "-v").Output()
+	text, err := e.aboutProgram(ctx)
+	if err != nil {
+		return "", err
+	}
+	fields := strings.Fields(text)
+	i := slices.Index(fields, "version")
+	if i < 0 || i+1 == len(fields) {
+		return "", fmt.Errorf("%s -vv does not tell its version: %.200s", e.cfg.Binary, text)
+	}
+	return fields[i+1], nil
+}
+
+// aboutProgram is what the installed program says of itself.
+func (e *Engine) aboutProgram(ctx context.Context) (string, error) {
+	text, err := exec.CommandContext(ctx, e.cfg.Binary, "-vv").Output()
 	if err != nil {
 		return "", fmt.Errorf("the version of %s: %w", e.cfg.Binary, err)
 	}
-	fields := strings.Fields(string(text))
-	i := slices.Index(fields, "version")
-	if i < 0 || i+1 == len(fields) {
-		return "", fmt.Errorf("%s -v does not tell its version: %.200s", e.cfg.Binary, text)
-	}
-	return fields[i+1], nil
+	return string(text), nil
 }
 
 // stale says how what runs differs from the files.

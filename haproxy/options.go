@@ -96,8 +96,8 @@ type rules struct {
 	// Proxies are ACLs of the proxies whose header is read, each "" or a line. Proxies4 and Proxies6 tell that there are any.
 	Proxies            [numbersPerProxy]string
 	Proxies4, Proxies6 bool
-	// Timeout is how long a proxy may take to tell a header, in milliseconds; 0 where no header is read. Wait is for HAProxy before 3.0,
-	// which has one time for the header and the wait for a container that may follow.
+	// Timeout is how long a PROXY header and a TLS handshake may take, in milliseconds; 0 without both. Wait is for HAProxy before 3.0,
+	// which has one time for these and the wait for a container that may follow.
 	Timeout, Wait int64
 	// Stage is when HAProxy knows where a client comes from: at once, or when a header has told it.
 	Stage string
@@ -115,6 +115,9 @@ type rules struct {
 // twice.
 const headerTimeout = 5 * time.Second
 
+// handshakeTimeout is how long a TLS handshake may take.
+const handshakeTimeout = 10 * time.Second
+
 func rulesOf(p proxy) rules {
 	o := p.route.Options
 	four, six := families(o.AcceptProxy)
@@ -128,6 +131,11 @@ func rulesOf(p proxy) rules {
 	}
 	if r.Proxies4 || r.Proxies6 {
 		r.Stage, r.Timeout = "session", milliseconds(headerTimeout)
+	}
+	if secure(p.route) {
+		r.Timeout += milliseconds(handshakeTimeout)
+	}
+	if r.Timeout > 0 {
 		r.Wait = min(milliseconds(p.route.Hold)+r.Timeout, math.MaxInt32)
 	}
 	if r.Rate > 0 {
@@ -142,6 +150,9 @@ func header(r deploy.Route) string {
 	case deploy.ProxyV1:
 		return "send-proxy"
 	case deploy.ProxyV2:
+		if secure(r) {
+			return "send-proxy-v2 proxy-v2-options ssl,authority"
+		}
 		return "send-proxy-v2"
 	}
 	return ""

@@ -2,6 +2,7 @@ package haproxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -91,20 +92,29 @@ func (w wanted) blamed(message string) (p proxy, why string, ok bool) {
 
 // validate lets HAProxy read a configuration. It does not see ports that are taken.
 func (e *Engine) validate(ctx context.Context, w wanted) error {
+	messages, err := e.check(ctx, w.text)
+	if err != nil || messages == "" {
+		return err
+	}
+	return reject(w, messages)
+}
+
+// check returns what HAProxy says of a configuration that it refuses, "" when it takes it. The configuration finds files at /dev/fd/3 and on.
+func (e *Engine) check(ctx context.Context, text []byte, files ...*os.File) (refusal string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, validateTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, e.cfg.Binary, "-c", "-f", "/dev/stdin")
-	cmd.Stdin = bytes.NewReader(w.text)
+	cmd.Stdin, cmd.ExtraFiles = bytes.NewReader(text), files
 	// HAProxy must be able to return to where it starts, and a hook starts wherever an operator happens to be: in /root.
 	cmd.Dir = "/"
 	output, err := cmd.CombinedOutput()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && ctx.Err() == nil {
-		return reject(w, strings.TrimSpace(string(output)))
+		return cmp.Or(strings.TrimSpace(string(output)), exit.Error()), nil
 	}
 	if err != nil {
-		return fmt.Errorf("%s -c: %w", e.cfg.Binary, errors.Join(err, ctx.Err()))
+		return "", fmt.Errorf("%s -c: %w", e.cfg.Binary, errors.Join(err, ctx.Err()))
 	}
-	return nil
+	return "", nil
 }
 
 // processes is what the master says of itself and its workers.

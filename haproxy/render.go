@@ -202,6 +202,9 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) (view, error) {
 	ipv6, written := listeners.HasIPv6(), make(map[rules]string)
 	for i, p := range proxies {
 		pv := proxyView{Name: p.name, About: quote(e.about(p.route)), Bind: bind(p.route.Frontend, ipv6), shape: strconv.Itoa(len(p.slots))}
+		if secure(p.route) {
+			pv.Bind += " ssl crt " + quote(e.bundleFile(p.name))
+		}
 		for _, a := range allowACLs(i, p.route.Options.Allow) {
 			v.acls = append(v.acls, a)
 			pv.Allow += "\n    acl " + a.String()

@@ -78,6 +78,8 @@ func savedRoutes(proxies []proxy) []deploy.Route {
 	var routes []deploy.Route
 	for _, p := range proxies {
 		r := p.route
+		// A bundle holds the certificate.
+		r.Certificate = deploy.Certificate{}
 		r.App, r.Servers = p.name, make([]deploy.Server, len(p.slots))
 		for i, server := range p.slots {
 			if server != nil {

@@ -1,0 +1,311 @@
+package haproxy_test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"dokku-expose/deploy"
+	"dokku-expose/deploy/enginetest"
+	"dokku-expose/haproxy"
+	"dokku-expose/haproxy/haproxytest"
+	"dokku-expose/internal/testcert"
+	"dokku-expose/internal/wait"
+)
+
+const certified = "mail.example.com"
+
+func newCertificate(t *testing.T) testcert.Certificate { return testcert.New(t, time.Hour, certified) }
+
+// secured is a route of the app mail with TLS by a certificate, by the one that it has without any.
+func secured(t *testing.T, listen deploy.Frontend, s *enginetest.Server, cert ...testcert.Certificate) deploy.Route {
+	t.Helper()
+	r := withOptions(t, route("mail", listen, s), "tls=terminate")
+	for _, c := range cert {
+		r.Certificate = deploy.Certificate{Chain: c.Chain, Key: c.Key, ID: c.Chain}
+	}
+	return r
+}
+
+// answersTLS wants a new client that trusts only cert to be answered by name.
+func answersTLS(t *testing.T, l deploy.Frontend, cert testcert.Certificate, name string) {
+	t.Helper()
+	answersClient(t, l, cert.Client, name)
+}
+
+// answersClient is answersTLS for a client's configuration.
+func answersClient(t *testing.T, l deploy.Frontend, client *tls.Config, name string) tls.ConnectionState {
+	t.Helper()
+	conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", l.Port), client)
+	if err != nil {
+		t.Errorf("port %s: %v", l, err)
+		return tls.ConnectionState{}
+	}
+	defer conn.Close()
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	if got, _, _ := strings.Cut(line, " "); got != name {
+		t.Errorf("port %s: %s answered, %v, want %s", l, got, err, name)
+	}
+	return conn.ConnectionState()
+}
+
+// bundles are the files with certificates beside the configuration.
+func bundles(t *testing.T, h *haproxytest.HAProxy) []string {
+	t.Helper()
+	var found []string
+	for _, pattern := range []string{"tls-*", ".tls-*"} {
+		files, err := filepath.Glob(filepath.Join(filepath.Dir(h.Config.ConfigFile), pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = append(found, files...)
+	}
+	return found
+}
+
+func bundle(t *testing.T, h *haproxytest.HAProxy) string {
+	t.Helper()
+	files := bundles(t, h)
+	if len(files) != 1 {
+		t.Fatalf("bundles: %q, want one", files)
+	}
+	return files[0]
+}
+
+// pemOf is the text of files, one after the other.
+func pemOf(t *testing.T, paths ...string) []byte {
+	t.Helper()
+	var all []byte
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, text...)
+	}
+	return all
+}
+
+func writeFile(t *testing.T, path string, text []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, text, 0o640); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// begin begins to replace a certificate in the running worker, as an Apply does.
+func begin(t *testing.T, h *haproxytest.HAProxy, file string, text []byte) {
+	t.Helper()
+	if answer := command(t, h, fmt.Sprintf("set ssl cert %s <<\n%s", file, text)); !strings.Contains(answer, "Transaction created") {
+		t.Fatal(answer)
+	}
+}
+
+// A certificate is in force after the next Apply wherever the last one died, without a reload, and with the chain that belongs to it.
+func TestCertificateAfterAnApplyThatDied(t *testing.T) {
+	first, second := newCertificate(t), newCertificate(t)
+	// The same certificate with something more in its chain.
+	longer := second
+	longer.Chain = filepath.Join(t.TempDir(), "server.crt")
+	writeFile(t, longer.Chain, pemOf(t, second.Chain, first.Chain))
+	for _, row := range []struct {
+		name       string
+		from, to   testcert.Certificate
+		began      bool // the transaction
+		wrote      bool // the file
+		other      bool // the transaction is another route's
+		unknown    bool // the table does not say which certificate it is
+		wantLength int
+	}{
+		{name: "before the file", from: first, to: second, began: true, wantLength: 1},
+		{name: "between the file and the end", from: first, to: second, began: true, wrote: true, wantLength: 1},
+		{name: "without a transaction", from: first, to: second, wrote: true, wantLength: 1},
+		{name: "in another route's", from: first, to: second, began: true, other: true, wantLength: 1},
+		{name: "another chain, before the file", from: second, to: longer, began: true, wantLength: 2},
+		{name: "another chain, between the file and the end", from: second, to: longer, began: true, wrote: true, wantLength: 2},
+		{name: "an unknown certificate, between the file and the end", from: first, to: second, began: true, wrote: true, unknown: true, wantLength: 1},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			h := haproxytest.Start(t)
+			v1, listen := enginetest.NewServer(t, "v1"), port(t)
+			apply(t, h, secured(t, listen, v1, row.from))
+			worker, file, other := status(t, h).Worker, bundle(t, h), route("other", port(t), v1)
+			if row.other {
+				other = secured(t, port(t), v1, row.from)
+				other.App = "other"
+				apply(t, h, secured(t, listen, v1, row.from), other)
+				worker = status(t, h).Worker
+				for _, o := range bundles(t, h) {
+					if o != file {
+						begin(t, h, o, pemOf(t, row.to.Chain, row.to.Key))
+					}
+				}
+			} else if row.began {
+				begin(t, h, file, pemOf(t, row.to.Chain, row.to.Key))
+			}
+			if row.wrote {
+				writeFile(t, file, pemOf(t, row.to.Chain, row.to.Key))
+			}
+			answersTLS(t, listen, row.from, "v1")
+			r := secured(t, listen, v1, row.to)
+			if row.unknown {
+				r.Certificate = deploy.Certificate{}
+			}
+			routes := []deploy.Route{r}
+			if row.other {
+				routes = append(routes, other)
+			}
+			apply(t, h, routes...)
+			state := answersClient(t, listen, row.to.Client, "v1")
+			if len(state.PeerCertificates) != row.wantLength {
+				t.Errorf("a chain of %d certificates, want %d", len(state.PeerCertificates), row.wantLength)
+			}
+			if !bytes.Equal(pemOf(t, file), pemOf(t, row.to.Chain, row.to.Key)) {
+				t.Error("the file has another certificate")
+			}
+			if s := status(t, h); s.Worker != worker {
+				t.Error("HAProxy was reloaded")
+			}
+			if list := command(t, h, "show ssl cert"); strings.Contains(list, "*") {
+				t.Errorf("a transaction is left: %s", list)
+			}
+			if row.other {
+				answersTLS(t, other.Frontend, row.from, "v1")
+			}
+		})
+	}
+}
+
+// Whoever reloads or restarts HAProxy, it shows the newest certificate, without being told of it again. A client that resumes a session
+// of the worker before connects all the same.
+func TestReloadKeepsTheNewestCertificate(t *testing.T) {
+	h := haproxytest.Start(t)
+	v1, listen, first, second := enginetest.NewServer(t, "v1"), port(t), newCertificate(t), newCertificate(t)
+	apply(t, h, secured(t, listen, v1, first))
+	worker := status(t, h).Worker
+	if applied := apply(t, h, secured(t, listen, v1, second)); applied.Reload != "" {
+		t.Errorf("reload: %s", applied.Reload)
+	}
+	client := second.Client.Clone()
+	client.ClientSessionCache = tls.NewLRUClientSessionCache(0)
+	answersClient(t, listen, client, "v1")
+	if !answersClient(t, listen, client, "v1").DidResume {
+		t.Error("no session is resumed")
+	}
+	// Of TLS 1.2 the client resumes sessions by tickets only, whose key would open what somebody has recorded.
+	old := client.Clone()
+	old.MaxVersion, old.ClientSessionCache = tls.VersionTLS12, tls.NewLRUClientSessionCache(0)
+	answersClient(t, listen, old, "v1")
+	if answersClient(t, listen, old, "v1").DidResume {
+		t.Error("a session is resumed by a ticket")
+	}
+	reload(t, status(t, h).Master)
+	wait.Until(t, "another worker serves", func() bool {
+		s := status(t, h)
+		return s.Running && s.Worker != worker
+	})
+	answersClient(t, listen, client, "v1")
+
+	h.Stop()
+	if err := h.Engine.Prepare(t.Context(), table(secured(t, listen, v1))); err != nil {
+		t.Fatal(err)
+	}
+	h.Start()
+	answersTLS(t, listen, second, "v1")
+	// Another one comes while HAProxy does not run.
+	h.Stop()
+	if err := h.Engine.Prepare(t.Context(), table(secured(t, listen, v1, first))); err != nil {
+		t.Fatal(err)
+	}
+	h.Start()
+	answersTLS(t, listen, first, "v1")
+}
+
+func TestBundles(t *testing.T) {
+	h := haproxytest.Start(t, func(c *haproxy.Config) {
+		// HAProxy's command line would end at blanks.
+		c.ConfigFile = filepath.Join(filepath.Dir(c.ConfigFile), "with blanks; and more", "haproxy.cfg")
+		if err := os.Mkdir(filepath.Dir(c.ConfigFile), 0o750); err != nil {
+			t.Fatal(err)
+		}
+	})
+	v1, listen, news := enginetest.NewServer(t, "v1"), port(t), port(t)
+	first, second := newCertificate(t), newCertificate(t)
+	apply(t, h, secured(t, listen, v1, first))
+	stat := func(path string) os.FileInfo {
+		t.Helper()
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info
+	}
+	before := stat(h.Config.ConfigFile)
+	apply(t, h, secured(t, listen, v1, second))
+	answersTLS(t, listen, second, "v1")
+	if !os.SameFile(before, stat(h.Config.ConfigFile)) {
+		t.Error("a new certificate writes the configuration anew")
+	}
+	file := bundle(t, h)
+	if mode := stat(file).Mode().Perm(); mode != 0o640 {
+		t.Errorf("%v: others could read the key, or HAProxy's group could not", mode)
+	}
+	if entries, err := os.ReadDir(filepath.Dir(file)); err != nil || len(entries) != 3 {
+		t.Errorf("%v, %v: want the configuration, its data and one bundle", entries, err)
+	}
+	text, err := h.Engine.ShowConfig(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	saved := strings.TrimSuffix(h.Config.ConfigFile, ".cfg") + ".json"
+	if text = append(text, pemOf(t, saved)...); bytes.Contains(text, []byte("PRIVATE")) {
+		t.Errorf("a key is shown: %s", text)
+	}
+	// An Apply that was killed leaves a temporary file, and a key that is of no use.
+	writeFile(t, filepath.Join(filepath.Dir(file), ".tls-0.pem123"), pemOf(t, second.Key))
+	apply(t, h, secured(t, listen, v1), route("news", news, v1))
+	bundle(t, h)
+	// Another app at the same port gets nothing of it.
+	theirs := secured(t, listen, v1)
+	theirs.App = "chat"
+	_, err = h.Engine.Apply(t.Context(), table(theirs, route("news", news, v1)))
+	wantRouteError(t, err, "chat", listen, deploy.ErrNoCertificate.Error())
+	if !errors.Is(err, deploy.ErrNoCertificate) {
+		t.Errorf("%v does not wrap ErrNoCertificate", err)
+	}
+	closed(t, listen)
+	if left := bundles(t, h); len(left) != 0 {
+		t.Errorf("left behind: %q", left)
+	}
+	apply(t, h, secured(t, listen, v1, first))
+	apply(t, h, route("mail", listen, v1))
+	answers(t, listen, "v1")
+	if left := bundles(t, h); len(left) != 0 {
+		t.Errorf("left behind without TLS: %q", left)
+	}
+}
+
+// A bundle that somebody has removed is written again, without a reload.
+func TestBundleThatIsGone(t *testing.T) {
+	h := haproxytest.Start(t)
+	v1, listen, cert := enginetest.NewServer(t, "v1"), port(t), newCertificate(t)
+	apply(t, h, secured(t, listen, v1, cert))
+	file := bundle(t, h)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if applied := apply(t, h, secured(t, listen, v1, cert)); applied.Reload != "" {
+		t.Errorf("reload: %s", applied.Reload)
+	}
+	if bundle(t, h) != file {
+		t.Error("another file")
+	}
+	answersTLS(t, listen, cert, "v1")
+}
