@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -255,6 +256,30 @@ var terminating = []testCase{
 			}
 		}
 	}},
+	{"a PROXY header comes before TLS", func(b *bench) {
+		cert := newCertificate(b)
+		r := secured(b, "accept-proxy=127.0.0.2 proxy-protocol=v2", cert, proven(newHeaderServer(b, "v2"))...)
+		r.Hold = time.Second // HAProxy before 3.0 gives a handshake as long as that and a few seconds.
+		b.apply(r)
+		told, asked := netip.MustParseAddrPort("192.0.2.7:4711"), netip.MustParseAddrPort("198.51.100.1:25")
+		for _, header := range []string{headerV1(told, asked), headerV2(told, asked)} {
+			c := dialFrom(b, loopback2, r.Frontend)
+			// In one segment with the ClientHello.
+			conn := tls.Client(&announced{c.tcp, []byte(header)}, cert.client)
+			if err := conn.Handshake(); err != nil {
+				b.Fatal(err)
+			}
+			c.conn, c.lines = conn, bufio.NewReader(conn)
+			c.wantHeader(net.TCPAddrFromAddrPort(told), net.TCPAddrFromAddrPort(asked))
+			c.echo("hello")
+		}
+		// One that says nothing after its header does not stay.
+		silent := dialFrom(b, loopback2, r.Frontend)
+		silent.write(headerV1(told, asked))
+		silent.closed()
+		c := dialTLS(b, r, cert)
+		c.wantHeader(c.conn.LocalAddr(), c.conn.RemoteAddr())
+	}},
 	{"the other options mean the same", func(b *bench) {
 		cert := newCertificate(b)
 		told := secured(b, "proxy-protocol=v2 balance=source", cert, proven(newHeaderServer(b, "v2"))...)
@@ -341,6 +366,19 @@ func (c *client) echoAs(name string) {
 		c.t.Errorf("%s answers, want %s", got, name)
 	}
 	c.echo("hello")
+}
+
+// announced sends a header with the first bytes.
+type announced struct {
+	*net.TCPConn
+	header []byte
+}
+
+func (c *announced) Write(b []byte) (int, error) {
+	header := c.header
+	c.header = nil
+	n, err := c.TCPConn.Write(slices.Concat(header, b))
+	return max(0, n-len(header)), err
 }
 
 // bytewise sends each byte alone.
