@@ -213,11 +213,11 @@ var idling = []testCase{
 var changing = []testCase{
 	{"each option is told back", func(b *bench) {
 		var plain, asked []deploy.Route
-		want := make(map[deploy.Frontend]service)
+		want, cert := make(map[deploy.Frontend]service), newCertificate(b)
 		for _, o := range deploy.Registry() {
 			r := route(o.Key, b.port(), proven(NewServer(b, o.Key))...)
 			plain = append(plain, r)
-			r.Options = Sample(b, o)
+			r.Options, r.Certificate = Sample(b, o), cert.Certificate
 			asked = append(asked, r)
 			want[r.Frontend] = service{App: r.App, Servers: []netip.AddrPort{r.Servers[0].Addr}, Options: r.Options}
 		}
