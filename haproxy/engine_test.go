@@ -28,6 +28,9 @@ func TestEngine(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	enginetest.RunOptions(t, func(t *testing.T) deploy.Engine { return haproxytest.Start(t).Engine })
+}
+
+func TestTLS(t *testing.T) {
 	enginetest.RunTLS(t, func(t *testing.T) deploy.Engine { return haproxytest.Start(t).Engine })
 }
 
