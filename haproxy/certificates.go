@@ -95,7 +95,7 @@ func (e *Engine) certifyRoute(ctx context.Context, r deploy.Route, live *snapsho
 	}
 	// HAProxy's transaction begins before the file is written, and ends when the certificate is in force. One that was left tells that this
 	// was interrupted, even when only the chain changed, which the fingerprint does not show.
-	swap := runs && (running != fingerprint(next) || live.transaction == file || !bytes.Equal(next, now))
+	swap := runs && (running != fingerprint(next) || !bytes.Equal(next, now))
 	begun := false
 	if swap {
 		if begun, err = e.beginSwap(ctx, live, file, next); err != nil {
@@ -169,6 +169,9 @@ func (e *Engine) readCertificates(ctx context.Context, live *snapshot, files []s
 				live.certificates[file] = value
 			}
 		}
+	}
+	if _, loaded := live.certificates[live.transaction]; loaded {
+		live.certificates[live.transaction] = ""
 	}
 	return nil
 }

@@ -6,8 +6,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/haproxy"
 	"dokku-expose/haproxy/haproxytest"
+	"dokku-expose/internal/load"
 	"dokku-expose/internal/testcert"
 	"dokku-expose/internal/wait"
 )
@@ -116,58 +119,59 @@ func TestCertificateAfterAnApplyThatDied(t *testing.T) {
 	longer.Chain = filepath.Join(t.TempDir(), "server.crt")
 	writeFile(t, longer.Chain, pemOf(t, second.Chain, first.Chain))
 	for _, row := range []struct {
-		name       string
-		from, to   testcert.Certificate
-		began      bool // the transaction
-		wrote      bool // the file
-		other      bool // the transaction is another route's
-		unknown    bool // the table does not say which certificate it is
-		wantLength int
+		name     string
+		from, to testcert.Certificate
+		// What was done: a transaction begun, the file written. other tells that it was another route's.
+		began, wrote, other bool
+		// unknown tells that the table does not say which certificate it is.
+		unknown bool
+		chain   int
 	}{
-		{name: "before the file", from: first, to: second, began: true, wantLength: 1},
-		{name: "between the file and the end", from: first, to: second, began: true, wrote: true, wantLength: 1},
-		{name: "without a transaction", from: first, to: second, wrote: true, wantLength: 1},
-		{name: "in another route's", from: first, to: second, began: true, other: true, wantLength: 1},
-		{name: "another chain, before the file", from: second, to: longer, began: true, wantLength: 2},
-		{name: "another chain, between the file and the end", from: second, to: longer, began: true, wrote: true, wantLength: 2},
-		{name: "an unknown certificate, between the file and the end", from: first, to: second, began: true, wrote: true, unknown: true, wantLength: 1},
+		{name: "before the file", from: first, to: second, began: true, chain: 1},
+		{name: "between the file and the end", from: first, to: second, began: true, wrote: true, chain: 1},
+		{name: "without a transaction", from: first, to: second, wrote: true, chain: 1},
+		{name: "another chain, before the file", from: second, to: longer, began: true, chain: 2},
+		{name: "another chain, between the file and the end", from: second, to: longer, began: true, wrote: true, chain: 2},
+		{name: "an unknown certificate, between the file and the end", from: first, to: second, began: true, wrote: true, unknown: true, chain: 1},
+		{name: "another route's, before the file", from: second, to: longer, began: true, other: true, chain: 2},
+		{name: "another route's, between the file and the end", from: second, to: longer, began: true, wrote: true, other: true, chain: 2},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			h := haproxytest.Start(t)
 			v1, listen := enginetest.NewServer(t, "v1"), port(t)
-			apply(t, h, secured(t, listen, v1, row.from))
-			worker, file, other := status(t, h).Worker, bundle(t, h), route("other", port(t), v1)
+			r, other := secured(t, listen, v1, row.from), secured(t, port(t), v1, row.from)
+			other.App = "other"
+			apply(t, h, r)
+			file := bundle(t, h)
+			apply(t, h, r, other)
+			worker, text, died := status(t, h).Worker, pemOf(t, row.to.Chain, row.to.Key), file
 			if row.other {
-				other = secured(t, port(t), v1, row.from)
-				other.App = "other"
-				apply(t, h, secured(t, listen, v1, row.from), other)
-				worker = status(t, h).Worker
-				for _, o := range bundles(t, h) {
-					if o != file {
-						begin(t, h, o, pemOf(t, row.to.Chain, row.to.Key))
-					}
-				}
-			} else if row.began {
-				begin(t, h, file, pemOf(t, row.to.Chain, row.to.Key))
+				died = slices.DeleteFunc(bundles(t, h), func(path string) bool { return path == file })[0]
+			}
+			if row.began {
+				begin(t, h, died, text)
 			}
 			if row.wrote {
-				writeFile(t, file, pemOf(t, row.to.Chain, row.to.Key))
+				writeFile(t, died, text)
 			}
 			answersTLS(t, listen, row.from, "v1")
-			r := secured(t, listen, v1, row.to)
+
+			// The first one is replaced in any case.
+			r = secured(t, listen, v1, row.to)
 			if row.unknown {
 				r.Certificate = deploy.Certificate{}
 			}
-			routes := []deploy.Route{r}
-			if row.other {
-				routes = append(routes, other)
+			other.Certificate = r.Certificate
+			apply(t, h, r, other)
+			for _, l := range []deploy.Frontend{listen, other.Frontend} {
+				if l == other.Frontend && row.unknown {
+					continue
+				}
+				if state := answersClient(t, l, row.to.Client, "v1"); len(state.PeerCertificates) != row.chain {
+					t.Errorf("port %s: a chain of %d certificates, want %d", l, len(state.PeerCertificates), row.chain)
+				}
 			}
-			apply(t, h, routes...)
-			state := answersClient(t, listen, row.to.Client, "v1")
-			if len(state.PeerCertificates) != row.wantLength {
-				t.Errorf("a chain of %d certificates, want %d", len(state.PeerCertificates), row.wantLength)
-			}
-			if !bytes.Equal(pemOf(t, file), pemOf(t, row.to.Chain, row.to.Key)) {
+			if !bytes.Equal(pemOf(t, file), text) {
 				t.Error("the file has another certificate")
 			}
 			if s := status(t, h); s.Worker != worker {
@@ -175,9 +179,6 @@ func TestCertificateAfterAnApplyThatDied(t *testing.T) {
 			}
 			if list := command(t, h, "show ssl cert"); strings.Contains(list, "*") {
 				t.Errorf("a transaction is left: %s", list)
-			}
-			if row.other {
-				answersTLS(t, other.Frontend, row.from, "v1")
 			}
 		})
 	}
@@ -226,6 +227,32 @@ func TestReloadKeepsTheNewestCertificate(t *testing.T) {
 	}
 	h.Start()
 	answersTLS(t, listen, first, "v1")
+}
+
+// Certificates replaced under load cost no client anything.
+func TestCertificatesReplacedUnderLoad(t *testing.T) {
+	h := haproxytest.Start(t)
+	v1, listen, certs := enginetest.NewServer(t, "v1"), port(t), []testcert.Certificate{newCertificate(t), newCertificate(t)}
+	apply(t, h, secured(t, listen, v1, certs[0]))
+	l, err := load.Start(t.Context(), load.Config{
+		Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), listen.Port), Openers: 4, Holders: 8, TLS: testcert.Clients(certs...),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 30 {
+		cert := certs[(i+1)%2]
+		if applied := apply(t, h, secured(t, listen, v1, cert)); applied.Reload != "" {
+			t.Errorf("reload: %s", applied.Reload)
+		}
+		answersTLS(t, listen, cert, "v1")
+		if err := l.Await(t.Context(), 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := l.Stop(); r.Failed() > 0 || r.Held.Broken > 0 || r.Held.Open != 8 {
+		t.Error(r.Summary())
+	}
 }
 
 func TestBundles(t *testing.T) {

@@ -39,8 +39,8 @@ type snapshot struct {
 	structure, stats string
 	// proxies are the slots of each route's proxy, by its name, without the one that holds connections.
 	proxies map[string][]slot
-	// certificates are the fingerprints of the bundles that it has loaded, by file, and transaction is the bundle that somebody began to
-	// replace, "" for none. Only readCertificates fills them.
+	// certificates are the fingerprints of the bundles that it has loaded, by file, "" for the one that somebody began to replace, and
+	// transaction is the file of that. Only readCertificates fills them.
 	certificates map[string]string
 	transaction  string
 	// outdated is why another worker must take its place although its structure is as it should be.
