@@ -6,11 +6,13 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/haproxy/haproxytest"
 	"dokku-expose/hooks/settings"
+	"dokku-expose/internal/testcert"
 )
 
 // TestOptionsArrive follows each option of the registry from a line of PORTS, and from the setting of the same name, to the app's route
@@ -55,9 +57,11 @@ func routes(t *testing.T, line string, set func(settings.Store) error) deploy.Ta
 	if err != nil {
 		t.Fatal(err)
 	}
+	cert := testcert.New(t, time.Hour, "mail.example.com")
 	return deploy.Plan(deploy.Snapshot{Apps: []deploy.App{{
 		Name: "mail", Current: "image", Images: map[string][]deploy.Claim{"image": deploy.FileClaims("mail", "PORTS", entries)},
-		Places: []deploy.Place{{Process: "web", Dyno: "web.1", Container: "container"}}, Options: values.Policy.Options, Hold: values.Hold, HealthCheck: values.HealthCheck,
+		Certificate: deploy.Certificate{Chain: cert.Chain, Key: cert.Key, ID: "cert"},
+		Places:      []deploy.Place{{Process: "web", Dyno: "web.1", Container: "container"}}, Options: values.Policy.Options, Hold: values.Hold, HealthCheck: values.HealthCheck,
 	}}}, nil).Table
 }
 
