@@ -62,7 +62,9 @@ func TestConfigurationIsValid(t *testing.T) {
 	limited := withOptions(t, route("limited", port(t), v1), "allow=10.0.0.0/8,2001:db8::/32 proxy-protocol=v2 accept-proxy=10.0.0.1,::1 "+
 		"max-connections=1000000 rate=100000/10s idle-timeout=576h balance=source")
 	noCheck = withOptions(t, noCheck, "proxy-protocol=v1 allow=none accept-proxy=::1 rate=1/10s balance=roundrobin")
-	err := h.Engine.Prepare(t.Context(), table(route("mail", port(t), v1), noHold, noCheck, endless, six, limited, route(strings.Repeat("\xff", 255), port(t), v1)))
+	secure := withOptions(t, secured(t, port(t), v1, newCertificate(t)), "tls=terminate accept-proxy=::1 proxy-protocol=v2 idle-timeout=1m")
+	secure.App, secure.Hold = "secure", math.MaxInt64
+	err := h.Engine.Prepare(t.Context(), table(secure, route("mail", port(t), v1), noHold, noCheck, endless, six, limited, route(strings.Repeat("\xff", 255), port(t), v1)))
 	if err != nil {
 		t.Fatal(err)
 	}
