@@ -80,11 +80,11 @@ func (e *Engine) certify(ctx context.Context, routes []deploy.Route, live *snaps
 func (e *Engine) certifyRoute(ctx context.Context, r deploy.Route, live *snapshot) (has bool, why, err error) {
 	file := e.bundleFile(proxyName(r.App, r.Frontend))
 	running, runs := live.certificates[file]
-	now, why := os.ReadFile(file)
-	if why != nil && !errors.Is(why, fs.ErrNotExist) {
-		return runs, fmt.Errorf("HAProxy's certificate: %w", why), nil
+	now, failed := os.ReadFile(file)
+	if failed != nil && !errors.Is(failed, fs.ErrNotExist) {
+		return runs, fmt.Errorf("HAProxy's certificate: %w", failed), nil
 	}
-	next, why := now, nil
+	next := now
 	if r.Certificate != (deploy.Certificate{}) {
 		if next, why = e.bundle(ctx, r.Certificate, now); why != nil {
 			next, why = now, fmt.Errorf("%w; give the app another one: dokku certs:add %s CRT KEY: %w", deploy.ErrCertificate, r.App, why)
