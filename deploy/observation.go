@@ -90,6 +90,8 @@ type RouteState struct {
 	// where the engine does not count them.
 	Unserved *uint64 `json:"unserved"`
 	Drained  *uint64 `json:"drained"`
+	// HandshakesFailed are clients that were closed since they did not come to speak TLS.
+	HandshakesFailed uint64 `json:"handshakes_failed,omitzero"`
 	// Switched is when the servers changed last, zero where that is not known.
 	Switched time.Time `json:"switched,omitzero"`
 	// CertificateEnds is when the app's certificate ends, zero without TLS. Engines leave it to others.

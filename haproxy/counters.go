@@ -99,6 +99,7 @@ func (s *snapshot) addTo(routes map[string]*deploy.RouteState, counts stat, curr
 			r.Held += open
 			if current {
 				r.Total, r.In, r.Out = number("stot"), number("bin"), number("bout")
+				r.HandshakesFailed = number("ssl_failed_handshake")
 			}
 		case "BACKEND":
 		case holdSlot:

@@ -3,6 +3,7 @@ package hooks_test
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -73,11 +74,22 @@ func TestCertificates(t *testing.T) {
 		h.answers(plain, "v1")
 		h.expose(0, "check")
 		shown := h.awaitPage("")
-		_, metrics := h.page(shown, shown.Password, "/metrics")
-		_, value, _ := strings.Cut(metrics, fmt.Sprintf("dokku_expose_certificate_not_after_seconds{app=\"mail\",port=\"%d\",process=\"web\"} ", public))
-		if seconds, err := strconv.ParseFloat(strings.Fields(value + " none")[0], 64); err != nil || time.Until(time.Unix(int64(seconds), 0)) < year-time.Hour {
-			t.Errorf("its certificate ends at %v, %v", seconds, err)
+		metric := func(name string) float64 {
+			h.t.Helper()
+			_, metrics := h.page(shown, shown.Password, "/metrics")
+			_, value, _ := strings.Cut(metrics, fmt.Sprintf("dokku_expose_%s{app=\"mail\",port=\"%d\",process=\"web\"} ", name, public))
+			number, err := strconv.ParseFloat(strings.Fields(value + " none")[0], 64)
+			h.must(err)
+			return number
 		}
+		if end := time.Unix(int64(metric("certificate_not_after_seconds")), 0); time.Until(end) < year-time.Hour {
+			t.Errorf("its certificate ends on %s", end)
+		}
+		plainly, err := net.Dial("tcp", loopback(public).String())
+		h.must(err)
+		_, err = plainly.Write([]byte("EHLO mail.example.com\r\n"))
+		h.must(errors.Join(err, plainly.Close()))
+		await(t, "the client without TLS counts", func() bool { return metric("tls_handshake_failures_total") > 0 })
 
 		h.run("another one is in force at once, and a deploy costs nobody anything", func() {
 			l := h.loadAt(load.Config{Addr: loopback(public), Openers: 4, Holders: 12, TLS: testcert.Clients(first, second)})
@@ -89,9 +101,10 @@ func TestCertificates(t *testing.T) {
 			h.wants(h.expose(1, "check").Stderr, fmt.Sprintf("mail: public port %d: its certificate ends", public), "in 9 days")
 			l.Phase("a deploy")
 			h.push("mail", source("v2", lead(public, private)+" tls=terminate", lead(plain, private)), switched(l, "v2"))
-			h.answersTLS(public, second, "v2")
 			h.must(c.echo())
 			h.judge(l)
+			// The container of the first one ends some time after the deploy.
+			c = h.answersTLS(public, second, "v2")
 		})
 		h.run("one that is of no use is told of, and changes nothing", func() {
 			h.wants(add(testcert.Certificate{Chain: first.Chain, Key: second.Key}), "its certificate can't be used", "private key does not match")
@@ -112,7 +125,20 @@ func TestCertificates(t *testing.T) {
 			h.must(c.echo())
 			h.wants(h.expose(1, "check").Stderr, lacks)
 		})
-		add(first)
-		h.answersTLS(public, first, "v2")
+		h.run("an operator names another app, whose certificate it is", func() {
+			h.must(h.CreateApp("web"))
+			other := testcert.New(t, year, "mail.example.com")
+			h.expose(0, "set", "mail", "cert", "web")
+			h.closed(public)
+			var told strings.Builder
+			h.must(h.AddCertificate("web", other.Chain, other.Key, rig.After(func(_ rig.Call, r rig.Result) { told.WriteString(r.Stdout) })))
+			h.wants(told.String(), "Public ports of mail")
+			h.answersTLS(public, other, "v2")
+			add(first)
+			h.answersTLS(public, other, "v2")
+			h.expose(0, "check")
+			h.expose(0, "set", "mail", "cert")
+			h.answersTLS(public, first, "v2")
+		})
 	})
 }

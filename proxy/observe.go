@@ -51,6 +51,7 @@ func (r *route) observe(counters bool) deploy.RouteState {
 		sum.add(counts, u.drainedSoFar())
 	}
 	unserved := r.unserved.Load()
+	state.HandshakesFailed = r.handshakesFailed.Load()
 	state.Held, state.Unserved, state.Switched = int(r.held.Load()), &unserved, r.lastSwitch
 	state.Total, state.Failed, state.In, state.Out, state.Drained = sum.Total, sum.Failed, sum.In, sum.Out, &sum.drained
 	return state

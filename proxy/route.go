@@ -37,6 +37,8 @@ type route struct {
 	certificate deploy.Certificate
 	held        atomic.Int64
 	unserved    atomic.Uint64
+	// handshakesFailed are clients that did not come to speak TLS.
+	handshakesFailed atomic.Uint64
 
 	mu     sync.Mutex
 	spec   deploy.Route

@@ -110,6 +110,7 @@ func (s *session) terminate(server *tls.Server, r *route) {
 		s.secure, err = server.Handshake(client)
 	}
 	if err != nil {
+		r.handshakesFailed.Add(1)
 		s.listener.limit.release(s.listener)
 		return
 	}

@@ -44,6 +44,7 @@ var (
 	descOut       = desc("sent_bytes_total", "Bytes sent to clients.", routeLabels...)
 	descSwitched  = desc("last_switch_timestamp_seconds", "When the port was moved to other containers last.", routeLabels...)
 
+	descHandshakes  = desc("tls_handshake_failures_total", "Clients that were closed since they did not come to speak TLS.", routeLabels...)
 	descCertificate = desc("certificate_not_after_seconds", "When the certificate of the port's TLS ends.", routeLabels...)
 
 	descContainerUp      = desc("container_up", "Whether the container accepts connections: 1 or 0.", containerLabels...)
@@ -135,6 +136,9 @@ func (s sink) route(r deploy.RouteState) {
 	of.maybe(descDrained, r.Drained)
 	if !r.Switched.IsZero() {
 		of.gauge(descSwitched, float64(r.Switched.UnixMilli())/1000)
+	}
+	if r.Options.TLS == deploy.TerminateTLS {
+		of.counter(descHandshakes, r.HandshakesFailed)
 	}
 	if !r.CertificateEnds.IsZero() {
 		of.gauge(descCertificate, float64(r.CertificateEnds.Unix()))

@@ -26,7 +26,7 @@ func Run(t *testing.T, start func(t *testing.T) deploy.Engine) {
 
 // RunTLS tests what goes another way where TLS ends at the engine. start is as for [Run].
 func RunTLS(t *testing.T, start func(t *testing.T) deploy.Engine) {
-	for _, c := range slices.Concat(switching, holding, streaming, halfClosing) {
+	for _, c := range slices.Concat(holding, streaming, halfClosing) {
 		t.Run("TLS: "+c.name, func(t *testing.T) {
 			t.Parallel()
 			b := &bench{T: t, engine: start(t)}

@@ -193,9 +193,10 @@ var terminating = []testCase{
 		b.apply(r)
 		const n = 50
 		var waiting sync.WaitGroup
+		empty := r
 		for range n {
 			waiting.Go(func() {
-				c, err := tryDialTLS(b, r, cert)
+				c, err := tryDialTLS(b, empty, cert)
 				if err != nil {
 					b.Error(err)
 					return

@@ -17,12 +17,12 @@ func checkCertificates(h *host.Host, table deploy.Table, note func(app, public s
 		if r.Options.TLS != deploy.TerminateTLS {
 			continue
 		}
-		_, leaf, err := h.Certificate(r.App)
+		leaf, owner, err := h.Leaf(r.App)
 		if err != nil {
 			continue
 		}
 		end := leaf.NotAfter.UTC().Format("2006-01-02 15:04 MST")
-		renew := fmt.Sprintf("renew it: dokku letsencrypt:enable %s, or dokku certs:add %s CRT KEY", r.App, r.App)
+		renew := fmt.Sprintf("renew it: dokku letsencrypt:enable %s, or dokku certs:add %s CRT KEY", owner, owner)
 		switch left := time.Until(leaf.NotAfter); {
 		case left <= 0:
 			note(r.App, r.Frontend.String(), fmt.Errorf("its certificate has ended on %s; %s", end, renew))

@@ -163,7 +163,7 @@ func (h *Host) app(name string, reading *settings.Reading) deploy.App {
 		}
 	}
 	if app.Terminates() {
-		app.Certificate, _, app.CertificateErr = h.Certificate(name)
+		app.Certificate, _, app.CertificateErr = h.certificate(certificateOwner(name, values))
 	}
 	return app
 }

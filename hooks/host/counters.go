@@ -30,7 +30,7 @@ func (h *Host) NamedCounters(ctx context.Context) (deploy.Observation, error) {
 	for i := range o.Routes {
 		if r := &o.Routes[i]; r.Options.TLS == deploy.TerminateTLS {
 			// A reconcile tells of one that can't be read.
-			if _, leaf, err := h.Certificate(r.App); err == nil {
+			if leaf, _, err := h.Leaf(r.App); err == nil {
 				r.CertificateEnds = leaf.NotAfter
 			}
 		}

@@ -125,7 +125,7 @@ func TestEffective(t *testing.T) {
 		return Values{
 			Engine:   Auto,
 			Upstream: deploy.UpstreamAuto, PortsFile: "PORTS", CheckTimeout: 30 * time.Second, Hold: 10 * time.Second,
-			OldConnections: KeepOld, Kustomize: true, WorkerDeadline: 24 * time.Hour, HealthCheck: 2 * time.Second, HalfClosed: time.Minute,
+			OldConnections: KeepOld, Kustomize: true, WorkerDeadline: 24 * time.Hour, HealthCheck: 2 * time.Second, HalfClosed: time.Minute, Certificate: OwnCertificate,
 			StatsListen: netip.MustParseAddrPort("127.0.0.1:8404"),
 			Policy: deploy.Policy{
 				Reserved: ports(22, 22, 80, 80, 443, 443), Allowed: ports(1, 65535), Max: 1024,
@@ -140,18 +140,18 @@ func TestEffective(t *testing.T) {
 		{
 			name: "all of the host's",
 			global: "engine='haproxy'\nupstream='direct'\ncheck-timeout='1m'\nhold=0\ndrain-wait='5s'\nold-connections='1h'\nkustomize='off'\nworker-deadline='48h'\ncheck='off'\nhealth-check='0'\nstats-listen='[::1]:9000'\nreserved-ports='none'\nallowed-ports='1000-2000, 25'\nallow-bind='127.0.0.1, 10.0.0.0/8,0.0.0.0,::,fd00::/8'\nmax-ports=5\n" +
-				"allow='10.0.0.0/8, ::1'\nproxy-protocol='v2'\naccept-proxy='10.0.0.1'\nmax-connections=7\ntotal-connections='9'\nrate='20/10s'\nidle-timeout='5m'\nhalf-closed-timeout='10m'\nbalance='source'\n",
+				"allow='10.0.0.0/8, ::1'\nproxy-protocol='v2'\naccept-proxy='10.0.0.1'\nmax-connections=7\ntotal-connections='9'\nrate='20/10s'\nidle-timeout='5m'\nhalf-closed-timeout='10m'\nbalance='source'\ntls='terminate'\ncert='web'\n",
 			want: func(v *Values) {
 				*v = Values{
 					Engine: HAProxy, Upstream: deploy.UpstreamDirect, PortsFile: "PORTS", CheckTimeout: time.Minute,
 					DrainWait: 5 * time.Second, OldConnections: time.Hour, WorkerDeadline: 48 * time.Hour,
-					StatsListen: netip.MustParseAddrPort("[::1]:9000"), HalfClosed: 10 * time.Minute, TotalConnections: 9,
+					StatsListen: netip.MustParseAddrPort("[::1]:9000"), HalfClosed: 10 * time.Minute, TotalConnections: 9, Certificate: "web",
 					Policy: deploy.Policy{
 						Allowed: ports(1000, 2000, 25, 25), Max: 5,
 						Options: deploy.Options{
 							Allow:         deploy.NetworksOf(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")),
 							AcceptProxy:   deploy.NetworksOf(netip.MustParsePrefix("10.0.0.1/32")),
-							ProxyProtocol: deploy.ProxyV2, MaxConnections: 7, Rate: 20, IdleTimeout: 5 * time.Minute, Balance: deploy.BySource, Check: deploy.NoCheck,
+							ProxyProtocol: deploy.ProxyV2, MaxConnections: 7, Rate: 20, IdleTimeout: 5 * time.Minute, Balance: deploy.BySource, Check: deploy.NoCheck, TLS: deploy.TerminateTLS,
 						},
 						Bind: []netip.Prefix{
 							netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("10.0.0.0/8"),
@@ -244,7 +244,7 @@ func TestExplain(t *testing.T) {
 	wantApp := []string{
 		"upstream auto default", "ports-file PORTS default", "check-timeout 30s default", "hold 2m app", "drain-wait 1m global",
 		"old-connections keep default", "kustomize on default", "check connect default", "health-check 2s default", "allow any default", "proxy-protocol off default", "accept-proxy none default",
-		"max-connections 0 default", "rate off default", "idle-timeout 0 default", "half-closed-timeout 60s default", "balance leastconn default", "tls off default", "reserved-ports 22,80,443 default",
+		"max-connections 0 default", "rate off default", "idle-timeout 0 default", "half-closed-timeout 60s default", "balance leastconn default", "tls off default", "cert own default", "reserved-ports 22,80,443 default",
 		"allowed-ports 1-65535 default", "allow-bind any default", "max-ports 1024 default",
 	}
 	if got := explain("mail"); !slices.Equal(got, wantApp) {
@@ -254,7 +254,7 @@ func TestExplain(t *testing.T) {
 		"engine haproxy global", "upstream auto default", "check-timeout 30s default", "hold 1m global", "drain-wait 1m global",
 		"old-connections keep default", "kustomize on default", "worker-deadline 24h default", "check connect default", "health-check 2s default",
 		"allow any default", "proxy-protocol off default", "accept-proxy none default", "max-connections 0 default", "total-connections 0 default",
-		"rate off default", "idle-timeout 0 default", "half-closed-timeout 60s default", "balance leastconn default", "tls off default",
+		"rate off default", "idle-timeout 0 default", "half-closed-timeout 60s default", "balance leastconn default", "tls off default", "cert own default",
 		"stats-listen 127.0.0.1:8404 default", "reserved-ports 22,80,443 default", "allowed-ports 1-65535 default", "allow-bind any default", "max-ports 1024 default",
 	}
 	if got := explain(Global); !slices.Equal(got, wantGlobal) {

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode"
 
+	"dokku-expose/hooks/dokku"
 	"dokku-expose/portsfile"
 )
 
@@ -121,6 +122,14 @@ func putKustomize(v *Values, text string) error {
 		return fmt.Errorf("%q is neither on nor off", text)
 	}
 	v.Kustomize = text == "on"
+	return nil
+}
+
+func putCertificate(v *Values, text string) error {
+	if err := dokku.ValidName(text); err != nil {
+		return err
+	}
+	v.Certificate = text
 	return nil
 }
 

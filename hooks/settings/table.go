@@ -64,6 +64,8 @@ type Values struct {
 	HalfClosed time.Duration
 	// TotalConnections is how many connections all public ports together may have at once; 0 is as many as can be had.
 	TotalConnections int
+	// Certificate is the app whose certificate clients see, or OwnCertificate.
+	Certificate string
 	// StatsListen is where the statistics page listens.
 	StatsListen netip.AddrPort
 	// Policy has the options of routes, too.
@@ -73,6 +75,8 @@ type Values struct {
 const (
 	// IgnorePorts is the ports-file of an app whose PORTS is not to be read.
 	IgnorePorts = "ignore"
+	// OwnCertificate is the certificate of the app itself.
+	OwnCertificate = "own"
 	// KeepOld lets old connections stay until they end by themselves.
 	KeepOld time.Duration = -1
 )
@@ -160,6 +164,11 @@ var keys = []Key{
 	},
 	option("balance"),
 	option("tls"),
+	{
+		Name: "cert", Default: OwnCertificate,
+		Doc: "whose certificate clients with TLS see: own, which is the app's, or the name of another app",
+		put: putCertificate,
+	},
 	{
 		Name: "stats-listen", Scope: GlobalOnly, Default: "127.0.0.1:8404",
 		Doc: "address and port of the statistics page",

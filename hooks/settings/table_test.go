@@ -45,6 +45,7 @@ func TestValuesRefused(t *testing.T) {
 		"idle-timeout":        {"0s", "500ms", "10", "600h", "forever"},
 		"half-closed-timeout": {"500ms", "10", "600h", "forever", "-1s"},
 		"balance":             {"random", "first", "leastconn "},
+		"cert":                {"", "../web", "Web", "web mail"},
 		"max-ports":           {"-1", "65536", "many", "1e3", "007"},
 	} {
 		k, ok := findKey(key)
