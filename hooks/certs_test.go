@@ -103,9 +103,9 @@ func TestCertificates(t *testing.T) {
 			h.push("mail", source("v2", lead(public, private)+" tls=terminate", lead(plain, private)), switched(l, "v2"))
 			h.must(c.echo())
 			h.judge(l)
-			// The container of the first one ends some time after the deploy.
-			c = h.answersTLS(public, second, "v2")
 		})
+		// The container of the first one ends some time after the deploy.
+		c = h.answersTLS(public, second, "v2")
 		h.run("one that is of no use is told of, and changes nothing", func() {
 			h.wants(add(testcert.Certificate{Chain: first.Chain, Key: second.Key}), "its certificate can't be used", "private key does not match")
 			h.answersTLS(public, second, "v2")
