@@ -117,7 +117,7 @@ func (s *session) terminate(server *tls.Server, r *route) {
 	s.serve(r)
 }
 
-// serve has a route serve a client to whom nothing stands between.
+// serve has a route serve a client that speaks no TLS, or has begun to.
 func (s *session) serve(r *route) {
 	r.connectAny(s, func(linked bool, changed <-chan struct{}) {
 		switch {

@@ -27,7 +27,7 @@ type Relay struct {
 	client  *Conn
 	server  *net.TCPConn
 	options tcp.RelayOptions
-	// moves counts whatever moved, writing the sides that do not take at once what there is for them, halves the sides that have ended.
+	// moves counts reads and writes, writing the writes under way, halves the sides that have ended.
 	moves           atomic.Uint64
 	writing, halves atomic.Int32
 
