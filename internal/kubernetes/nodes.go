@@ -106,6 +106,7 @@ func (c *Cluster) startNode(n int, kubeconfig string) *node {
 		"KUBECONFIG="+kubeconfig, "CNI="+cni)
 	c.t.Cleanup(func() { c.removeGroups(made.name) })
 	made.process = c.start(cmd, log)
+	c.t.Cleanup(made.process.kill)
 	pid := made.process.cmd.Process.Pid
 	own, err := os.Readlink("/proc/self/ns/net")
 	c.must(err)

@@ -103,6 +103,12 @@ func start(t testing.TB, programs, address string, flags ...string) *Server {
 	s.run(etcd, etcd, "--data-dir=etcd", "--unsafe-no-fsync", "--log-level=error",
 		"--listen-client-urls="+clients, "--advertise-client-urls="+clients,
 		"--listen-peer-urls="+peers, "--initial-advertise-peer-urls="+peers, "--initial-cluster=default="+peers)
+	// Whichever runs then: one that was started again in the midst of the test must not end before the test's own cleaning up.
+	t.Cleanup(func() {
+		if s.process != nil {
+			s.process.kill()
+		}
+	})
 	s.Resume()
 	s.Put(kubetest.Node("here", kubetest.HostAddresses(t)...))
 	return s
@@ -114,7 +120,7 @@ func (s *Server) path(name string) string { return filepath.Join(s.dir, name) }
 // Resume starts the API server after Stop, and waits until it is ready.
 func (s *Server) Resume() {
 	s.t.Helper()
-	s.process = s.run(kubernetes, apiserver, append(s.flags, "--etcd-servers", "unix://"+s.path(socket),
+	s.process = s.launch(kubernetes, apiserver, append(s.flags, "--etcd-servers", "unix://"+s.path(socket),
 		"--bind-address", s.address, "--secure-port", strings.TrimPrefix(s.url, "https://"+s.address+":"),
 		"--tls-cert-file", s.path("certificate"), "--tls-private-key-file", s.path("key"),
 		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-signing-key-file", s.path("key"), "--service-account-key-file", s.path("certificate"),
@@ -173,8 +179,20 @@ type process struct {
 	done chan struct{}
 }
 
-// run starts a program, which ends with the test and with this process. A component of Kubernetes is the first of its arguments.
-func (s *Server) run(program, component string, args ...string) *process {
+// kill ends it, if it has not ended.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}
+
+// run starts a program, which ends with the test and with this process.
+func (s *Server) run(program, component string, args ...string) {
+	s.t.Helper()
+	s.t.Cleanup(s.launch(program, component, args...).kill)
+}
+
+// launch starts a program, which ends with this process. A component of Kubernetes is the first of its arguments.
+func (s *Server) launch(program, component string, args ...string) *process {
 	s.t.Helper()
 	if program == kubernetes {
 		args = append([]string{component}, args...)
@@ -199,10 +217,6 @@ func (s *Server) start(cmd *exec.Cmd, log *os.File) *process {
 		close(p.done)
 	}()
 	s.must(<-started)
-	s.t.Cleanup(func() {
-		_ = p.cmd.Process.Kill() // It may have ended.
-		<-p.done
-	})
 	return p
 }
 
