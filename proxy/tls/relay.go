@@ -55,10 +55,7 @@ func NewRelay(client *Conn, server *net.TCPConn, options tcp.RelayOptions, count
 		flows.Go(func() { r.flow(server, client, &counters.In, options.Opening) })
 		flows.Go(func() { r.flow(client, server, &counters.Out, nil) })
 		flows.Wait()
-		r.mu.Lock()
-		failed := r.failed
-		r.mu.Unlock()
-		r.end(failed)
+		r.end(r.failed)
 		done(r.err)
 	}()
 	return r
@@ -78,6 +75,11 @@ func (r *Relay) Reset(then func(reset bool)) {
 func (r *Relay) end(err error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.close(err)
+}
+
+// close does the work of end. The mutex is held.
+func (r *Relay) close(err error) bool {
 	if r.over {
 		return false
 	}
@@ -86,7 +88,7 @@ func (r *Relay) end(err error) bool {
 		r.timer.Stop()
 	}
 	if err != nil {
-		r.client.Reset()
+		reset(r.client.tcp)
 		reset(r.server)
 		return true
 	}
@@ -168,22 +170,20 @@ func (r *Relay) interval() time.Duration {
 
 // look ends a relay that has been idle for too long.
 func (r *Relay) look() {
-	moves, now := r.moves.Load(), time.Now()
 	r.mu.Lock()
-	if moves != r.seen {
-		r.seen, r.idle = moves, now
+	defer r.mu.Unlock()
+	if r.over {
+		return
 	}
-	idle := now.Sub(r.idle)
-	r.mu.Unlock()
+	if moves := r.moves.Load(); moves != r.seen {
+		r.seen, r.idle = moves, time.Now()
+	}
+	idle := time.Since(r.idle)
 	beyond := func(limit time.Duration) bool { return limit > 0 && idle >= limit }
 	// A half-closed relay waits for a side that does not take what there is for it: that side is there, or the kernel finds out.
 	if beyond(r.options.IdleTimeout) || r.halves.Load() > 0 && r.writing.Load() == 0 && beyond(r.options.HalfClosedTimeout) {
-		r.end(nil)
+		r.close(nil)
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.over {
-		r.timer.Reset(r.interval())
-	}
+	r.timer.Reset(r.interval())
 }

@@ -82,9 +82,7 @@ func (c *Conn) Version() string {
 // CloseWrite tells the client that nothing more comes, also one that looks at the connection below only.
 func (c *Conn) CloseWrite() error { return errors.Join(c.Conn.CloseWrite(), c.tcp.CloseWrite()) }
 
-// Reset ends the connection with a reset, so that the client does not take the end for an orderly one.
-func (c *Conn) Reset() { reset(c.tcp) }
-
+// reset ends a connection with a reset, so that the peer does not take the end for an orderly one.
 func reset(c *net.TCPConn) {
 	// It fails on a connection that is broken already, which needs no reset.
 	_ = c.SetLinger(0)
