@@ -75,19 +75,18 @@ func (l *listener) Missed(err error) {
 // listen opens a public address. The error names the process that has it, or the remedy.
 func listen(address deploy.Frontend) (*tcp.Listener, error) {
 	socket, err := tcp.Listen(address.IP, address.Port)
-	var taken error
 	if errors.Is(err, unix.EADDRINUSE) {
-		if taken = holder(address); taken == nil {
-			// It may be free by now.
-			socket, err = tcp.Listen(address.IP, address.Port)
-			taken = listeners.InUse(address)
+		if taken := holder(address); taken != nil {
+			return nil, fmt.Errorf("%w: %w", taken, err)
 		}
+		// It may be free by now.
+		socket, err = tcp.Listen(address.IP, address.Port)
 	}
 	switch {
 	case err == nil:
 		return socket, nil
 	case errors.Is(err, unix.EADDRINUSE):
-		return nil, fmt.Errorf("%w: %w", taken, err)
+		return nil, fmt.Errorf("%w: %w", listeners.InUse(address), err)
 	case errors.Is(err, unix.EACCES):
 		return nil, fmt.Errorf("the daemon may not listen on ports below 1024: its service has to give it CAP_NET_BIND_SERVICE: %w", err)
 	case errors.Is(err, unix.EADDRNOTAVAIL):

@@ -314,10 +314,7 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 	}
 	s.upstream = u
 	closed := func(err error) {
-		// Only a shortage of this host is worth a line: other ends are between client and server.
-		if isExhaustion(err) {
-			r.exhaustion.report(r.app, r.listen, err)
-		}
+		r.short(err)
 		r.closed(s)
 	}
 	if s.secure == nil {
@@ -325,6 +322,7 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 	} else {
 		plain, err := server.Detach()
 		if err != nil {
+			r.short(err)
 			r.tidy(u)
 			return err
 		}
@@ -334,6 +332,13 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 	u.sessions[s] = struct{}{}
 	u.total.Add(1)
 	return nil
+}
+
+// short logs what a connection has failed for if this host is short of it. Other ends are between client and server, and not worth a line.
+func (r *route) short(err error) {
+	if isExhaustion(err) {
+		r.exhaustion.report(r.app, r.listen, err)
+	}
 }
 
 // closed forgets a connection that has closed.

@@ -106,10 +106,12 @@ func (s *session) begin(r *route) {
 // terminate has TLS end here before a route serves the client.
 func (s *session) terminate(server *tls.Server, r *route) {
 	client, err := s.client.Detach()
-	if err == nil {
-		s.secure, err = server.Handshake(client)
-	}
 	if err != nil {
+		r.short(err)
+		s.listener.limit.release(s.listener)
+		return
+	}
+	if s.secure, err = server.Handshake(client); err != nil {
 		r.handshakesFailed.Add(1)
 		s.listener.limit.release(s.listener)
 		return
