@@ -117,14 +117,16 @@ func (a *App) goesBy(name string) bool {
 // files can't be read all are asked for, and so is what any image of an app claims, since only its source knows which images are in
 // force.
 func (a *App) mayAsk(f Frontend) bool {
-	named := func(claims []Claim) bool {
-		return slices.ContainsFunc(claims, func(c Claim) bool { return c.Frontend == f })
-	}
-	if a.Err != nil || named(a.Claims()) {
+	return a.Err != nil || a.anyClaim(func(c Claim) bool { return c.Frontend == f })
+}
+
+// anyClaim tells whether something is true of a claim of the app, or of one of any of its images.
+func (a *App) anyClaim(is func(Claim) bool) bool {
+	if slices.ContainsFunc(a.Claims(), is) {
 		return true
 	}
 	for _, ofImage := range a.Images {
-		if named(ofImage) {
+		if slices.ContainsFunc(ofImage, is) {
 			return true
 		}
 	}

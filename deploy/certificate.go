@@ -1,9 +1,6 @@
 package deploy
 
-import (
-	"errors"
-	"slices"
-)
+import "errors"
 
 // Certificate says where an app's certificate is. The zero value is none.
 type Certificate struct {
@@ -21,15 +18,7 @@ var ErrCertificate = errors.New("its certificate can't be used")
 
 // Terminates tells whether TLS is to end at any port that the app may have.
 func (a App) Terminates() bool {
-	terminates := func(claims []Claim) bool {
-		return slices.ContainsFunc(claims, func(c Claim) bool { return c.options(a.Options).TLS == TerminateTLS })
-	}
-	for _, ofImage := range a.Images {
-		if terminates(ofImage) {
-			return true
-		}
-	}
-	return terminates(a.Claims())
+	return a.anyClaim(func(c Claim) bool { return c.options(a.Options).TLS == TerminateTLS })
 }
 
 // certified tells whether a draft can be served as far as its certificate goes. One that became unusable is no reason to close a port:
