@@ -13,16 +13,17 @@ const soon = 14 * 24 * time.Hour
 
 // checkCertificates looks for certificates that have ended or are about to. Those that can't be served are problems of the plan.
 func checkCertificates(h *host.Host, table deploy.Table, note func(app, public string, err error)) {
+	leaves := h.Leaves()
 	for _, r := range table.Routes {
 		if r.Options.TLS != deploy.TerminateTLS {
 			continue
 		}
-		leaf, owner, err := h.Leaf(r.App)
-		if err != nil {
+		leaf := leaves(r.App)
+		if leaf.Certificate == nil {
 			continue
 		}
 		end := leaf.NotAfter.UTC().Format("2006-01-02 15:04 MST")
-		renew := fmt.Sprintf("renew it: dokku letsencrypt:enable %s, or dokku certs:add %s CRT KEY", owner, owner)
+		renew := fmt.Sprintf("renew it: dokku letsencrypt:enable %s, or dokku certs:add %s CRT KEY", leaf.Owner, leaf.Owner)
 		switch left := time.Until(leaf.NotAfter); {
 		case left <= 0:
 			note(r.App, r.Frontend.String(), fmt.Errorf("its certificate has ended on %s; %s", end, renew))

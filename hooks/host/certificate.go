@@ -31,15 +31,27 @@ func (h *Host) Shows(a deploy.App, owner string) (bool, error) {
 	return certificateOwner(a.Name, values) == owner, err
 }
 
-// Leaf reads the certificate that clients of an app see, of the app called owner.
-func (h *Host) Leaf(app string) (leaf *x509.Certificate, owner string, err error) {
-	values, err := h.Settings.Effective(app)
-	if err != nil {
-		return nil, "", err
+// Leaf is the certificate that clients of an app see, of the app called Owner; nil where it can't be read, of which a reconcile tells.
+type Leaf struct {
+	*x509.Certificate
+	Owner string
+}
+
+// Leaves reads certificates, that of an app once, however many ports with TLS it has.
+func (h *Host) Leaves() func(app string) Leaf {
+	known := make(map[string]Leaf)
+	return func(app string) Leaf {
+		leaf, ok := known[app]
+		if ok {
+			return leaf
+		}
+		if values, err := h.Settings.Effective(app); err == nil {
+			leaf.Owner = certificateOwner(app, values)
+			_, leaf.Certificate, _ = h.certificate(leaf.Owner)
+		}
+		known[app] = leaf
+		return leaf
 	}
-	owner = certificateOwner(app, values)
-	_, leaf, err = h.certificate(owner)
-	return leaf, owner, err
 }
 
 // certificate reads the certificate that Dokku has for an app (dokku certs:add, letsencrypt:enable). The error says why it can't be

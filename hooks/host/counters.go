@@ -27,10 +27,10 @@ func (h *Host) Counters(ctx context.Context) (deploy.Observation, error) {
 // NamedCounters are the counters with all that is known of the containers behind addresses.
 func (h *Host) NamedCounters(ctx context.Context) (deploy.Observation, error) {
 	o, err := h.Counters(ctx)
+	leaves := h.Leaves()
 	for i := range o.Routes {
 		if r := &o.Routes[i]; r.Options.TLS == deploy.TerminateTLS {
-			// A reconcile tells of one that can't be read.
-			if leaf, _, err := h.Leaf(r.App); err == nil {
+			if leaf := leaves(r.App); leaf.Certificate != nil {
 				r.CertificateEnds = leaf.NotAfter
 			}
 		}

@@ -231,19 +231,19 @@ func (h *Host) Reconcile(ctx context.Context, lock *deploy.Lock) (deploy.Outcome
 	return outcome, err
 }
 
-// ReconcileFor is Reconcile for one app: the error is that app's.
-func (h *Host) ReconcileFor(ctx context.Context, lock *deploy.Lock, app string) (deploy.Outcome, error) {
+// ReconcileFor is Reconcile for some apps: the error is theirs.
+func (h *Host) ReconcileFor(ctx context.Context, lock *deploy.Lock, apps ...string) (deploy.Outcome, error) {
 	outcome, err := h.Reconcile(ctx, lock)
-	if err = h.Spare(err, app); err == nil {
-		err = Failures(outcome, app)
+	if err = h.Spare(err, apps...); err == nil {
+		err = Failures(outcome, apps...)
 	}
 	return outcome, err
 }
 
-// Spare is the error of a reconcile, but for that of a source which the app does not need: that is warned of.
-func (h *Host) Spare(err error, app string) error {
+// Spare is the error of a reconcile, but for that of a source which none of the apps needs: that is warned of.
+func (h *Host) Spare(err error, apps ...string) error {
 	var reduced *deploy.ReducedError
-	if !errors.As(err, &reduced) || slices.Contains(reduced.Apps, app) {
+	if !errors.As(err, &reduced) || slices.ContainsFunc(apps, func(app string) bool { return slices.Contains(reduced.Apps, app) }) {
 		return err
 	}
 	h.Out.Warn("%v", err)

@@ -2,7 +2,6 @@ package trigger
 
 import (
 	"context"
-	"errors"
 
 	"dokku-expose/deploy"
 	"dokku-expose/hooks/host"
@@ -30,11 +29,11 @@ func PostCerts(ctx context.Context, h *host.Host, args []string) error {
 	}
 	var outcome deploy.Outcome
 	err = h.Locked(ctx, func(ctx context.Context, lock *deploy.Lock) (err error) {
-		outcome, err = h.Reconcile(ctx, lock)
+		outcome, err = h.ReconcileFor(ctx, lock, concerned...)
 		return err
 	})
 	for _, app := range concerned {
 		h.Tell(outcome, app)
 	}
-	return errors.Join(err, host.Failures(outcome, concerned...))
+	return err
 }
