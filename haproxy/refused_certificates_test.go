@@ -2,8 +2,6 @@ package haproxy_test
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -94,8 +92,8 @@ func TestLongChain(t *testing.T) {
 	v1, listen, first, second := enginetest.NewServer(t, "v1"), port(t), newCertificate(t), newCertificate(t)
 	apply(t, h, secured(t, listen, v1, first))
 	long := pemOf(t, second.Chain)
-	for i := range 40 {
-		long = append(long, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: intermediate(t, i)})...)
+	for range 40 {
+		long = append(long, pemOf(t, testcert.New(t, time.Hour, strings.Repeat("x", 60)).Chain)...)
 	}
 	writeFile(t, second.Chain, long)
 	if applied := apply(t, h, secured(t, listen, v1, second)); !strings.Contains(applied.Reload, "new certificate of public port") {
@@ -111,23 +109,6 @@ func TestLongChain(t *testing.T) {
 		t.Errorf("reload for a short one: %s", applied.Reload)
 	}
 	answersTLS(t, listen, first, "v1")
-}
-
-func intermediate(t *testing.T, i int) []byte {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(int64(i)), Subject: pkix.Name{CommonName: strings.Repeat("x", 60)}, IsCA: true, BasicConstraintsValid: true,
-		NotAfter: time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der
 }
 
 // A bundle that can't be read or written leaves the route with its certificate, and keeps no server that is gone.
@@ -149,7 +130,7 @@ func TestBundleThatCantBeWritten(t *testing.T) {
 	answersTLS(t, listen, second, "v2")
 }
 
-// What was built without OpenSSL serves no TLS, and is asked once for that.
+// A HAProxy that was built without OpenSSL serves no TLS, and is asked once for that.
 func TestWithoutOpenSSL(t *testing.T) {
 	asked := filepath.Join(t.TempDir(), "asked")
 	program := filepath.Join(t.TempDir(), "haproxy")

@@ -72,7 +72,7 @@ func StartCluster(t testing.TB, nodes int, app string) *Cluster {
 
 	c := &Cluster{Server: start(t, programs, gateway, "--advertise-address", gateway), app: app}
 	kubeconfig := c.Kubeconfig(t)
-	c.run(kubernetes, "kube-controller-manager", "--kubeconfig", kubeconfig, "--leader-elect=false", "--secure-port=0", "--root-ca-file", c.path("certificate"),
+	c.run(kubernetes, "kube-controller-manager", "--kubeconfig", kubeconfig, "--leader-elect=false", "--secure-port=0", "--root-ca-file", c.cert.Chain,
 		"--controllers=deployment-controller,replicaset-controller,daemonset-controller,garbage-collector-controller,node-lifecycle-controller,"+
 			"namespace-controller,serviceaccount-controller,root-ca-certificate-publisher-controller,endpointslice-controller")
 	c.run(kubernetes, "kube-scheduler", "--kubeconfig", kubeconfig, "--leader-elect=false", "--secure-port=0")

@@ -8,18 +8,11 @@ package kubernetes
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -34,6 +27,7 @@ import (
 
 	"dokku-expose/internal/freeport"
 	"dokku-expose/internal/kubetest"
+	"dokku-expose/internal/testcert"
 )
 
 // patience bounds what should take seconds, on a machine with much else to do.
@@ -60,7 +54,7 @@ type Server struct {
 	// address is the one that it listens on.
 	address, url string
 	flags        []string
-	ca           []byte
+	cert         testcert.Certificate
 	http         *http.Client
 	process      *process
 	// groups has the kinds of each group that was asked for.
@@ -103,7 +97,7 @@ func start(t testing.TB, programs, address string, flags ...string) *Server {
 	s.run(etcd, etcd, "--data-dir=etcd", "--unsafe-no-fsync", "--log-level=error",
 		"--listen-client-urls="+clients, "--advertise-client-urls="+clients,
 		"--listen-peer-urls="+peers, "--initial-advertise-peer-urls="+peers, "--initial-cluster=default="+peers)
-	// Whichever runs then: one that was started again in the midst of the test must not end before the test's own cleaning up.
+	// The one that runs then: a process that was started again in the midst of the test must not end before the test's own cleaning up.
 	t.Cleanup(func() {
 		if s.process != nil {
 			s.process.kill()
@@ -122,8 +116,8 @@ func (s *Server) Resume() {
 	s.t.Helper()
 	s.process = s.launch(kubernetes, apiserver, append(s.flags, "--etcd-servers", "unix://"+s.path(socket),
 		"--bind-address", s.address, "--secure-port", strings.TrimPrefix(s.url, "https://"+s.address+":"),
-		"--tls-cert-file", s.path("certificate"), "--tls-private-key-file", s.path("key"),
-		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-signing-key-file", s.path("key"), "--service-account-key-file", s.path("certificate"),
+		"--tls-cert-file", s.cert.Chain, "--tls-private-key-file", s.cert.Key,
+		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-signing-key-file", s.cert.Key, "--service-account-key-file", s.cert.Chain,
 		"--token-auth-file", s.path("tokens"), "--authorization-mode=RBAC")...)
 	s.await("the API server is ready", func() error {
 		if _, err := s.Do(http.MethodGet, "/readyz", "", nil); err != nil {
@@ -259,22 +253,10 @@ func (s *Server) logs() string {
 // certify makes the server's certificate and key, which also sign the tokens of service accounts.
 func (s *Server) certify() {
 	s.t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	cert, err := testcert.Make(s.dir, 24*time.Hour, s.address, "10.0.0.1")
 	s.must(err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "kubernetes"}, IPAddresses: []net.IP{net.ParseIP(s.address), net.IPv4(10, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	s.must(err)
-	key, err := x509.MarshalPKCS8PrivateKey(private)
-	s.must(err)
-	s.ca = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})
-	s.must(os.WriteFile(s.path("certificate"), s.ca, 0o600))
-	s.must(os.WriteFile(s.path("key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600))
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(s.ca)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}
+	s.cert = cert
+	transport := &http.Transport{TLSClientConfig: cert.Client, ForceAttemptHTTP2: true}
 	s.http = &http.Client{Transport: transport, Timeout: patience}
 	s.t.Cleanup(transport.CloseIdleConnections)
 }
@@ -283,13 +265,17 @@ func (s *Server) certify() {
 func (u User) Kubeconfig(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "k3s.yaml")
+	ca, err := os.ReadFile(u.server.cert.Chain)
+	if err != nil {
+		t.Fatal(err)
+	}
 	text := fmt.Sprintf(`apiVersion: v1
 kind: Config
 current-context: test
 clusters: [{name: test, cluster: {server: %q, certificate-authority-data: %s}}]
 contexts: [{name: test, context: {cluster: test, user: test}}]
 users: [{name: test, user: {token: %s}}]
-`, u.server.url, base64.StdEncoding.EncodeToString(u.server.ca), u.token)
+`, u.server.url, base64.StdEncoding.EncodeToString(ca), u.token)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

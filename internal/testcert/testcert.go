@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -36,7 +37,7 @@ func Clients(some ...Certificate) *tls.Config {
 	return c
 }
 
-// New makes a certificate for names that ends after a while, and its files.
+// New makes a certificate for names, or addresses, that ends after a while, and its files.
 func New(t testing.TB, valid time.Duration, names ...string) Certificate {
 	t.Helper()
 	c, err := Make(t.TempDir(), valid, names...)
@@ -58,8 +59,15 @@ func Make(dir string, valid time.Duration, names ...string) (Certificate, error)
 	}
 	now := time.Now()
 	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: names[0]}, DNSNames: names, IsCA: true, BasicConstraintsValid: true,
+		SerialNumber: serial, Subject: pkix.Name{CommonName: names[0]}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: now.Add(min(0, valid) - time.Hour), NotAfter: now.Add(valid),
+	}
+	for _, name := range names {
+		if ip := net.ParseIP(name); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, name)
+		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
