@@ -121,7 +121,7 @@ func TestCertificateAfterAnApplyThatDied(t *testing.T) {
 	for _, row := range []struct {
 		name     string
 		from, to testcert.Certificate
-		// What was done: a transaction begun, the file written. other tells that it was another route's.
+		// The steps that were done: a transaction begun, the file written. other tells that they were another route's.
 		began, wrote, other bool
 		// unknown tells that the table does not say which certificate it is.
 		unknown bool
@@ -184,7 +184,7 @@ func TestCertificateAfterAnApplyThatDied(t *testing.T) {
 	}
 }
 
-// Whoever reloads or restarts HAProxy, it shows the newest certificate, without being told of it again. A client that resumes a session
+// HAProxy shows the newest certificate after a reload or a restart by anybody, without being told of it again. A client that resumes a session
 // of the worker before connects all the same.
 func TestReloadKeepsTheNewestCertificate(t *testing.T) {
 	h := haproxytest.Start(t)
