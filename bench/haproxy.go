@@ -13,7 +13,7 @@ import (
 
 // route is the one that both of the project's engines are measured with.
 func route(s site) deploy.Route {
-	r := measure.Route("bench", deploy.FrontendAt(s.listen), s.origin)
+	r := measure.Route("bench", deploy.KeyAt(s.listen), s.origin)
 	if s.cert != nil {
 		r.Options.TLS = deploy.TerminateTLS
 		r.Certificate = deploy.Certificate{Chain: s.cert.Chain, Key: s.cert.Key, ID: "bench"}

@@ -16,13 +16,13 @@ type Request struct {
 	Policy Policy
 	// Apps are all apps of the host, and Serving is what the engine says that it serves.
 	Apps    []App
-	Serving map[Frontend]RouteState
+	Serving map[Key]RouteState
 	// Unreadable is what other apps may ask for whose files can't be read, by app.
 	Unreadable map[string]MayClaim
 	// Occupied are addresses that others than apps have.
 	Occupied []Occupied
 	// Impossible are addresses that neither the engine nor the host can open.
-	Impossible map[Frontend]error
+	Impossible map[Key]error
 }
 
 // MayClaim are the public ports that the files of an app may ask for. Known is false where not even that can be told.
@@ -66,7 +66,7 @@ func Admit(r Request) error {
 			found.note(c, err)
 		}
 		if reason := r.OnHost(c); reason != nil {
-			found.note(c, fmt.Errorf("public port %s (%s): %w", c.Frontend, c.Where(), reason))
+			found.note(c, fmt.Errorf("public port %s (%s): %w", c.Key, c.Where(), reason))
 		}
 	}
 	return found.inOrder()
@@ -74,24 +74,33 @@ func Admit(r Request) error {
 
 // OnHost says why the host can't open the address of a claim, whichever app asks for it; nil when it can.
 func (r Request) OnHost(c Claim) error {
-	if reason := r.Impossible[c.Frontend]; reason != nil {
+	if reason := r.Impossible[c.Key]; reason != nil {
 		return reason
 	}
-	_, served := r.Serving[c.Frontend]
 	for _, o := range r.Occupied {
-		if !(o.Listens && served) && o.Conflicts(c.Frontend) {
+		if o.Conflicts(c.Key.Frontend()) && !(o.Listens && r.listens(c.Key.Frontend())) {
 			return o.Reason(c)
 		}
 	}
 	return nil
 }
 
+// listens tells whether the engine listens at an address, for whatever name.
+func (r Request) listens(f Frontend) bool {
+	for key := range r.Serving {
+		if key.Frontend() == f {
+			return true
+		}
+	}
+	return false
+}
+
 // unreadable returns a function that says that an address may be one of an app whose own files can't be read: it is served for that app,
 // or these files may ask for it. Nobody knows what is the app's, but it must not become another app's for that.
 func (r Request) unreadable() func(Claim) error {
 	names := slices.Sorted(maps.Keys(r.Unreadable))
-	served, isServed := make(map[Frontend]string), make(map[string]bool)
-	own := make(map[Frontend]bool)
+	served, isServed := make(map[Key]string), make(map[string]bool)
+	own := make(map[Key]bool)
 	if len(names) > 0 {
 		for listen, service := range r.Serving {
 			if _, unreadable := r.Unreadable[service.App]; unreadable {
@@ -102,23 +111,23 @@ func (r Request) unreadable() func(Claim) error {
 			if a.Name == r.App {
 				// The addresses in force are the app's own.
 				for _, c := range slices.Concat(a.Operator, a.Images[a.Current]) {
-					own[c.Frontend] = true
+					own[c.Key] = true
 				}
 			}
 		}
 	}
 	return func(c Claim) error {
 		for listen, app := range served {
-			if c.Frontend.Overlaps(listen) {
+			if c.Key.Frontend().Overlaps(listen.Frontend()) {
 				return fmt.Errorf("public port %s (%s) leads to the app %s; use another port, or mend that app, which can't be asked whether it gives it up: %w",
-					c.Frontend, c.Where(), app, r.Unreadable[app].Err)
+					c.Key, c.Where(), app, r.Unreadable[app].Err)
 			}
 		}
 		for _, app := range names {
 			may := r.Unreadable[app]
-			if !own[c.Frontend] && (contains(may.Ports, c.Frontend.Port) || !may.Known && !isServed[app]) {
+			if !own[c.Key] && (contains(may.Ports, c.Key.Port) || !may.Known && !isServed[app]) {
 				return fmt.Errorf("public port %s (%s) may be one of the app %s, which can't be told; use another port, or mend that app: %w",
-					c.Frontend, c.Where(), app, may.Err)
+					c.Key, c.Where(), app, may.Err)
 			}
 		}
 		return nil
@@ -128,17 +137,17 @@ func (r Request) unreadable() func(Claim) error {
 // objections are what speaks against claims.
 type objections struct {
 	list []objection
-	told map[Frontend]bool
+	told map[Key]bool
 }
 
 type objection struct {
-	first Frontend
+	first Key
 	err   error
 }
 
 // note adds what speaks against a claim, unless something does already.
 func (o *objections) note(c Claim, err error) {
-	if !o.told[c.Frontend] {
+	if !o.told[c.Key] {
 		o.add(err, c)
 	}
 }
@@ -146,11 +155,11 @@ func (o *objections) note(c Claim, err error) {
 // add adds what speaks against one or more claims.
 func (o *objections) add(err error, claims ...Claim) {
 	if o.told == nil {
-		o.told = make(map[Frontend]bool)
+		o.told = make(map[Key]bool)
 	}
-	o.list = append(o.list, objection{claims[0].Frontend, err})
+	o.list = append(o.list, objection{claims[0].Key, err})
 	for _, c := range claims {
-		o.told[c.Frontend] = true
+		o.told[c.Key] = true
 	}
 }
 

@@ -15,7 +15,7 @@ func TestAdmit(t *testing.T) {
 		}
 		return claims
 	}
-	news := App{Name: "news", Operator: []Claim{{App: "news", Frontend: Frontend{Port: 119}}}}
+	news := App{Name: "news", Operator: []Claim{{App: "news", Key: Key{Port: 119}}}}
 	reason := errors.New("news.toml:1: broken")
 	broken := App{Name: "news", Err: reason}
 	busy := func(port uint16, listens bool) []Occupied {
@@ -33,20 +33,20 @@ func TestAdmit(t *testing.T) {
 		{"another app has it", Request{Claims: ask(25, 119), Apps: []App{news}}, []string{"public port 119 (PORTS line 1) belongs to the app news"}},
 		{"its own ports are no conflict", Request{Claims: ask(25), Apps: []App{{Name: "mail", Operator: ask(25)}}}, nil},
 		{"the policy", Request{Claims: ask(25), Policy: Policy{Reserved: []portsfile.Range{{First: 25, Last: 25}}}}, []string{"reserved-ports"}},
-		{"all of it, in the order of the ports", Request{Claims: ask(9000, 119, 80), Apps: []App{news}, Occupied: busy(9000, true), Impossible: map[Frontend]error{{Port: 80}: errors.New("not here")}},
+		{"all of it, in the order of the ports", Request{Claims: ask(9000, 119, 80), Apps: []App{news}, Occupied: busy(9000, true), Impossible: map[Key]error{{Port: 80}: errors.New("not here")}},
 			[]string{"public port 80 (PORTS line 1): not here", "public port 119", "public port 9000 (PORTS line 1): somebody has it"}},
 		{"one reason for a port is enough", Request{Claims: ask(119), Apps: []App{news}, Occupied: busy(119, true)}, []string{"belongs to the app news"}},
-		{"a socket at an address that is served is the engine's", Request{Claims: ask(25), Serving: map[Frontend]RouteState{{Port: 25}: {App: "mail"}}, Occupied: busy(25, true)}, nil},
-		{"a proxy that wants an address that is served", Request{Claims: ask(25), Serving: map[Frontend]RouteState{{Port: 25}: {App: "mail"}}, Occupied: busy(25, false)}, []string{"somebody has it"}},
+		{"a socket at an address that is served is the engine's", Request{Claims: ask(25), Serving: map[Key]RouteState{{Port: 25}: {App: "mail"}}, Occupied: busy(25, true)}, nil},
+		{"a proxy that wants an address that is served", Request{Claims: ask(25), Serving: map[Key]RouteState{{Port: 25}: {App: "mail"}}, Occupied: busy(25, false)}, []string{"somebody has it"}},
 		{"what is served for an app that can't be read", Request{
-			Claims: ask(119), Apps: []App{broken}, Serving: map[Frontend]RouteState{{Port: 119}: {App: "news"}}, Unreadable: map[string]MayClaim{"news": {Known: true, Err: reason}},
+			Claims: ask(119), Apps: []App{broken}, Serving: map[Key]RouteState{{Port: 119}: {App: "news"}}, Unreadable: map[string]MayClaim{"news": {Known: true, Err: reason}},
 		}, []string{"leads to the app news; use another port, or mend that app, which can't be asked whether it gives it up: news.toml:1: broken"}},
 		{"what its files mention", Request{
 			Claims: ask(25, 120), Apps: []App{broken}, Unreadable: map[string]MayClaim{"news": {Known: true, Err: reason, Ports: []portsfile.Range{{First: 119, Last: 121}}}},
 		}, []string{"public port 120 (PORTS line 1) may be one of the app news"}},
 		{"nothing is known of its files, and nothing is served for it", Request{Claims: ask(25), Apps: []App{broken}, Unreadable: map[string]MayClaim{"news": {Err: reason}}}, []string{"may be one of the app news"}},
 		{"nothing is known of its files, but what is served for it", Request{
-			Claims: ask(25), Apps: []App{broken}, Serving: map[Frontend]RouteState{{Port: 119}: {App: "news"}}, Unreadable: map[string]MayClaim{"news": {Err: reason}},
+			Claims: ask(25), Apps: []App{broken}, Serving: map[Key]RouteState{{Port: 119}: {App: "news"}}, Unreadable: map[string]MayClaim{"news": {Err: reason}},
 		}, nil},
 		{"what the app has is its own all the same", Request{
 			Claims: ask(25), Apps: []App{broken, {Name: "mail", Current: imageA, Images: map[string][]Claim{imageA: ask(25)}}}, Unreadable: map[string]MayClaim{"news": {Err: reason}},

@@ -116,8 +116,8 @@ func (a *App) goesBy(name string) bool {
 // mayAsk tells whether the app may ask for a public address: one that no claim of it names is certainly not asked for. Of an app whose
 // files can't be read all are asked for, and so is what any image of an app claims, since only its source knows which images are in
 // force.
-func (a *App) mayAsk(f Frontend) bool {
-	return a.Err != nil || a.anyClaim(func(c Claim) bool { return c.Frontend == f })
+func (a *App) mayAsk(f Key) bool {
+	return a.Err != nil || a.anyClaim(func(c Claim) bool { return c.Key == f })
 }
 
 // anyClaim tells whether something is true of a claim of the app, or of one of any of its images.
@@ -145,9 +145,9 @@ func Taken(apps []App, except string) *Holders {
 }
 
 // route is one of the app's routes, without servers.
-func (a *App) route(process string, listen Frontend, options Options) Route {
+func (a *App) route(process string, listen Key, options Options) Route {
 	r := Route{
-		App: a.Name, Process: process, Frontend: listen, Options: options,
+		App: a.Name, Process: process, Key: listen, Options: options,
 		Hold: a.Hold, HealthCheck: a.HealthCheck, CutOld: a.CutOld, HalfClosed: a.HalfClosed,
 	}
 	if options.Check == NoCheck {

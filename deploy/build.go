@@ -29,7 +29,7 @@ func (b *builder) trust(a *App) Trust { return a.trust(b.sources) }
 func (b *builder) keptAsServed(a *App) bool { return b.trust(a) == None && len(b.serving) > 0 }
 
 // isServed tells whether the engine serves the public address for the app.
-func (b *builder) isServed(a *App, f Frontend) bool { return a.goesBy(b.serving[f].App) }
+func (b *builder) isServed(a *App, f Key) bool { return a.goesBy(b.serving[f].App) }
 
 func (b *builder) drafts() []*draft {
 	b.shareHost()
@@ -38,7 +38,7 @@ func (b *builder) drafts() []*draft {
 		drafts = append(drafts, b.app(&b.apps[i])...)
 	}
 	return slices.DeleteFunc(b.settle(drafts), func(d *draft) bool {
-		return b.trust(d.app) == Stale && !b.isServed(d.app, d.claim.Frontend) || !b.certified(d)
+		return b.trust(d.app) == Stale && !b.isServed(d.app, d.claim.Key) || !b.certified(d)
 	})
 }
 
@@ -67,7 +67,7 @@ func (b *builder) servesUnconfirmed() bool {
 type builder struct {
 	apps     []App
 	sources  map[string]Listing
-	serving  map[Frontend]RouteState
+	serving  map[Key]RouteState
 	evidence Evidence
 	byID     map[string]*Endpoint
 	byApp    map[string][]*Endpoint
@@ -88,14 +88,14 @@ type draft struct {
 	kept []Server
 }
 
-func (b *builder) problem(app string, listen Frontend, err error) {
-	b.problems = append(b.problems, &Problem{App: app, Frontend: listen, Err: err})
+func (b *builder) problem(app string, listen Key, err error) {
+	b.problems = append(b.problems, &Problem{App: app, Key: listen, Err: err})
 }
 
 // app drafts the routes of one app.
 func (b *builder) app(a *App) []*draft {
 	if a.Err != nil {
-		b.problem(a.Name, Frontend{}, a.Err)
+		b.problem(a.Name, Key{}, a.Err)
 		return b.asServed(a, nil)
 	}
 	if a.Off != "" {
@@ -105,7 +105,7 @@ func (b *builder) app(a *App) []*draft {
 	if b.keptAsServed(a) {
 		return b.asServed(a, b.claimsInForce(a, places))
 	}
-	drafts := make(map[Frontend]*draft)
+	drafts := make(map[Key]*draft)
 	for _, image := range b.imagesInForce(a, places) {
 		b.collect(drafts, a, places, a.Images[image], func(c *Endpoint) bool { return b.imageOf(a, c) == image })
 	}
@@ -117,7 +117,7 @@ func (b *builder) app(a *App) []*draft {
 			return cmp.Or(compareDynos(x.Dyno, y.Dyno), cmp.Compare(x.Container, y.Container))
 		})
 		if b.trust(a) != Fresh {
-			d.servers = b.stillOwn(a, b.serving[d.claim.Frontend])
+			d.servers = b.stillOwn(a, b.serving[d.claim.Key])
 		}
 		list = append(list, d)
 	}
@@ -126,7 +126,7 @@ func (b *builder) app(a *App) []*draft {
 
 // collect drafts a route for each claim that some place of the app is there for, with those of its containers that run
 // and of which belongs is true.
-func (b *builder) collect(drafts map[Frontend]*draft, a *App, places []Place, claims []Claim, belongs func(*Endpoint) bool) {
+func (b *builder) collect(drafts map[Key]*draft, a *App, places []Place, claims []Claim, belongs func(*Endpoint) bool) {
 	byProcess := make(map[string][]Place)
 	for _, p := range places {
 		byProcess[p.Process] = append(byProcess[p.Process], p)
@@ -136,10 +136,10 @@ func (b *builder) collect(drafts map[Frontend]*draft, a *App, places []Place, cl
 		if len(byProcess[claim.Process]) == 0 {
 			continue
 		}
-		d := drafts[claim.Frontend]
+		d := drafts[claim.Key]
 		if d == nil {
 			d = &draft{app: a, claim: claim, options: claim.options(a.Options), targets: make(map[string][]Target)}
-			drafts[claim.Frontend] = d
+			drafts[claim.Key] = d
 		}
 		for _, p := range byProcess[claim.Process] {
 			c := b.byID[p.Container]
@@ -149,20 +149,20 @@ func (b *builder) collect(drafts map[Frontend]*draft, a *App, places []Place, cl
 			targets, err := c.Targets(a.Upstream, claim.Private)
 			if err != nil {
 				err = fmt.Errorf("%s (%s): %w", p.Dyno, shortID(c.ID), err)
-				kept, ok := b.servedAt(a, claim.Frontend, c)
+				kept, ok := b.servedAt(a, claim.Key, c)
 				if !ok {
-					b.problem(a.Name, claim.Frontend, err)
+					b.problem(a.Name, claim.Key, err)
 					continue
 				}
-				b.problem(a.Name, claim.Frontend, fmt.Errorf("%w; %w", err, ErrAddressKept))
+				b.problem(a.Name, claim.Key, fmt.Errorf("%w; %w", err, ErrAddressKept))
 				targets = []Target{c.target(kept)}
 			}
 			if err := b.contested(a, c, targets[0].Addr); err != nil {
-				b.problem(a.Name, claim.Frontend, err)
+				b.problem(a.Name, claim.Key, err)
 				continue
 			}
 			s := serverAt(c.ID, p.Dyno, targets[0])
-			if served, ok := b.servedAt(a, claim.Frontend, c); ok {
+			if served, ok := b.servedAt(a, claim.Key, c); ok {
 				if i := slices.IndexFunc(targets, func(t Target) bool { return t.Addr == served }); i > 0 {
 					s = serverAt(c.ID, p.Dyno, targets[i])
 				}
@@ -235,8 +235,8 @@ func (b *builder) asServed(a *App, claims []Claim) []*draft {
 		if !a.goesBy(state.App) || !a.mayAsk(frontend) {
 			continue
 		}
-		d := &draft{app: a, claim: Claim{App: a.Name, Process: state.Process, Frontend: frontend}, options: state.Options}
-		if i := slices.IndexFunc(claims, func(c Claim) bool { return c.Frontend == frontend }); i >= 0 {
+		d := &draft{app: a, claim: Claim{App: a.Name, Process: state.Process, Key: frontend}, options: state.Options}
+		if i := slices.IndexFunc(claims, func(c Claim) bool { return c.Key == frontend }); i >= 0 {
 			d.options = claims[i].options(a.Options)
 		}
 		if d.servers = state.servers(); b.trust(a) != None {
@@ -265,7 +265,7 @@ func (b *builder) stillOwn(a *App, service RouteState) []Server {
 }
 
 // servedAt is the address of c that the engine serves now for a public address of the app, if there is one.
-func (b *builder) servedAt(a *App, listen Frontend, c *Endpoint) (netip.AddrPort, bool) {
+func (b *builder) servedAt(a *App, listen Key, c *Endpoint) (netip.AddrPort, bool) {
 	service := b.serving[listen]
 	if !a.goesBy(service.App) {
 		return netip.AddrPort{}, false
@@ -285,23 +285,23 @@ func serverAt(container, dyno string, t Target) Server {
 // route makes the final route of a draft: each server that does not accept gives its place back to the one that the
 // engine serves there now, if that one is still the app's and accepts.
 func (b *builder) route(d *draft) Route {
-	r := d.app.route(d.claim.Process, d.claim.Frontend, d.options)
+	r := d.app.route(d.claim.Process, d.claim.Key, d.options)
 	if b.trust(d.app) != Fresh {
 		for _, s := range d.servers {
-			s.Proven = b.serving[r.Frontend].carried(r.App, s.Addr)
+			s.Proven = b.serving[r.Key].carried(r.App, s.Addr)
 			r.Servers = append(r.Servers, s)
 		}
 		return r
 	}
 	if rule, reason := d.claim.contradicts(d.app.Options); rule != "" {
 		remedy := contradictionRemedy(r.App, rule, d.app.Options, []Claim{d.claim})
-		b.problem(r.App, r.Frontend, fmt.Errorf("%s: %s; %s", d.claim.Where(), reason, remedy))
+		b.problem(r.App, r.Key, fmt.Errorf("%s: %s; %s", d.claim.Where(), reason, remedy))
 	}
 	kept := slices.DeleteFunc(d.kept, func(s Server) bool { return !b.evidence.accepts(s.Addr) })
 	anyProven := slices.ContainsFunc(d.servers, func(s Server) bool { return b.proven(d, s) })
 	for _, s := range d.servers {
 		// One that is served was not asked: what the engine has found out about it meanwhile counts.
-		s.Proven = d.unchecked() || b.evidence.accepts(s.Addr) || b.serving[r.Frontend].carried(r.App, s.Addr)
+		s.Proven = d.unchecked() || b.evidence.accepts(s.Addr) || b.serving[r.Key].carried(r.App, s.Addr)
 		if b.proven(d, s) {
 			r.Servers = append(r.Servers, s)
 			continue
@@ -309,17 +309,17 @@ func (b *builder) route(d *draft) Route {
 		if lack := b.evidence.lack(s.Addr); lack != nil && b.leads(d, s) {
 			// HAProxy takes a server for down for the same lack. The container is its app's, as Docker says, so the engine goes on checking it.
 			remedy, _ := HostLack(lack)
-			b.problem(r.App, r.Frontend, fmt.Errorf("%s (%s) at %s %w: %w; %s", s.Dyno, shortID(s.Container), s.Addr, ErrHostLack, lack, remedy))
+			b.problem(r.App, r.Key, fmt.Errorf("%s (%s) at %s %w: %w; %s", s.Dyno, shortID(s.Container), s.Addr, ErrHostLack, lack, remedy))
 			r.Servers = append(r.Servers, s)
 			continue
 		}
 		before := slices.DeleteFunc(slices.Clone(kept), func(k Server) bool { return anyProven && k.Dyno != s.Dyno })
 		if len(before) == 0 {
 			// Left out rather than left to the engine's checks: what accepts at its address later may be somebody else.
-			b.problem(r.App, r.Frontend, fmt.Errorf("%s (%s) at %s %w", s.Dyno, shortID(s.Container), s.Addr, ErrNotAccepting))
+			b.problem(r.App, r.Key, fmt.Errorf("%s (%s) at %s %w", s.Dyno, shortID(s.Container), s.Addr, ErrNotAccepting))
 			continue
 		}
-		b.problem(r.App, r.Frontend, fmt.Errorf("%s (%s) does not accept connections at %s: %w", s.Dyno, shortID(s.Container), s.Addr, ErrKept))
+		b.problem(r.App, r.Key, fmt.Errorf("%s (%s) does not accept connections at %s: %w", s.Dyno, shortID(s.Container), s.Addr, ErrKept))
 		for _, k := range before {
 			k.Proven = true
 			if !slices.ContainsFunc(r.Servers, func(o Server) bool { return o.Addr == k.Addr }) {

@@ -62,7 +62,7 @@ func TestPlan(t *testing.T) {
 			arrange: func(s *scene) []App {
 				s.container("mail-w", imageA, "worker.1", 1, 15025)
 				a := mail(place("worker.1", "mail-w"))
-				a.Operator = []Claim{{App: "mail", Frontend: Frontend{Port: 24}, Private: 15024, Process: "web"}}
+				a.Operator = []Claim{{App: "mail", Key: Key{Port: 24}, Private: 15024, Process: "web"}}
 				return []App{a}
 			},
 			problems: []string{"mail: public port 24-25: it is closed, since the process type web has no container (expose:add, PORTS line 1); " +
@@ -70,7 +70,7 @@ func TestPlan(t *testing.T) {
 		}, {
 			name: "an app that was never deployed",
 			arrange: func(*scene) []App {
-				return []App{{Name: "mail", Operator: []Claim{{App: "mail", Frontend: Frontend{Port: 24}, Private: 15024, Process: "web"}}}}
+				return []App{{Name: "mail", Operator: []Claim{{App: "mail", Key: Key{Port: 24}, Private: 15024, Process: "web"}}}}
 			},
 			problems: []string{"mail: public port 24: it is closed, since the process type web has no container (expose:add); start one: dokku ps:scale mail web=1"},
 		}, {
@@ -200,7 +200,7 @@ func TestPlan(t *testing.T) {
 			arrange: func(s *scene) []App {
 				s.container("mail-1", imageA, "web.1", 1, 15025)
 				s.container("mail-2", imageA, "web.2", 2)
-				s.serving = map[Frontend]RouteState{{Port: 25}: {App: "mail", Servers: down(
+				s.serving = map[Key]RouteState{{Port: 25}: {App: "mail", Servers: down(
 					netip.MustParseAddrPort("127.9.0.1:15025"), netip.MustParseAddrPort("127.9.0.2:15025"))}}
 				return []App{mail(place("web.1", "mail-1"), place("web.2", "mail-2"))}
 			},

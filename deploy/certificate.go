@@ -28,6 +28,6 @@ func (b *builder) certified(d *draft) bool {
 	if d.options.TLS != TerminateTLS || err == nil {
 		return true
 	}
-	b.problem(d.app.Name, d.claim.Frontend, err)
-	return b.isServed(d.app, d.claim.Frontend) && !errors.Is(err, ErrNoCertificate)
+	b.problem(d.app.Name, d.claim.Key, err)
+	return b.isServed(d.app, d.claim.Key) && !errors.Is(err, ErrNoCertificate)
 }

@@ -14,10 +14,10 @@ import (
 
 // Claim is one public address that an app asks for.
 type Claim struct {
-	App      string
-	Frontend Frontend
-	Private  uint16
-	Process  string
+	App     string
+	Key     Key
+	Private uint16
+	Process string
 	// Options are those that the claim itself gives.
 	Options Options
 	// File and Line say where the app's PORTS asks for it. An operator's claim (`expose:add`) has neither.
@@ -29,7 +29,7 @@ type Claim struct {
 
 // Mapping is the public side of that mapping, as `expose:remove` names it.
 func (c Claim) Mapping() string {
-	return Mapping{Bind: c.Frontend.IP, Public: c.Mapped}.Listen()
+	return Mapping{Bind: c.Key.IP, Public: c.Mapped}.Listen()
 }
 
 // Where says who asked, for messages: "PORTS line 3", "expose:add".
@@ -68,15 +68,15 @@ func whereAll(claims []Claim) string {
 
 // PublicPorts are the public addresses of claims, shortly: "22, 6000-6010, 127.0.0.1:80".
 func PublicPorts(claims []Claim) string {
-	listens := make([]Frontend, 0, len(claims))
+	listens := make([]Key, 0, len(claims))
 	for _, c := range claims {
-		listens = append(listens, c.Frontend)
+		listens = append(listens, c.Key)
 	}
 	return PublicAddresses(listens)
 }
 
 // PublicAddresses writes public addresses shortly: "22, 6000-6010, 127.0.0.1:80".
-func PublicAddresses(listens []Frontend) string {
+func PublicAddresses(listens []Key) string {
 	byIP := make(map[netip.Addr][]portsfile.Range)
 	for _, l := range listens {
 		byIP[l.IP] = append(byIP[l.IP], portsfile.Range{First: l.Port, Last: l.Port})
@@ -94,7 +94,7 @@ func PublicAddresses(listens []Frontend) string {
 func (c Claim) pushed() bool { return c.File != "" }
 
 func (c Claim) String() string {
-	return fmt.Sprintf("%s (%s of %s)", c.Frontend, c.Where(), c.App)
+	return fmt.Sprintf("%s (%s of %s)", c.Key, c.Where(), c.App)
 }
 
 // OperatorClaims expands an operator's mapping, one claim for each of its ports.
@@ -113,7 +113,7 @@ func expand(app, file string, line int, m Mapping) []Claim {
 	claims := make([]Claim, 0, m.Public.Len())
 	for public, private := range m.Ports() {
 		claims = append(claims, Claim{
-			App: app, Frontend: Frontend{IP: m.Bind, Port: public}, Private: private, Process: m.Process, Options: m.Options,
+			App: app, Key: Key{IP: m.Bind, Port: public}, Private: private, Process: m.Process, Options: m.Options,
 			File: file, Line: line, Mapped: m.Public,
 		})
 	}

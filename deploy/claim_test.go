@@ -5,12 +5,12 @@ import (
 	"testing"
 )
 
-func listen(t *testing.T, s string, port uint16) Frontend {
+func listen(t *testing.T, s string, port uint16) Key {
 	t.Helper()
 	if s == "" {
-		return Frontend{Port: port}
+		return Key{Port: port}
 	}
-	return Frontend{IP: netip.MustParseAddr(s), Port: port}
+	return Key{IP: netip.MustParseAddr(s), Port: port}
 }
 
 func TestOverlaps(t *testing.T) {
@@ -32,11 +32,11 @@ func TestOverlaps(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.a+" and "+tt.b, func(t *testing.T) {
-			a, b := listen(t, tt.a, 25), listen(t, tt.b, 25)
+			a, b := listen(t, tt.a, 25).Frontend(), listen(t, tt.b, 25).Frontend()
 			if a.Overlaps(b) != tt.want || b.Overlaps(a) != tt.want {
 				t.Errorf("Overlaps: %v and %v, want %v", a.Overlaps(b), b.Overlaps(a), tt.want)
 			}
-			if a.Overlaps(listen(t, tt.b, 26)) {
+			if a.Overlaps(listen(t, tt.b, 26).Frontend()) {
 				t.Error("different ports overlap")
 			}
 		})

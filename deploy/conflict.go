@@ -15,14 +15,14 @@ func (c *Conflict) Error() string {
 	want, held := c.Want, c.Held
 	if want.App == held.App {
 		return fmt.Sprintf("public port %s is asked for twice by %s: by %s (public port %s) and by %s; one of them has to go",
-			want.Frontend, want.App, held.Where(), held.Frontend, want.Where())
+			want.Key, want.App, held.Where(), held.Key, want.Where())
 	}
 	free := fmt.Sprintf("take it out of %s of %s and deploy that", held.File, held.App)
 	if held.File == "" {
 		free = fmt.Sprintf("free it there: dokku expose:remove %s %s", held.App, held.Mapping())
 	}
 	return fmt.Sprintf("public port %s (%s) belongs to the app %s already (%s, public port %s); use another port, or %s",
-		want.Frontend, want.Where(), held.App, held.Where(), held.Frontend, free)
+		want.Key, want.Where(), held.App, held.Where(), held.Key, free)
 }
 
 // Conflicts are those with what one app holds by one file, or by `expose:add`.
@@ -85,14 +85,14 @@ func (h *Holders) Add(claims ...Claim) {
 		h.byPort = make(map[uint16][]Claim)
 	}
 	for _, c := range claims {
-		h.byPort[c.Frontend.Port] = append(h.byPort[c.Frontend.Port], c)
+		h.byPort[c.Key.Port] = append(h.byPort[c.Key.Port], c)
 	}
 }
 
 // Conflict returns why c can't be had beside what is held, or nil.
 func (h *Holders) Conflict(c Claim) *Conflict {
-	for _, held := range h.byPort[c.Frontend.Port] {
-		if held.Frontend.Overlaps(c.Frontend) {
+	for _, held := range h.byPort[c.Key.Port] {
+		if held.Key.Frontend().Overlaps(c.Key.Frontend()) {
 			return &Conflict{Want: c, Held: held}
 		}
 	}

@@ -23,13 +23,13 @@ const (
 // or its files can't be read or its source can't be asked, keeps what it has in force; only one that is served there by right is not
 // interrupted for that.
 func (b *builder) settle(drafts []*draft) []*draft {
-	byApp := make(map[*App]map[Frontend]bool, len(b.apps))
+	byApp := make(map[*App]map[Key]bool, len(b.apps))
 	var absent []Claim
 	for i := range b.apps {
 		a := &b.apps[i]
-		listens := make(map[Frontend]bool)
+		listens := make(map[Key]bool)
 		for _, c := range a.Claims() {
-			listens[c.Frontend] = true
+			listens[c.Key] = true
 		}
 		byApp[a] = listens
 		if a.Off != "" || a.Err != nil || b.keptAsServed(a) {
@@ -37,8 +37,8 @@ func (b *builder) settle(drafts []*draft) []*draft {
 		}
 	}
 	right := func(d *draft) int {
-		isServed := b.isServed(d.app, d.claim.Frontend)
-		switch isInForce := byApp[d.app][d.claim.Frontend]; {
+		isServed := b.isServed(d.app, d.claim.Key)
+		switch isInForce := byApp[d.app][d.claim.Key]; {
 		case isServed && (isInForce || d.app.Err != nil || b.keptAsServed(d.app)):
 			return servedByRight
 		case isInForce:
@@ -53,7 +53,7 @@ func (b *builder) settle(drafts []*draft) []*draft {
 		rights[d] = right(d)
 	}
 	slices.SortFunc(drafts, func(x, y *draft) int {
-		return cmp.Or(cmp.Compare(rights[x], rights[y]), cmp.Compare(x.app.Name, y.app.Name), x.claim.Frontend.Compare(y.claim.Frontend))
+		return cmp.Or(cmp.Compare(rights[x], rights[y]), cmp.Compare(x.app.Name, y.app.Name), x.claim.Key.Compare(y.claim.Key))
 	})
 	var (
 		holders Holders
@@ -65,7 +65,7 @@ func (b *builder) settle(drafts []*draft) []*draft {
 			absent = nil
 		}
 		if conflict := holders.Conflict(d.claim); conflict != nil {
-			b.problem(d.app.Name, d.claim.Frontend, conflict)
+			b.problem(d.app.Name, d.claim.Key, conflict)
 			continue
 		}
 		holders.Add(d.claim)

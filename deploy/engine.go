@@ -39,7 +39,7 @@ type Engine interface {
 // Applied says what an Apply did.
 type Applied struct {
 	// Switched names the public addresses whose servers changed.
-	Switched []Frontend
+	Switched []Key
 	// Reload is the reason of a reload, "" when there was none.
 	Reload string
 	// Cut are the connections that the time limit of their routes has ended; Unended is why others go on that should have been ended.
@@ -51,14 +51,14 @@ type Applied struct {
 // Cut counts the connections on former servers of a route that the engine has ended, without those that ended by themselves.
 type Cut struct {
 	App         string
-	Frontend    Frontend
+	Key         Key
 	Connections int
 }
 
 // and is what two Applies in a row did.
 func (a Applied) and(b Applied) Applied {
 	switched := slices.Concat(a.Switched, b.Switched)
-	slices.SortFunc(switched, Frontend.Compare)
+	slices.SortFunc(switched, Key.Compare)
 	return Applied{
 		Switched: slices.Compact(switched), Reload: cmp.Or(b.Reload, a.Reload),
 		Cut: slices.Concat(a.Cut, b.Cut), Unended: b.Unended,

@@ -51,7 +51,7 @@ func (e *Engines) Observe(ctx context.Context, aspects ...Aspect) (Observation, 
 	}
 	e.askOther(ctx, aspects...)
 	for _, r := range e.other.Routes {
-		if e.isForOther(Route{App: r.App, Process: r.Process, Frontend: r.Frontend, Options: r.Options}) {
+		if e.isForOther(Route{App: r.App, Process: r.Process, Key: r.Key, Options: r.Options}) {
 			o.Routes = append(o.Routes, r)
 		}
 	}
@@ -88,7 +88,7 @@ func (e *Engines) Apply(ctx context.Context, t Table) (Applied, error) {
 	page := e.other.Page.IsValid()
 	e.other = nil // asked anew before the next table
 	stays := others
-	stays.Routes = slices.DeleteFunc(slices.Clone(others.Routes), func(r Route) bool { return serves[r.Frontend].App != r.App })
+	stays.Routes = slices.DeleteFunc(slices.Clone(others.Routes), func(r Route) bool { return serves[r.Key].App != r.App })
 	if len(stays.Routes) < len(serves) || page {
 		if _, err := e.Other.Apply(ctx, stays); err != nil && !errors.Is(err, ErrNotRunning) {
 			return Applied{}, fmt.Errorf("take the public ports from the engine %s, which is not in force: %w", e.Other.Name(), err)
@@ -106,7 +106,7 @@ func (e *Engines) Apply(ctx context.Context, t Table) (Applied, error) {
 	}
 	for _, r := range others.Routes {
 		if rest != nil {
-			errs = append(errs, &RouteError{App: r.App, Frontend: r.Frontend, Err: fmt.Errorf("engine %s: %w", e.Other.Name(), rest)})
+			errs = append(errs, &RouteError{App: r.App, Key: r.Key, Err: fmt.Errorf("engine %s: %w", e.Other.Name(), rest)})
 		}
 	}
 	return applied.and(beside), errors.Join(errs...)

@@ -26,8 +26,8 @@ type limited struct {
 }
 
 func (l *limited) Supports(r deploy.Route) error {
-	if slices.Contains(l.not, r.Frontend.Port) {
-		return fmt.Errorf("port %d is %w", r.Frontend.Port, deploy.ErrUnsupported)
+	if slices.Contains(l.not, r.Key.Port) {
+		return fmt.Errorf("port %d is %w", r.Key.Port, deploy.ErrUnsupported)
 	}
 	return l.Engine.Supports(r)
 }
@@ -62,11 +62,11 @@ func TestEnginesBesideOneAnother(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			app := enginetest.NewServer(t, "v1")
 			route := func(name string) deploy.Route {
-				return deploy.Route{App: name, Process: "web", Frontend: deploy.Frontend{Port: enginetest.FreePort(t)},
+				return deploy.Route{App: name, Process: "web", Key: deploy.Key{Port: enginetest.FreePort(t)},
 					Servers: []deploy.Server{{Container: "v1", Dyno: "web.1", Addr: app.Addr, Proven: true}}}
 			}
 			plain, special := route("plain"), route("special")
-			inForce, other := &limited{start(t), []uint16{special.Frontend.Port}}, builtin(t)
+			inForce, other := &limited{start(t), []uint16{special.Key.Port}}, builtin(t)
 			var warned error
 			engines := &deploy.Engines{InForce: inForce, Other: other, Fallback: true, Warn: func(err error) { warned = err }}
 			serves := func(e deploy.Engine, want ...deploy.Route) {
@@ -77,10 +77,10 @@ func TestEnginesBesideOneAnother(t *testing.T) {
 				}
 				got := o.Serving()
 				for _, r := range want {
-					if s := got[r.Frontend]; s.App != r.App || !slices.Equal(s.Addresses(true), []netip.AddrPort{app.Addr}) {
+					if s := got[r.Key]; s.App != r.App || !slices.Equal(s.Addresses(true), []netip.AddrPort{app.Addr}) {
 						t.Errorf("%s is served as %+v", r.App, s)
 					}
-					conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.Frontend.Port))
+					conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.Key.Port))
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -119,7 +119,7 @@ func TestEnginesBesideOneAnother(t *testing.T) {
 			serves(inForce, plain, special)
 			serves(other)
 
-			inForce.not = []uint16{special.Frontend.Port}
+			inForce.not = []uint16{special.Key.Port}
 			must(apply(plain, special))
 			serves(other, special)
 			must(apply(plain))

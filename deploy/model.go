@@ -47,43 +47,76 @@ func (f Frontend) String() string {
 	return text
 }
 
-// MarshalText implements [encoding.TextMarshaler]: see [Frontend.String].
-func (f Frontend) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
+// Key is what a route is known by: those clients of a frontend that ask for one name. Several routes, also of several apps, share a
+// frontend by their names.
+type Key struct {
+	// Proto, IP and Port are the frontend's.
+	Proto Proto
+	IP    netip.Addr
+	Port  uint16
+	// ServerName is what TLS calls a host: "mail.example.com", or "*.example.com" for any one label. "" is what no other name takes.
+	ServerName string
+}
+
+// KeyAt is the key of all TCP clients at addr.
+func KeyAt(addr netip.AddrPort) Key { return Key{IP: addr.Addr(), Port: addr.Port()} }
+
+// Frontend is where the clients connect to.
+func (k Key) Frontend() Frontend { return Frontend{k.Proto, k.IP, k.Port} }
+
+// nameSeparator stands between the frontend and the server name in text.
+const nameSeparator = "@"
+
+// String returns the frontend, with the name if there is one: "25", "443@mail.example.com".
+func (k Key) String() string {
+	text := k.Frontend().String()
+	if k.ServerName != "" {
+		text += nameSeparator + k.ServerName
+	}
+	return text
+}
+
+// MarshalText implements [encoding.TextMarshaler]: see [Key.String].
+func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
 // UnmarshalText implements [encoding.TextUnmarshaler].
-func (f *Frontend) UnmarshalText(text []byte) error {
-	bind, port, found := "", string(text), false
+func (k *Key) UnmarshalText(text []byte) error {
+	bind, found := "", false
+	port, name, named := strings.Cut(string(text), nameSeparator)
 	if tcp, udp := strings.CutSuffix(port, udpSuffix); udp {
-		f.Proto, port = UDP, tcp
+		k.Proto, port = UDP, tcp
 	}
 	if i := strings.LastIndexByte(port, ':'); i >= 0 {
 		bind, port, found = port[:i], port[i+1:], true
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err == nil && found {
-		f.IP, err = netip.ParseAddr(strings.Trim(bind, "[]"))
+		k.IP, err = netip.ParseAddr(strings.Trim(bind, "[]"))
 	}
-	f.Port = uint16(n)
+	if err == nil && named {
+		k.ServerName, err = parseServerName(name)
+	}
+	k.Port = uint16(n)
 	return err
 }
 
 // UnmarshalJSON implements [json.Unmarshaler]. A daemon of version 1 of the control protocol, which is taken over from, has an object
 // there.
-func (f *Frontend) UnmarshalJSON(text []byte) error {
+func (k *Key) UnmarshalJSON(text []byte) error {
 	if bytes.HasPrefix(text, []byte("{")) {
 		var former struct {
 			IP   netip.Addr
 			Port uint16
 		}
 		err := json.Unmarshal(text, &former)
-		f.IP, f.Port = former.IP, former.Port
+		k.IP, k.Port = former.IP, former.Port
 		return err
 	}
 	var word string
 	if err := json.Unmarshal(text, &word); err != nil {
 		return err
 	}
-	return f.UnmarshalText([]byte(word))
+	return k.UnmarshalText([]byte(word))
 }
 
 // Overlaps tells whether the two can't be bound side by side: the same port, and addresses of which one covers the other.
@@ -111,6 +144,11 @@ func (f Frontend) Compare(o Frontend) int {
 	return cmp.Or(cmp.Compare(f.Port, o.Port), f.IP.Compare(o.IP), cmp.Compare(f.Proto, o.Proto))
 }
 
+// Compare orders by frontend, then name.
+func (k Key) Compare(o Key) int {
+	return cmp.Or(k.Frontend().Compare(o.Frontend()), strings.Compare(k.ServerName, o.ServerName))
+}
+
 // Server is one container behind a route.
 type Server struct {
 	// Container is the container's full id.
@@ -131,8 +169,8 @@ type Server struct {
 type Route struct {
 	App     string
 	Process string
-	// Frontend has the name in JSON that version 1 of the control protocol has for it.
-	Frontend Frontend `json:"Listen"`
+	// Key has the name in JSON that version 1 of the control protocol has for it.
+	Key Key `json:"Listen"`
 	// Servers get the new connections, in the order of their dynos. None: connections are held, then closed.
 	Servers []Server
 	// Hold is how long a new connection waits while no server is up; 0 closes it at once.
@@ -169,18 +207,18 @@ type Table struct {
 
 func (t Table) sort() {
 	slices.SortFunc(t.Routes, func(a, b Route) int {
-		return cmp.Or(cmp.Compare(a.App, b.App), a.Frontend.Compare(b.Frontend))
+		return cmp.Or(cmp.Compare(a.App, b.App), a.Key.Compare(b.Key))
 	})
 }
 
 // lacks tells whether something is served that the table does not have.
-func (t Table) lacks(serving map[Frontend]RouteState) bool {
+func (t Table) lacks(serving map[Key]RouteState) bool {
 	if len(serving) > len(t.Routes) {
 		return true
 	}
-	has := make(map[Frontend]Route, len(t.Routes))
+	has := make(map[Key]Route, len(t.Routes))
 	for _, r := range t.Routes {
-		has[r.Frontend] = r
+		has[r.Key] = r
 	}
 	for listen, service := range serving {
 		r, ok := has[listen]
@@ -198,14 +236,14 @@ func (t Table) lacks(serving map[Frontend]RouteState) bool {
 
 // RouteError is why one route could not be made real. Other routes are not touched by it.
 type RouteError struct {
-	App      string
-	Frontend Frontend
+	App string
+	Key Key
 	// Err says what is wrong and what to do about it.
 	Err error
 }
 
 func (e *RouteError) Error() string {
-	return fmt.Sprintf("%s: public port %s: %v", e.App, e.Frontend, e.Err)
+	return fmt.Sprintf("%s: public port %s: %v", e.App, e.Key, e.Err)
 }
 
 func (e *RouteError) Unwrap() error { return e.Err }

@@ -72,8 +72,8 @@ type Process struct {
 type RouteState struct {
 	App string `json:"app"`
 	// Process is the process type, "" where the engine does not know it.
-	Process  string   `json:"process"`
-	Frontend Frontend `json:"public"`
+	Process string `json:"process"`
+	Key     Key    `json:"public"`
 	// Options are the route's as it was applied. An engine that can't tell says that nobody is let in: whoever keeps a route as it is
 	// must not open it.
 	Options Options `json:"options,omitzero"`
@@ -125,11 +125,11 @@ type Counts struct {
 }
 
 // Serving are the routes that the engine listens on.
-func (o Observation) Serving() map[Frontend]RouteState {
-	serving := make(map[Frontend]RouteState, len(o.Routes))
+func (o Observation) Serving() map[Key]RouteState {
+	serving := make(map[Key]RouteState, len(o.Routes))
 	for _, r := range o.Routes {
 		if r.Listening {
-			serving[r.Frontend] = r
+			serving[r.Key] = r
 		}
 	}
 	return serving
@@ -245,7 +245,7 @@ func (o Observation) sum(of func(RouteState) int) int {
 // Sort puts everything into the order in which it is shown: routes by app and address, servers by dyno, the current one first.
 func (o Observation) Sort() {
 	slices.SortFunc(o.Routes, func(a, b RouteState) int {
-		return cmp.Or(cmp.Compare(a.App, b.App), a.Frontend.Compare(b.Frontend))
+		return cmp.Or(cmp.Compare(a.App, b.App), a.Key.Compare(b.Key))
 	})
 	for _, r := range o.Routes {
 		slices.SortFunc(r.Servers, func(a, b ServerState) int {

@@ -112,7 +112,7 @@ func TestOptions(t *testing.T) {
 		{name: "fewer proxies, where no address decides", set: "accept-proxy=10.0.0.1,10.0.0.2", asked: "accept-proxy=10.0.0.1", pushed: "accept-proxy=10.0.0.1", added: "accept-proxy=10.0.0.1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			set, c := options(t, tt.set), Claim{App: "mail", Frontend: Frontend{Port: 25}, Options: options(t, tt.asked)}
+			set, c := options(t, tt.set), Claim{App: "mail", Key: Key{Port: 25}, Options: options(t, tt.asked)}
 			if got := c.options(set).String(); got != tt.added {
 				t.Errorf("of expose:add: %q, want %q", got, tt.added)
 			}
@@ -164,9 +164,9 @@ func TestBrokenAppKeepsItsOptions(t *testing.T) {
 	s := new(scene)
 	s.container("mail-1", imageA, "web.1", 1, 15025)
 	s.serves(25, "mail", "127.9.0.1:15025")
-	service := s.serving[Frontend{Port: 25}]
+	service := s.serving[Key{Port: 25}]
 	service.Options = options(t, "allow=192.0.2.1 rate=5/10s")
-	s.serving[Frontend{Port: 25}] = service
+	s.serving[Key{Port: 25}] = service
 	a := App{Name: "mail", Err: fmt.Errorf("mail.toml:1: broken"), Options: options(t, "allow=0.0.0.0/0")}
 	table, _ := s.plan(a)
 	for _, table := range []Table{table, confirmed(s.snapshot(a))} {
@@ -178,8 +178,8 @@ func TestBrokenAppKeepsItsOptions(t *testing.T) {
 
 func TestTableSurvivesJSON(t *testing.T) {
 	table := Table{Routes: []Route{
-		{App: "mail", Frontend: Frontend{Port: 25}, Hold: time.Second},
-		{App: "db", Frontend: Frontend{Port: 26}, Options: options(t, "allow=10.0.0.0/8,::1 proxy-protocol=v1 accept-proxy=none max-connections=7 rate=3/10s idle-timeout=1.5s balance=source check=off")},
+		{App: "mail", Key: Key{Port: 25}, Hold: time.Second},
+		{App: "db", Key: Key{Port: 26}, Options: options(t, "allow=10.0.0.0/8,::1 proxy-protocol=v1 accept-proxy=none max-connections=7 rate=3/10s idle-timeout=1.5s balance=source check=off")},
 	}}
 	encoded, err := json.Marshal(table)
 	if err != nil {

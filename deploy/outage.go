@@ -149,16 +149,16 @@ func (e End) String() string {
 // outages adds a problem for each process type of an app whose public ports no container serves, unless the reason is
 // known already, or the deploy on its way is about to replace the containers.
 func (b *builder) outages(table Table) {
-	served := make(map[Frontend]bool)
+	served := make(map[Key]bool)
 	for _, r := range table.Routes {
-		served[r.Frontend] = len(r.Servers) > 0
+		served[r.Key] = len(r.Servers) > 0
 	}
-	told := make(map[string]map[Frontend]bool)
+	told := make(map[string]map[Key]bool)
 	for _, p := range b.problems {
 		if told[p.App] == nil {
-			told[p.App] = make(map[Frontend]bool)
+			told[p.App] = make(map[Key]bool)
 		}
-		told[p.App][p.Frontend] = true
+		told[p.App][p.Key] = true
 	}
 	for i := range b.apps {
 		a := &b.apps[i]
@@ -168,7 +168,7 @@ func (b *builder) outages(table Table) {
 		places := b.places(a)
 		byProcess := make(map[string]*Outage)
 		for _, claim := range b.claimsInForce(a, places) {
-			if served[claim.Frontend] || told[a.Name][claim.Frontend] {
+			if served[claim.Key] || told[a.Name][claim.Key] {
 				continue
 			}
 			o := byProcess[claim.Process]
@@ -183,8 +183,8 @@ func (b *builder) outages(table Table) {
 			if o.beingReplaced(a.Deploying) {
 				continue
 			}
-			slices.SortFunc(o.Claims, func(x, y Claim) int { return x.Frontend.Compare(y.Frontend) })
-			o.Claims = slices.CompactFunc(o.Claims, func(x, y Claim) bool { return x.Frontend == y.Frontend })
+			slices.SortFunc(o.Claims, func(x, y Claim) int { return x.Key.Compare(y.Key) })
+			o.Claims = slices.CompactFunc(o.Claims, func(x, y Claim) bool { return x.Key == y.Key })
 			b.problems = append(b.problems, &Problem{App: a.Name, Err: o})
 		}
 	}

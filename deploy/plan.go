@@ -76,7 +76,7 @@ func Reduce(s Snapshot, loss Loss) *Table {
 
 // Without is what is served but for the addresses that are given up; nil where none of them is served. All else stays as it is served,
 // whatever can be read of its settings.
-func Without(s Snapshot, givenUp func(app string, f Frontend) bool) *Table {
+func Without(s Snapshot, givenUp func(app string, f Key) bool) *Table {
 	var table Table
 	for frontend, state := range s.Serving {
 		if givenUp(state.App, frontend) {

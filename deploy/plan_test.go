@@ -14,7 +14,7 @@ func TestUnasked(t *testing.T) {
 	claim := func(ports ...uint16) []Claim {
 		var claims []Claim
 		for _, port := range ports {
-			claims = append(claims, Claim{App: "mail", Frontend: Frontend{Port: port}})
+			claims = append(claims, Claim{App: "mail", Key: Key{Port: port}})
 		}
 		return claims
 	}
@@ -39,7 +39,7 @@ func TestUnasked(t *testing.T) {
 		}
 		apps := []App{{Name: "news", Operator: claim(6)}, tt.app}
 		for _, r := range Plan(Snapshot{Apps: apps, Serving: s.serving}, nil).Table.Routes {
-			got = slices.DeleteFunc(got, func(port uint16) bool { return port == r.Frontend.Port })
+			got = slices.DeleteFunc(got, func(port uint16) bool { return port == r.Key.Port })
 		}
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %v are closed, want %v", tt.name, got, tt.want)
@@ -51,7 +51,7 @@ func TestUnasked(t *testing.T) {
 func TestWithoutGoneLeavesTheRest(t *testing.T) {
 	good, bad := netip.MustParseAddrPort("172.17.0.2:5025"), netip.MustParseAddrPort("172.17.0.3:5025")
 	options := Options{Rate: 7}
-	serving := map[Frontend]RouteState{
+	serving := map[Key]RouteState{
 		{Port: 25}: {App: "mail", Process: "web", Servers: slices.Concat(up(good), down(bad)), Options: options},
 		{Port: 26}: {App: "mail", Process: "web", Servers: up(good)},
 		{Port: 27}: {App: "mail", Process: "web", Servers: up(good), Options: Options{Check: NoCheck}},
@@ -61,24 +61,24 @@ func TestWithoutGoneLeavesTheRest(t *testing.T) {
 		Options: Options{Rate: 99},
 	}}
 	snap := Snapshot{Apps: apps, Serving: serving}
-	table := Without(snap, func(app string, f Frontend) bool { return app == "mail" && f.Port == 26 })
+	table := Without(snap, func(app string, f Key) bool { return app == "mail" && f.Port == 26 })
 	if table == nil {
 		t.Fatal("nothing is closed")
 	}
 	want := Table{Routes: []Route{{
-		App: "mail", Process: "web", Frontend: Frontend{Port: 25}, Options: options,
+		App: "mail", Process: "web", Key: Key{Port: 25}, Options: options,
 		Servers: []Server{{Addr: good}, {Addr: bad}},
 		Hold:    time.Second, HealthCheck: 2 * time.Second, CutOld: 3 * time.Second, HalfClosed: 4 * time.Second,
 	}, {
-		App: "mail", Process: "web", Frontend: Frontend{Port: 27}, Options: Options{Check: NoCheck},
+		App: "mail", Process: "web", Key: Key{Port: 27}, Options: Options{Check: NoCheck},
 		Servers: []Server{{Addr: good}},
 		Hold:    time.Second, CutOld: 3 * time.Second, HalfClosed: 4 * time.Second,
 	}}}
 	if fmt.Sprintf("%+v", *table) != fmt.Sprintf("%+v", want) {
 		t.Errorf("it is\n%+v\nwant\n%+v", *table, want)
 	}
-	for _, other := range []Frontend{{Port: 80}, {Proto: UDP, Port: 26}} {
-		if table := Without(snap, func(_ string, f Frontend) bool { return f == other }); table != nil {
+	for _, other := range []Key{{Port: 80}, {Proto: UDP, Port: 26}} {
+		if table := Without(snap, func(_ string, f Key) bool { return f == other }); table != nil {
 			t.Errorf("%s is not served, and there is something to do: %+v", other, table)
 		}
 	}
@@ -98,9 +98,9 @@ func TestOptionsAreResetWithoutContainers(t *testing.T) {
 		t.Fatalf("%+v", table)
 	}
 	for _, r := range table.Routes {
-		service := snap.Serving[r.Frontend]
+		service := snap.Serving[r.Key]
 		service.Options = r.Options
-		snap.Serving[r.Frontend] = service
+		snap.Serving[r.Key] = service
 		if len(r.Servers) != 1 || r.Servers[0].Addr != service.Servers[0].Addr {
 			t.Errorf("%+v", r)
 		}

@@ -66,7 +66,7 @@ func (p Policy) Check(app string, claims []Claim) []*Refusal {
 		refusals[i].Claims = append(refusals[i].Claims, c)
 	}
 	for i, c := range claims {
-		port := c.Frontend.Port
+		port := c.Key.Port
 		switch {
 		case p.Excepts(port):
 		case contains(p.Reserved, port):
@@ -74,7 +74,7 @@ func (p Policy) Check(app string, claims []Claim) []*Refusal {
 		case !contains(p.Allowed, port):
 			refuse(c, "allowed-ports", "")
 		}
-		if !p.mayBind(c.Frontend.IP) {
+		if !p.mayBind(c.Key.IP) {
 			refuse(c, "allow-bind", "")
 		}
 		if rule, reason := c.contradicts(p.Options); rule != "" {
@@ -129,7 +129,7 @@ func (p Policy) remedy(app, rule string, refused map[string][]Claim, asked int) 
 func portsOf(claims []Claim) []portsfile.Range {
 	ranges := make([]portsfile.Range, 0, len(claims))
 	for _, c := range claims {
-		ranges = append(ranges, portsfile.Range{First: c.Frontend.Port, Last: c.Frontend.Port})
+		ranges = append(ranges, portsfile.Range{First: c.Key.Port, Last: c.Key.Port})
 	}
 	return portsfile.Join(ranges)
 }
@@ -168,7 +168,7 @@ func (p Policy) bindWith(claims []Claim) string {
 func addressesOf(claims []Claim) []string {
 	var names []string
 	for _, c := range claims {
-		if name := bindName(c.Frontend.IP); !slices.Contains(names, name) {
+		if name := bindName(c.Key.IP); !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}

@@ -25,13 +25,13 @@ func TestPolicy(t *testing.T) {
 		{
 			"address that may not be bound",
 			Policy{Allowed: all, Max: 9, Bind: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
-			[]Claim{claim("a", 25, 1, "web"), {Frontend: listen(t, "127.0.0.1", 26)}, {Frontend: listen(t, "10.0.0.1", 27)}, {Frontend: listen(t, "0.0.0.0", 28)}},
+			[]Claim{claim("a", 25, 1, "web"), {Key: listen(t, "127.0.0.1", 26)}, {Key: listen(t, "10.0.0.1", 27)}, {Key: listen(t, "0.0.0.0", 28)}},
 			[]string{"allow-bind"},
 		},
 		{
 			"every IPv4 address may be bound, so 0.0.0.0 may, but not IPv6",
 			Policy{Allowed: all, Max: 9, Bind: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}},
-			[]Claim{claim("a", 25, 1, "web"), {Frontend: listen(t, "0.0.0.0", 26)}, {Frontend: listen(t, "::1", 27)}},
+			[]Claim{claim("a", 25, 1, "web"), {Key: listen(t, "0.0.0.0", 26)}, {Key: listen(t, "::1", 27)}},
 			[]string{"allow-bind"},
 		},
 	}
@@ -66,7 +66,7 @@ func TestRefusalIsOneLineWithOneCommand(t *testing.T) {
 	}
 	bound := func(ip string, port uint16) Claim {
 		c := line(1, port)
-		c.Frontend = listen(t, ip, port)
+		c.Key = listen(t, ip, port)
 		return c
 	}
 	asks := func(n int, option string) Claim {

@@ -9,9 +9,9 @@ import (
 type Problem struct {
 	// App is "" for a problem of the whole host.
 	App string
-	// Frontend is the zero value for a problem of the whole app, and for an [Outage], which names its ports itself.
-	Frontend Frontend
-	Err      error
+	// Key is the zero value for a problem of the whole app, and for an [Outage], which names its ports itself.
+	Key Key
+	Err error
 }
 
 func (p *Problem) Error() string {
@@ -28,8 +28,8 @@ func (p *Problem) Error() string {
 func (p *Problem) Ports() string {
 	var outage *Outage
 	switch {
-	case p.Frontend != (Frontend{}):
-		return p.Frontend.String()
+	case p.Key != (Key{}):
+		return p.Key.String()
 	case errors.As(p.Err, &outage):
 		return outage.Ports()
 	}

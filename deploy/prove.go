@@ -30,7 +30,7 @@ func (b *builder) prove(drafts []*draft) (ask []Target) {
 	}
 	return b.withoutEvidence(drafts, func(d *draft) (targets []Target) {
 		if slices.ContainsFunc(d.servers, func(s Server) bool { return !b.proven(d, s) }) {
-			d.kept = slices.DeleteFunc(b.stillOwn(d.app, b.serving[d.claim.Frontend]), func(k Server) bool {
+			d.kept = slices.DeleteFunc(b.stillOwn(d.app, b.serving[d.claim.Key]), func(k Server) bool {
 				return slices.ContainsFunc(d.servers, func(s Server) bool { return s.Addr == k.Addr })
 			})
 		}
@@ -62,13 +62,13 @@ func (b *builder) withoutEvidence(drafts []*draft, list func(*draft) []Target) (
 }
 
 func (b *builder) served(d *draft, s Server) bool {
-	service := b.serving[d.claim.Frontend]
+	service := b.serving[d.claim.Key]
 	return d.app.goesBy(service.App) && service.serves(s.Addr)
 }
 
 // leads tells whether the engine leads the route to the server, if only as soon as that accepts.
 func (b *builder) leads(d *draft, s Server) bool {
-	service := b.serving[d.claim.Frontend]
+	service := b.serving[d.claim.Key]
 	return service.App == d.app.Name && slices.Contains(service.All(), s.Addr)
 }
 

@@ -234,12 +234,12 @@ func TestLackOfTheHostTakesNoServerAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	listen := Frontend{Port: 25}
+	listen := Key{Port: 25}
 	containers := []Endpoint{{ID: "one", App: "mail", Process: "web", Dyno: "web.1", Running: true, Image: "image", Direct: []netip.Addr{app.addr.Addr()}}}
 	apps := []App{{
 		Name: "mail", Current: "image", Upstream: UpstreamDirect, HealthCheck: time.Second,
 		Places: []Place{{Process: "web", Dyno: "web.1", Container: "one"}},
-		Images: map[string][]Claim{"image": {{App: "mail", Frontend: listen, Private: app.addr.Port(), Process: "web"}}},
+		Images: map[string][]Claim{"image": {{App: "mail", Key: listen, Private: app.addr.Port(), Process: "web"}}},
 	}}
 	for _, row := range []struct {
 		name    string
@@ -250,7 +250,7 @@ func TestLackOfTheHostTakesNoServerAway(t *testing.T) {
 		{"down", RouteState{App: "mail", Servers: down(app.addr)}, 1, ErrHostLack},
 		{"new", RouteState{App: "mail"}, 0, ErrNotAccepting},
 	} {
-		table, problems := plan(t, Snapshot{Apps: apps, Sources: told(containers...), Serving: map[Frontend]RouteState{listen: row.service}})
+		table, problems := plan(t, Snapshot{Apps: apps, Sources: told(containers...), Serving: map[Key]RouteState{listen: row.service}})
 		if len(table.Routes) != 1 || len(table.Routes[0].Servers) != row.servers {
 			t.Errorf("%s: the table is %+v, want %d servers", row.name, table, row.servers)
 		}

@@ -95,7 +95,7 @@ func (r *Reconciler) apply(ctx context.Context, s Snapshot) (outcome Outcome, er
 	routeErrors, rest := splitRouteErrors(err)
 	outcome.Refused = len(routeErrors) > 0
 	for _, e := range routeErrors {
-		outcome.Problems = append(outcome.Problems, &Problem{App: e.App, Frontend: e.Frontend, Err: e.Err})
+		outcome.Problems = append(outcome.Problems, &Problem{App: e.App, Key: e.Key, Err: e.Err})
 	}
 	if unended := outcome.Applied.Unended; unended != nil {
 		outcome.Problems = append(outcome.Problems, &Problem{Err: fmt.Errorf("%w: %w", ErrUnended, unended)})
@@ -167,7 +167,7 @@ func (r *Reconciler) Reduce(ctx context.Context, lock *Lock, known Known) (Outco
 }
 
 // Close closes the addresses that are given up, and does nothing else.
-func (r *Reconciler) Close(ctx context.Context, lock *Lock, givenUp func(app string, f Frontend) bool) (Outcome, error) {
+func (r *Reconciler) Close(ctx context.Context, lock *Lock, givenUp func(app string, f Key) bool) (Outcome, error) {
 	if !lock.held() {
 		return Outcome{}, errUnlocked
 	}

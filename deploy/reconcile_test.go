@@ -8,8 +8,8 @@ import (
 )
 
 func TestSplitRouteErrors(t *testing.T) {
-	taken := &RouteError{App: "mail", Frontend: Frontend{Port: 25}, Err: errors.New("taken")}
-	other := &RouteError{App: "chat", Frontend: Frontend{Port: 26}, Err: errors.New("taken")}
+	taken := &RouteError{App: "mail", Key: Key{Port: 25}, Err: errors.New("taken")}
+	other := &RouteError{App: "chat", Key: Key{Port: 26}, Err: errors.New("taken")}
 	full := errors.New("disk full")
 	down := fmt.Errorf("HAProxy is %w (%w); start it", ErrNotRunning, full)
 	tests := []struct {
@@ -44,23 +44,23 @@ func TestSplitRouteErrors(t *testing.T) {
 
 // What is gone is taken out of service before anything else is asked; where nothing is, that would be work for nothing.
 func TestTableLacks(t *testing.T) {
-	mail, news := Frontend{Port: 25}, Frontend{Port: 119}
+	mail, news := Key{Port: 25}, Key{Port: 119}
 	one, two := netip.MustParseAddrPort("172.17.0.2:5025"), netip.MustParseAddrPort("172.17.0.3:5025")
-	table := Table{Routes: []Route{{App: "mail", Frontend: mail, Servers: []Server{{Addr: one}, {Addr: two}}}, {App: "news", Frontend: news}}}
+	table := Table{Routes: []Route{{App: "mail", Key: mail, Servers: []Server{{Addr: one}, {Addr: two}}}, {App: "news", Key: news}}}
 	for _, test := range []struct {
 		name    string
-		serving map[Frontend]RouteState
+		serving map[Key]RouteState
 		want    bool
 	}{
 		{"nothing is served", nil, false},
-		{"the same", map[Frontend]RouteState{mail: {App: "mail", Servers: up(two, one)}, news: {App: "news"}}, false},
-		{"less", map[Frontend]RouteState{mail: {App: "mail", Servers: up(one)}}, false},
-		{"a server more", map[Frontend]RouteState{news: {App: "news", Servers: up(one)}}, true},
-		{"a server more that is down", map[Frontend]RouteState{news: {App: "news", Servers: down(one)}}, true},
-		{"one that is down", map[Frontend]RouteState{mail: {App: "mail", Servers: down(one)}}, false},
-		{"a port more", map[Frontend]RouteState{{Port: 80}: {App: "mail"}}, true},
-		{"another app's", map[Frontend]RouteState{mail: {App: "news"}}, true},
-		{"more ports", map[Frontend]RouteState{mail: {App: "mail"}, news: {App: "news"}, {Port: 80}: {App: "mail"}}, true},
+		{"the same", map[Key]RouteState{mail: {App: "mail", Servers: up(two, one)}, news: {App: "news"}}, false},
+		{"less", map[Key]RouteState{mail: {App: "mail", Servers: up(one)}}, false},
+		{"a server more", map[Key]RouteState{news: {App: "news", Servers: up(one)}}, true},
+		{"a server more that is down", map[Key]RouteState{news: {App: "news", Servers: down(one)}}, true},
+		{"one that is down", map[Key]RouteState{mail: {App: "mail", Servers: down(one)}}, false},
+		{"a port more", map[Key]RouteState{{Port: 80}: {App: "mail"}}, true},
+		{"another app's", map[Key]RouteState{mail: {App: "news"}}, true},
+		{"more ports", map[Key]RouteState{mail: {App: "mail"}, news: {App: "news"}, {Port: 80}: {App: "mail"}}, true},
 	} {
 		if got := table.lacks(test.serving); got != test.want {
 			t.Errorf("%s: %v, want %v", test.name, got, test.want)
@@ -86,7 +86,7 @@ func TestServesUnconfirmed(t *testing.T) {
 		{"another app's container", func(s *scene) { s.serves(25, "news", one) }, true},
 		{"one of an app that is gone", func(s *scene) { s.serves(25, "gone", one) }, true},
 		{"one that is down", func(s *scene) {
-			s.serving = map[Frontend]RouteState{{Port: 25}: {App: "mail", Servers: down(netip.MustParseAddrPort(two))}}
+			s.serving = map[Key]RouteState{{Port: 25}: {App: "mail", Servers: down(netip.MustParseAddrPort(two))}}
 		}, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 type scene struct {
 	containers []Endpoint
 	listening  []netip.AddrPort
-	serving    map[Frontend]RouteState
+	serving    map[Key]RouteState
 }
 
 const (
@@ -98,14 +98,14 @@ func (s *scene) onHostNetwork(id, dyno string) {
 }
 
 func (s *scene) serves(listen uint16, app string, addrs ...string) {
-	service := RouteState{App: app, Frontend: Frontend{Port: listen}, Listening: true}
+	service := RouteState{App: app, Key: Key{Port: listen}, Listening: true}
 	for _, a := range addrs {
 		service.Servers = append(service.Servers, up(netip.MustParseAddrPort(a))...)
 	}
 	if s.serving == nil {
-		s.serving = make(map[Frontend]RouteState)
+		s.serving = make(map[Key]RouteState)
 	}
-	s.serving[Frontend{Port: listen}] = service
+	s.serving[Key{Port: listen}] = service
 }
 
 // up are servers that an engine gives connections to, down others that a route of its leads to.
@@ -128,7 +128,7 @@ func (s *scene) stop(id string) {
 }
 
 func claim(app string, public, private uint16, process string) Claim {
-	return Claim{App: app, Frontend: Frontend{Port: public}, Private: private, Process: process, File: "PORTS", Line: 1}
+	return Claim{App: app, Key: Key{Port: public}, Private: private, Process: process, File: "PORTS", Line: 1}
 }
 
 func place(dyno, id string) Place {
@@ -151,7 +151,7 @@ func mail(places ...Place) App {
 func lines(t Table) []string {
 	var out []string
 	for _, r := range t.Routes {
-		line := fmt.Sprintf("%s %s:", r.Frontend, r.App)
+		line := fmt.Sprintf("%s %s:", r.Key, r.App)
 		for _, s := range r.Servers {
 			line += fmt.Sprintf(" %s=%s@%d", s.Dyno, s.Container, s.Addr.Port())
 			if !s.Proven {

@@ -15,7 +15,7 @@ type Snapshot struct {
 	// Sources are what each source tells, by its name.
 	Sources map[string]Listing
 	// Serving is what the engine says that it serves, nil where it can't be asked.
-	Serving map[Frontend]RouteState
+	Serving map[Key]RouteState
 }
 
 // Evidence is what probes have found out: for each address that was asked nil, or why it does not accept.
@@ -109,7 +109,7 @@ func (s Snapshot) reduced(lost error) *ReducedError {
 }
 
 // serving asks the engine; it is nil with an error.
-func (r *Reconciler) serving(ctx context.Context) (map[Frontend]RouteState, error) {
+func (r *Reconciler) serving(ctx context.Context) (map[Key]RouteState, error) {
 	o, err := r.Engine.Observe(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("engine %s: %w", r.Engine.Name(), err)

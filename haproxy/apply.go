@@ -70,7 +70,7 @@ func (e *Engine) cutOverdue(ctx context.Context, wanted map[string]map[netip.Add
 	var cut []deploy.Cut
 	for _, name := range slices.Sorted(maps.Keys(counts)) {
 		app, listen, _ := parseName(name)
-		cut = append(cut, deploy.Cut{App: app, Frontend: listen, Connections: counts[name]})
+		cut = append(cut, deploy.Cut{App: app, Key: listen, Connections: counts[name]})
 	}
 	return cut, err
 }
@@ -107,7 +107,7 @@ func cutLimits(t deploy.Table) map[string]time.Duration {
 	for _, r := range t.Routes {
 		if r.CutOld > 0 {
 			// HAProxy counts the time out of service in whole seconds.
-			limits[proxyName(r.App, r.Frontend)] = r.CutOld.Truncate(time.Second)
+			limits[proxyName(r.App, r.Key)] = r.CutOld.Truncate(time.Second)
 		}
 	}
 	return limits
@@ -262,12 +262,12 @@ func (e *Engine) want(routes []deploy.Route, live *snapshot, keep bool) (wanted,
 func (e *Engine) attempt(ctx context.Context, routes []deploy.Route, live *snapshot) (applied deploy.Applied, err error) {
 	var moving []string
 	for _, r := range routes {
-		name := proxyName(r.App, r.Frontend)
+		name := proxyName(r.App, r.Key)
 		running, runs := live.proxies[name]
 		if serves(r, running) {
 			continue
 		}
-		applied.Switched = append(applied.Switched, r.Frontend)
+		applied.Switched = append(applied.Switched, r.Key)
 		if runs {
 			moving = append(moving, name)
 		}
@@ -350,7 +350,7 @@ func (e *Engine) withdraw(ctx context.Context, kept []proxy, live *snapshot) err
 			continue
 		}
 		app, listen, _ := parseName(name)
-		gone = append(gone, proxy{name: name, route: deploy.Route{App: app, Frontend: listen}, slots: make([]*deploy.Server, len(running))})
+		gone = append(gone, proxy{name: name, route: deploy.Route{App: app, Key: listen}, slots: make([]*deploy.Server, len(running))})
 	}
 	return e.converge(ctx, gone, nil, live, live)
 }

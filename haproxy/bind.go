@@ -19,9 +19,9 @@ func (e *Engine) bindable(routes []deploy.Route, live *snapshot) (good []deploy.
 	probed := make(map[deploy.Frontend]error)
 	for _, r := range routes {
 		// A proxy's name does not say the protocol: that of TCP runs, maybe.
-		if _, ok := live.proxies[proxyName(r.App, r.Frontend)]; !ok || r.Frontend.Proto != deploy.TCP {
+		if _, ok := live.proxies[proxyName(r.App, r.Key)]; !ok || r.Key.Proto != deploy.TCP {
 			fresh = append(fresh, r)
-			probed[r.Frontend] = e.probe(r, own)
+			probed[r.Key.Frontend()] = e.probe(r, own)
 		}
 	}
 	if len(fresh) == 0 {
@@ -32,12 +32,12 @@ func (e *Engine) bindable(routes []deploy.Route, live *snapshot) (good []deploy.
 		return nil, nil, fmt.Errorf("sockets of this host: %w", err)
 	}
 	for _, r := range routes {
-		reason, isFresh := probed[r.Frontend]
+		reason, isFresh := probed[r.Key.Frontend()]
 		if isFresh {
-			reason = holder(r.Frontend, sockets, own, reason)
+			reason = holder(r.Key.Frontend(), sockets, own, reason)
 		}
 		if reason != nil {
-			refused = append(refused, &deploy.RouteError{App: r.App, Frontend: r.Frontend, Err: reason})
+			refused = append(refused, &deploy.RouteError{App: r.App, Key: r.Key, Err: reason})
 			continue
 		}
 		good = append(good, r)
@@ -49,8 +49,8 @@ func (e *Engine) bindable(routes []deploy.Route, live *snapshot) (good []deploy.
 func ownListens(live *snapshot) []deploy.Frontend {
 	var own []deploy.Frontend
 	for name := range live.proxies {
-		if _, l, ok := parseName(name); ok {
-			own = append(own, l)
+		if _, k, ok := parseName(name); ok {
+			own = append(own, k.Frontend())
 		}
 	}
 	if addr, err := netip.ParseAddrPort(live.stats); err == nil {
@@ -65,11 +65,11 @@ func (e *Engine) probe(r deploy.Route, own []deploy.Frontend) error {
 		return err
 	}
 	for _, o := range own {
-		if r.Frontend.Overlaps(o) {
+		if r.Key.Frontend().Overlaps(o) {
 			return nil // HAProxy's own socket would look like somebody else's.
 		}
 	}
-	return listeners.TryBind(r.Frontend)
+	return listeners.TryBind(r.Key.Frontend())
 }
 
 // holder makes an error of what holds l, if anything does.

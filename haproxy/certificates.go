@@ -46,7 +46,7 @@ func (e *Engine) certify(ctx context.Context, routes []deploy.Route, live *snaps
 	var files []string
 	for _, r := range routes {
 		if secure(r) {
-			files = append(files, e.bundleFile(proxyName(r.App, r.Frontend)))
+			files = append(files, e.bundleFile(proxyName(r.App, r.Key)))
 		}
 	}
 	if len(files) == 0 {
@@ -67,7 +67,7 @@ func (e *Engine) certify(ctx context.Context, routes []deploy.Route, live *snaps
 			return nil, nil, err
 		}
 		if why != nil {
-			refused = append(refused, &deploy.RouteError{App: r.App, Frontend: r.Frontend, Err: why})
+			refused = append(refused, &deploy.RouteError{App: r.App, Key: r.Key, Err: why})
 		}
 		if has {
 			good = append(good, r)
@@ -78,7 +78,7 @@ func (e *Engine) certify(ctx context.Context, routes []deploy.Route, live *snaps
 
 // certifyRoute is certify for one route. It tells whether the route has a certificate, and why that is not the one it should be.
 func (e *Engine) certifyRoute(ctx context.Context, r deploy.Route, live *snapshot) (has bool, why, err error) {
-	file := e.bundleFile(proxyName(r.App, r.Frontend))
+	file := e.bundleFile(proxyName(r.App, r.Key))
 	running, runs := live.certificates[file]
 	now, failed := os.ReadFile(file)
 	if failed != nil && !errors.Is(failed, fs.ErrNotExist) {
@@ -114,7 +114,7 @@ func (e *Engine) certifyRoute(ctx context.Context, r deploy.Route, live *snapsho
 	}
 	if swap && !begun {
 		// A long chain exceeds the buffer of HAProxy's socket. A new worker loads it from the file.
-		live.outdated = fmt.Sprintf("new certificate of public port %s of %s", r.Frontend, r.App)
+		live.outdated = fmt.Sprintf("new certificate of public port %s of %s", r.Key, r.App)
 	}
 	return true, why, nil
 }

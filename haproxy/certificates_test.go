@@ -28,7 +28,7 @@ const certified = "mail.example.com"
 func newCertificate(t *testing.T) testcert.Certificate { return testcert.New(t, time.Hour, certified) }
 
 // secured is a route of the app mail with TLS by a certificate, by the one that it has without any.
-func secured(t *testing.T, listen deploy.Frontend, s *enginetest.Server, cert ...testcert.Certificate) deploy.Route {
+func secured(t *testing.T, listen deploy.Key, s *enginetest.Server, cert ...testcert.Certificate) deploy.Route {
 	t.Helper()
 	r := withOptions(t, route("mail", listen, s), "tls=terminate")
 	for _, c := range cert {
@@ -38,13 +38,13 @@ func secured(t *testing.T, listen deploy.Frontend, s *enginetest.Server, cert ..
 }
 
 // answersTLS wants a new client that trusts only cert to be answered by name.
-func answersTLS(t *testing.T, l deploy.Frontend, cert testcert.Certificate, name string) {
+func answersTLS(t *testing.T, l deploy.Key, cert testcert.Certificate, name string) {
 	t.Helper()
 	answersClient(t, l, cert.Client, name)
 }
 
 // answersClient is answersTLS for a client's configuration.
-func answersClient(t *testing.T, l deploy.Frontend, client *tls.Config, name string) tls.ConnectionState {
+func answersClient(t *testing.T, l deploy.Key, client *tls.Config, name string) tls.ConnectionState {
 	t.Helper()
 	conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", l.Port), client)
 	if err != nil {
@@ -163,8 +163,8 @@ func TestCertificateAfterAnApplyThatDied(t *testing.T) {
 			}
 			other.Certificate = r.Certificate
 			apply(t, h, r, other)
-			for _, l := range []deploy.Frontend{listen, other.Frontend} {
-				if l == other.Frontend && row.unknown {
+			for _, l := range []deploy.Key{listen, other.Key} {
+				if l == other.Key && row.unknown {
 					continue
 				}
 				if state := answersClient(t, l, row.to.Client, "v1"); len(state.PeerCertificates) != row.chain {

@@ -105,7 +105,7 @@ func nextCommands(proxies []proxy, now *snapshot) (commands []string, unlike []p
 		running := now.proxies[p.name]
 		if len(running) != len(p.slots) {
 			return nil, nil, fmt.Errorf("HAProxy runs public port %s of %s with %d server slots, not %d: something else has reloaded it",
-				p.route.Frontend, p.route.App, len(running), len(p.slots))
+				p.route.Key, p.route.App, len(running), len(p.slots))
 		}
 		like := true
 		for i, server := range p.slots {
@@ -150,7 +150,7 @@ func asRunning(s *snapshot) []proxy {
 	var proxies []proxy
 	for name, running := range s.proxies {
 		app, listen, _ := parseName(name)
-		p := proxy{name: name, route: deploy.Route{App: app, Frontend: listen}, slots: make([]*deploy.Server, len(running))}
+		p := proxy{name: name, route: deploy.Route{App: app, Key: listen}, slots: make([]*deploy.Server, len(running))}
 		for i, slot := range running {
 			if slot.ready {
 				p.slots[i] = &deploy.Server{Addr: slot.addr, Proven: slot.up}

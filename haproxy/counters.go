@@ -26,7 +26,7 @@ func (e *Engine) count(ctx context.Context, live *snapshot, o *deploy.Observatio
 	routes := make(map[string]*deploy.RouteState)
 	for i := range o.Routes {
 		r := &o.Routes[i]
-		routes[proxyName(r.App, r.Frontend)] = r
+		routes[proxyName(r.App, r.Key)] = r
 	}
 	answer, err := e.command(ctx, showStat)
 	if err != nil {
@@ -89,7 +89,7 @@ func (s *snapshot) addTo(routes map[string]*deploy.RouteState, counts stat, curr
 		}
 		r := routes[name]
 		if r == nil {
-			r = &deploy.RouteState{App: app, Frontend: listen, Listening: current, Servers: []deploy.ServerState{}}
+			r = &deploy.RouteState{App: app, Key: listen, Listening: current, Servers: []deploy.ServerState{}}
 			routes[name] = r
 		}
 		open := int(number("scur"))

@@ -68,7 +68,7 @@ func TestTraffic(t *testing.T) {
 	apply(t, h, route("mail", mail, v1))
 	first, second := open("v1"), open("v1")
 	got := want("two connections are on v1", at(v1, true, 2))
-	if r := got.Routes[0]; r.App != "mail" || r.Frontend != mail || !r.Listening || r.Total != 2 || r.Held != 0 {
+	if r := got.Routes[0]; r.App != "mail" || r.Key != mail || !r.Listening || r.Total != 2 || r.Held != 0 {
 		t.Errorf("%+v", r)
 	}
 	if got.MaxConnections == 0 || time.Since(got.Since) < 0 || len(got.Old) > 0 {

@@ -85,7 +85,7 @@ var password = regexp.MustCompile(`(?m)(insecure-password ).*$`)
 
 // Supports implements [deploy.Engine].
 func (e *Engine) Supports(r deploy.Route) error {
-	switch l := r.Frontend; {
+	switch l := r.Key.Frontend(); {
 	case l.Proto != deploy.TCP:
 		return fmt.Errorf("UDP is %w by HAProxy", deploy.ErrUnsupported)
 	case l.Overlaps(deploy.FrontendAt(nowhere)):

@@ -57,7 +57,7 @@ func TestConfigurationIsValid(t *testing.T) {
 	noHold.Hold, noCheck.HealthCheck = 0, 0
 	endless := route("endless", port(t), v1)
 	endless.Hold, endless.HealthCheck = math.MaxInt64, math.MaxInt64
-	six := route("six", deploy.Frontend{IP: netip.IPv6Unspecified(), Port: enginetest.FreePort(t)})
+	six := route("six", deploy.Key{IP: netip.IPv6Unspecified(), Port: enginetest.FreePort(t)})
 	six.Servers = []deploy.Server{{Addr: netip.MustParseAddrPort("[::1]:5025")}}
 	limited := withOptions(t, route("limited", port(t), v1), "allow=10.0.0.0/8,2001:db8::/32 proxy-protocol=v2 accept-proxy=10.0.0.1,::1 "+
 		"max-connections=1000000 rate=100000/10s idle-timeout=576h balance=source")
@@ -118,7 +118,7 @@ func TestStatsPage(t *testing.T) {
 
 func TestStatsPageWhosePortIsTaken(t *testing.T) {
 	addr, stats := withStats(t)
-	ln := occupy(t, deploy.Frontend{Port: addr.Port()})
+	ln := occupy(t, deploy.Key{Port: addr.Port()})
 	h := haproxytest.Start(t, stats)
 	v1, mail := enginetest.NewServer(t, "v1"), port(t)
 	apply(t, h, route("mail", mail, v1))
@@ -141,7 +141,7 @@ func TestStatsPageWhosePortIsTaken(t *testing.T) {
 func TestStatsPageKeepsItsPort(t *testing.T) {
 	addr, stats := withStats(t)
 	h := haproxytest.Start(t, stats)
-	page := deploy.Frontend{Port: addr.Port()}
+	page := deploy.Key{Port: addr.Port()}
 	_, err := h.Engine.Apply(t.Context(), table(route("mail", page, enginetest.NewServer(t, "v1"))))
 	wantRouteError(t, err, "mail", page, "statistics page")
 }
@@ -207,7 +207,7 @@ func TestThousandRoutes(t *testing.T) {
 	var routes []deploy.Route
 	for range 1000 {
 		p := enginetest.FreePort(t)
-		r := route(fmt.Sprintf("app%d", p), deploy.Frontend{Port: p}, v1)
+		r := route(fmt.Sprintf("app%d", p), deploy.Key{Port: p}, v1)
 		r.HealthCheck = 0 // the test is about HAProxy's configuration, not about its checks
 		routes = append(routes, r)
 	}
@@ -224,22 +224,22 @@ func TestThousandRoutes(t *testing.T) {
 	}
 	answers(t, mail, "v2")
 	for i := range routes {
-		routes[i] = route(routes[i].App, routes[i].Frontend, v2)
+		routes[i] = route(routes[i].App, routes[i].Key, v2)
 		routes[i].HealthCheck = 0
 	}
 	if applied := timed("1,000 switched", append(routes, route("mail", mail, v2))); applied.Reload != "" || len(applied.Switched) != 1000 {
 		t.Errorf("reload %q, %d switched", applied.Reload, len(applied.Switched))
 	}
 	for _, r := range routes[:10] {
-		answers(t, r.Frontend, "v2")
+		answers(t, r.Key, "v2")
 	}
 	if applied := timed("nothing", append(routes, route("mail", mail, v2))); applied.Reload != "" || len(applied.Switched) != 0 {
 		t.Errorf("%+v", applied)
 	}
 }
 
-func route(app string, listen deploy.Frontend, servers ...*enginetest.Server) deploy.Route {
-	r := deploy.Route{App: app, Process: "web", Frontend: listen, Hold: 10 * time.Second, HealthCheck: 2 * time.Second}
+func route(app string, listen deploy.Key, servers ...*enginetest.Server) deploy.Route {
+	r := deploy.Route{App: app, Process: "web", Key: listen, Hold: 10 * time.Second, HealthCheck: 2 * time.Second}
 	for _, s := range servers {
 		r.Servers = append(r.Servers, deploy.Server{Container: s.Name, Dyno: "web.1", Addr: s.Addr, Proven: true})
 	}
@@ -268,7 +268,7 @@ func apply(t *testing.T, h *haproxytest.HAProxy, routes ...deploy.Route) deploy.
 }
 
 // connect opens a connection to a public port, and returns the name of who greets.
-func connect(t *testing.T, l deploy.Frontend) (net.Conn, string) {
+func connect(t *testing.T, l deploy.Key) (net.Conn, string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", l.Port))
 	if err != nil {
@@ -287,7 +287,7 @@ func connect(t *testing.T, l deploy.Frontend) (net.Conn, string) {
 }
 
 // answers wants a new connection to be answered by name.
-func answers(t *testing.T, l deploy.Frontend, name string) {
+func answers(t *testing.T, l deploy.Key, name string) {
 	t.Helper()
 	conn, got := connect(t, l)
 	_ = conn.Close()

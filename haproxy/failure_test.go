@@ -205,42 +205,42 @@ func TestConverges(t *testing.T) {
 	v1, v2 := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2")
 	for _, c := range []struct {
 		name   string
-		change func(t *testing.T, h *haproxytest.HAProxy, mail deploy.Frontend)
+		change func(t *testing.T, h *haproxytest.HAProxy, mail deploy.Key)
 		// stale is part of what Status says of it before it is put right, reload whether that takes one.
 		stale  string
 		reload bool
 	}{
 		{
 			name: "a server set to maintenance",
-			change: func(t *testing.T, h *haproxytest.HAProxy, mail deploy.Frontend) {
+			change: func(t *testing.T, h *haproxytest.HAProxy, mail deploy.Key) {
 				command(t, h, fmt.Sprintf("set server mail:%d/s1 state maint", mail.Port))
 			},
 			stale: "other servers",
 		},
 		{
 			name: "a free slot made ready",
-			change: func(t *testing.T, h *haproxytest.HAProxy, mail deploy.Frontend) {
+			change: func(t *testing.T, h *haproxytest.HAProxy, mail deploy.Key) {
 				command(t, h, fmt.Sprintf("set server mail:%d/s3 state ready", mail.Port))
 			},
 			stale: "other servers",
 		},
 		{
 			name: "another address",
-			change: func(t *testing.T, h *haproxytest.HAProxy, mail deploy.Frontend) {
+			change: func(t *testing.T, h *haproxytest.HAProxy, mail deploy.Key) {
 				command(t, h, fmt.Sprintf("set server mail:%d/s1 addr 127.0.0.1 port %d", mail.Port, v2.Addr.Port()))
 			},
 			stale: "other servers",
 		},
 		{
 			name: "a worker that crashes, and a service manager that starts HAProxy again",
-			change: func(t *testing.T, h *haproxytest.HAProxy, _ deploy.Frontend) {
+			change: func(t *testing.T, h *haproxytest.HAProxy, _ deploy.Key) {
 				h.Kill()
 				h.Start()
 			},
 		},
 		{
 			name: "a file from before",
-			change: func(t *testing.T, h *haproxytest.HAProxy, mail deploy.Frontend) {
+			change: func(t *testing.T, h *haproxytest.HAProxy, mail deploy.Key) {
 				h.Stop()
 				if err := h.Engine.Prepare(t.Context(), table(route("mail", mail, v2))); err != nil {
 					t.Fatal(err)
@@ -251,7 +251,7 @@ func TestConverges(t *testing.T) {
 		},
 		{
 			name: "a file that somebody else has changed",
-			change: func(t *testing.T, h *haproxytest.HAProxy, mail deploy.Frontend) {
+			change: func(t *testing.T, h *haproxytest.HAProxy, mail deploy.Key) {
 				edit(t, h, v1.Addr.String(), v2.Addr.String())
 				h.Stop()
 				h.Start()
@@ -261,7 +261,7 @@ func TestConverges(t *testing.T) {
 		},
 		{
 			name: "a file without the route",
-			change: func(t *testing.T, h *haproxytest.HAProxy, _ deploy.Frontend) {
+			change: func(t *testing.T, h *haproxytest.HAProxy, _ deploy.Key) {
 				h.Stop()
 				if err := h.Engine.Prepare(t.Context(), deploy.Table{}); err != nil {
 					t.Fatal(err)
@@ -272,7 +272,7 @@ func TestConverges(t *testing.T) {
 		},
 		{
 			name: "no file",
-			change: func(t *testing.T, h *haproxytest.HAProxy, _ deploy.Frontend) {
+			change: func(t *testing.T, h *haproxytest.HAProxy, _ deploy.Key) {
 				if err := os.Remove(h.Config.ConfigFile); err != nil {
 					t.Fatal(err)
 				}
@@ -337,14 +337,14 @@ func TestReloadBySomebodyElse(t *testing.T) {
 func TestHoldPortIsRefused(t *testing.T) {
 	h := haproxytest.Start(t)
 	v1, mail := enginetest.NewServer(t, "v1"), port(t)
-	one := deploy.Frontend{Port: 1}
+	one := deploy.Key{Port: 1}
 	_, err := h.Engine.Apply(t.Context(), table(route("one", one, v1), route("mail", mail, v1)))
 	wantRouteError(t, err, "one", one, "choose another public port")
 	answers(t, mail, "v1")
 }
 
 // occupy listens on a port, as a process that has nothing to do with HAProxy.
-func occupy(t *testing.T, l deploy.Frontend) net.Listener {
+func occupy(t *testing.T, l deploy.Key) net.Listener {
 	t.Helper()
 	ln, err := net.Listen("tcp", fmt.Sprintf(":%d", l.Port))
 	if err != nil {
@@ -355,10 +355,10 @@ func occupy(t *testing.T, l deploy.Frontend) net.Listener {
 }
 
 // wantRouteError wants an error of one route and of nothing else, with a text in it.
-func wantRouteError(t *testing.T, err error, app string, listen deploy.Frontend, text string) {
+func wantRouteError(t *testing.T, err error, app string, listen deploy.Key, text string) {
 	t.Helper()
 	var e *deploy.RouteError
-	if !errors.As(err, &e) || e.App != app || e.Frontend != listen || !strings.Contains(err.Error(), text) || err.Error() != e.Error() {
+	if !errors.As(err, &e) || e.App != app || e.Key != listen || !strings.Contains(err.Error(), text) || err.Error() != e.Error() {
 		t.Errorf("got %v, want an error of public port %s of %s: %s", err, listen, app, text)
 	}
 }
@@ -370,7 +370,7 @@ func wantFresh(t *testing.T, h *haproxytest.HAProxy) {
 }
 
 // serving is what HAProxy says that it serves.
-func serving(t *testing.T, h *haproxytest.HAProxy) map[deploy.Frontend]deploy.RouteState {
+func serving(t *testing.T, h *haproxytest.HAProxy) map[deploy.Key]deploy.RouteState {
 	t.Helper()
 	o, err := h.Engine.Observe(t.Context())
 	if err != nil {
@@ -388,7 +388,7 @@ func status(t *testing.T, h *haproxytest.HAProxy) haproxy.Status {
 	return s
 }
 
-func port(t *testing.T) deploy.Frontend {
+func port(t *testing.T) deploy.Key {
 	t.Helper()
-	return deploy.Frontend{Port: enginetest.FreePort(t)}
+	return deploy.Key{Port: enginetest.FreePort(t)}
 }

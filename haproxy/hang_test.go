@@ -94,9 +94,9 @@ func TestHAProxyInPart(t *testing.T) {
 				t.Error("the file is not what it was")
 			}
 			if !c.quiet {
-				answers(t, mail.Frontend, "v1")
+				answers(t, mail.Key, "v1")
 			}
-			mail.Servers = route("mail", mail.Frontend, v2).Servers
+			mail.Servers = route("mail", mail.Key, v2).Servers
 			_, err = h.Engine.Apply(impatient(), table(mail))
 			switch {
 			case !c.switches:
@@ -104,7 +104,7 @@ func TestHAProxyInPart(t *testing.T) {
 			case err != nil:
 				t.Errorf("a switch: %v", err)
 			default:
-				answers(t, mail.Frontend, "v2")
+				answers(t, mail.Key, "v2")
 			}
 
 			if heal != nil {
@@ -114,8 +114,8 @@ func TestHAProxyInPart(t *testing.T) {
 				h.Start()
 			}
 			apply(t, h, mail, news)
-			answers(t, mail.Frontend, "v2")
-			answers(t, news.Frontend, "v1")
+			answers(t, mail.Key, "v2")
+			answers(t, news.Key, "v1")
 		})
 	}
 }
@@ -126,18 +126,18 @@ func TestOldWorkerThatHangs(t *testing.T) {
 	v1, v2 := enginetest.NewServer(t, "v1"), enginetest.NewServer(t, "v2")
 	mail, news := route("mail", port(t), v1), route("news", port(t), v1)
 	apply(t, h, mail)
-	connect(t, mail.Frontend)
+	connect(t, mail.Key)
 	old := status(t, h).Worker
 	apply(t, h, mail, news)
 	defer freeze(t, old)()
-	mail = route("mail", mail.Frontend, v2)
+	mail = route("mail", mail.Key, v2)
 	apply(t, h, mail, news)
-	answers(t, mail.Frontend, "v2")
+	answers(t, mail.Key, "v2")
 	apply(t, h, mail)
 	if _, err := h.Engine.Observe(t.Context(), deploy.Counters); err == nil || !strings.Contains(err.Error(), "old worker") {
 		t.Errorf("got %v, want an error of the old worker", err)
 	}
-	if conn, err := net.Dial("tcp", "127.0.0.1:"+news.Frontend.String()); err == nil {
+	if conn, err := net.Dial("tcp", "127.0.0.1:"+news.Key.String()); err == nil {
 		_ = conn.Close()
 		t.Error("the port that was closed is listened on")
 	}

@@ -35,7 +35,7 @@ func TestHeadersThatHAProxyRefuses(t *testing.T) {
 		{"v2, of UDP", v2 + "\x21\x12\x00\x0c\xc0\x00\x02\x07\xc6\x33\x64\x01\x12\x67\x00\x19", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			conn, err := net.Dial("tcp", "127.0.0.1:"+mail.Frontend.String())
+			conn, err := net.Dial("tcp", "127.0.0.1:"+mail.Key.String())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -28,7 +28,7 @@ func TestHeldThroughManyReloads(t *testing.T) {
 	mail := route("mail", port(t))
 	mail.Hold = time.Minute
 	apply(t, h, mail)
-	conn := open(t, mail.Frontend)
+	conn := open(t, mail.Key)
 	for i := range 40 {
 		applied := apply(t, h, mail, route(fmt.Sprint("news", i), port(t)))
 		if applied.Reload == "" {
@@ -39,7 +39,7 @@ func TestHeldThroughManyReloads(t *testing.T) {
 			wait.Until(t, "the newest worker holds the connection", func() bool { return backendSessions(t, h, mail) == 1 })
 		}
 	}
-	mail.Servers = route("mail", mail.Frontend, enginetest.NewServer(t, "v1")).Servers
+	mail.Servers = route("mail", mail.Key, enginetest.NewServer(t, "v1")).Servers
 	apply(t, h, mail)
 	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		t.Fatal(err)
@@ -61,7 +61,7 @@ func TestHeldWhileReloading(t *testing.T) {
 	go func() {
 		defer close(held)
 		for ctx.Err() == nil && len(held) < cap(held) {
-			conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", mail.Frontend.Port))
+			conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", mail.Key.Port))
 			if err != nil {
 				t.Error(err)
 				return
@@ -73,7 +73,7 @@ func TestHeldWhileReloading(t *testing.T) {
 	for i := range 8 {
 		apply(t, h, mail, route(fmt.Sprint("news", i), port(t)))
 	}
-	mail.Servers = route("mail", mail.Frontend, enginetest.NewServer(t, "v1")).Servers
+	mail.Servers = route("mail", mail.Key, enginetest.NewServer(t, "v1")).Servers
 	apply(t, h, mail)
 	stop()
 	n, broken := 0, 0
@@ -147,8 +147,8 @@ func TestTakeoverWhosePortIsTaken(t *testing.T) {
 	h.Start()
 	mail, v1 := route("mail", port(t)), enginetest.NewServer(t, "v1")
 	apply(t, h, mail)
-	conn := open(t, mail.Frontend)
-	mail.Servers = route("mail", mail.Frontend, v1).Servers
+	conn := open(t, mail.Key)
+	mail.Servers = route("mail", mail.Key, v1).Servers
 	apply(t, h, mail)
 	if got, _, _ := strings.Cut(firstLine(t, conn), " "); got != "v1" {
 		t.Errorf("%s answered", got)
@@ -167,18 +167,18 @@ func TestTakeoverWhosePortIsTaken(t *testing.T) {
 
 func TestTakeoverPortIsRefused(t *testing.T) {
 	h := haproxytest.Start(t)
-	for _, listen := range []deploy.Frontend{{Port: 1028}, {IP: netip.IPv4Unspecified(), Port: 1028}} {
+	for _, listen := range []deploy.Key{{Port: 1028}, {IP: netip.IPv4Unspecified(), Port: 1028}} {
 		_, err := h.Engine.Apply(t.Context(), table(route("one", listen, enginetest.NewServer(t, "v1"))))
 		wantRouteError(t, err, "one", listen, "choose another public port")
 	}
-	elsewhere := deploy.Frontend{IP: netip.MustParseAddr("127.0.0.1"), Port: 1028}
-	if err := h.Engine.Supports(deploy.Route{Frontend: elsewhere}); err != nil {
+	elsewhere := deploy.Key{IP: netip.MustParseAddr("127.0.0.1"), Port: 1028}
+	if err := h.Engine.Supports(deploy.Route{Key: elsewhere}); err != nil {
 		t.Error(err)
 	}
 }
 
 // open connects to a public port on which nobody greets yet.
-func open(t *testing.T, l deploy.Frontend) net.Conn {
+func open(t *testing.T, l deploy.Key) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", l.Port))
 	if err != nil {
@@ -204,7 +204,7 @@ func firstLine(t *testing.T, conn net.Conn) string {
 func backendSessions(t *testing.T, h *haproxytest.HAProxy, r deploy.Route) int {
 	t.Helper()
 	for line := range strings.Lines(command(t, h, "show stat -1 2 -1")) {
-		if fields := strings.Split(line, ","); fields[0] == fmt.Sprintf("%s:%d", r.App, r.Frontend.Port) {
+		if fields := strings.Split(line, ","); fields[0] == fmt.Sprintf("%s:%d", r.App, r.Key.Port) {
 			n, err := strconv.Atoi(fields[4]) // scur
 			if err != nil {
 				t.Fatal(err)

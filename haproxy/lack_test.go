@@ -21,9 +21,9 @@ func TestLocalPortsRunOut(t *testing.T) {
 	}
 	server := enginetest.NewServer(t, "v1")
 	h := haproxytest.Start(t)
-	listen := deploy.Frontend{Port: enginetest.FreePort(t)}
+	listen := deploy.Key{Port: enginetest.FreePort(t)}
 	route := deploy.Route{
-		App: "mail", Process: "web", Frontend: listen, Hold: time.Minute, HealthCheck: time.Second,
+		App: "mail", Process: "web", Key: listen, Hold: time.Minute, HealthCheck: time.Second,
 		Servers: []deploy.Server{{Container: "v1", Dyno: "web.1", Addr: server.Addr, Proven: true}},
 	}
 	prove := func() {

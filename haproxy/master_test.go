@@ -42,7 +42,7 @@ func TestMoreOldWorkersThanTheMasterLists(t *testing.T) {
 	apply(t, h, mail)
 	var conns []net.Conn
 	for range old {
-		conn, _ := connect(t, mail.Frontend)
+		conn, _ := connect(t, mail.Key)
 		conns = append(conns, conn)
 		// Another port each time, so that each is a reload.
 		apply(t, h, mail, route("more", port(t)))
@@ -110,7 +110,7 @@ func TestReloadThatAnswersLate(t *testing.T) {
 	if applied := apply(t, h, mail, news); applied.Reload == "" {
 		t.Error("a new port took no reload")
 	}
-	answers(t, news.Frontend, "v1")
+	answers(t, news.Key, "v1")
 	if s := status(t, h).Stale; s != "" {
 		t.Errorf("the file is not what runs: %s", s)
 	}
@@ -184,7 +184,7 @@ func TestMasterThatDoesNotListenForAMoment(t *testing.T) {
 	away.Store(true)
 	mail := route("mail", port(t), enginetest.NewServer(t, "v1"))
 	apply(t, h, mail)
-	connect(t, mail.Frontend)
+	connect(t, mail.Key)
 	apply(t, h, mail, route("more", port(t)))
 	away.Store(false)
 	o, err := h.Engine.Observe(t.Context(), deploy.Counters)

@@ -10,39 +10,49 @@ import (
 	"dokku-expose/deploy"
 )
 
-// proxyName is the name of a route's proxy in HAProxy: APP:PORT, or APP:PORT:ADDRESS. HAProxy takes letters, digits and
-// "-_.:" in a name, Dokku much more in an app's: every other byte is written as _XX, in hexadecimal. The underscore itself
+// proxyName is the name of a route's proxy in HAProxy: APP:PORT, APP:PORT:ADDRESS or APP:PORT:[ADDRESS]:HOST. HAProxy takes letters,
+// digits and "-_.:" in a name, Dokku much more in an app's: every other byte is written as _XX, in hexadecimal. The underscore itself
 // and the colon count as other bytes, so no two routes share a name, and parseName has it back.
-func proxyName(app string, l deploy.Frontend) string {
-	name := escape(app) + ":" + strconv.Itoa(int(l.Port))
-	if l.IP.IsValid() {
-		name += ":" + escape(l.IP.String())
+func proxyName(app string, k deploy.Key) string {
+	name := escape(app) + ":" + strconv.Itoa(int(k.Port))
+	if k.IP.IsValid() || k.ServerName != "" {
+		name += ":"
+	}
+	if k.IP.IsValid() {
+		name += escape(k.IP.String())
+	}
+	if k.ServerName != "" {
+		name += ":" + escape(k.ServerName)
 	}
 	return name
 }
 
 // parseName takes a proxy's name apart. It is false for proxies that belong to no route.
-func parseName(name string) (app string, l deploy.Frontend, ok bool) {
+func parseName(name string) (app string, k deploy.Key, ok bool) {
 	parts := strings.Split(name, ":")
-	if len(parts) != 2 && len(parts) != 3 {
-		return "", deploy.Frontend{}, false
+	if len(parts) < 2 || len(parts) > 4 {
+		return "", deploy.Key{}, false
+	}
+	for i, part := range parts {
+		var err error
+		if parts[i], err = unescape(part); err != nil {
+			return "", deploy.Key{}, false
+		}
 	}
 	port, err := strconv.ParseUint(parts[1], 10, 16)
 	if err != nil {
-		return "", deploy.Frontend{}, false
+		return "", deploy.Key{}, false
 	}
-	l.Port = uint16(port)
-	if len(parts) == 3 {
-		text, err := unescape(parts[2])
-		if err != nil {
-			return "", deploy.Frontend{}, false
-		}
-		if l.IP, err = netip.ParseAddr(text); err != nil {
-			return "", deploy.Frontend{}, false
+	k.Port = uint16(port)
+	if len(parts) == 4 {
+		k.ServerName = parts[3]
+	}
+	if len(parts) > 2 && (parts[2] != "" || k.ServerName == "") {
+		if k.IP, err = netip.ParseAddr(parts[2]); err != nil {
+			return "", deploy.Key{}, false
 		}
 	}
-	app, err = unescape(parts[0])
-	return app, l, err == nil
+	return parts[0], k, true
 }
 
 func escape(s string) string {

@@ -26,7 +26,7 @@ func TestProxyName(t *testing.T) {
 		{"what looks escaped", "a_20b", "", 25, "a_5F20b:25"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := deploy.Frontend{Port: c.port}
+			l := deploy.Key{Port: c.port}
 			if c.ip != "" {
 				l.IP = netip.MustParseAddr(c.ip)
 			}
@@ -52,7 +52,7 @@ func FuzzProxyName(f *testing.F) {
 		f.Add(app, uint16(65535), netip.IPv6LinkLocalAllNodes().AsSlice())
 	}
 	f.Fuzz(func(t *testing.T, app string, port uint16, ip []byte) {
-		l := deploy.Frontend{Port: port}
+		l := deploy.Key{Port: port}
 		l.IP, _ = netip.AddrFromSlice(ip)
 		name := proxyName(app, l)
 		if !allowed.MatchString(name) {

@@ -62,7 +62,7 @@ func routes(live *snapshot, all []saved) []deploy.RouteState {
 		if !known { // Nobody may take it to be open.
 			route.Options.Allow = deploy.NetworksOf()
 		}
-		r := deploy.RouteState{App: app, Frontend: listen, Listening: true, Process: route.Process, Options: route.Options, Servers: []deploy.ServerState{}}
+		r := deploy.RouteState{App: app, Key: listen, Listening: true, Process: route.Process, Options: route.Options, Servers: []deploy.ServerState{}}
 		for _, s := range live.proxies[name] {
 			if s.ready {
 				r.Servers = append(r.Servers, deploy.ServerState{Addr: s.addr, Up: s.up})
@@ -108,7 +108,7 @@ func (e *Engine) examine(ctx context.Context, live *snapshot, all []saved, o *de
 	for _, r := range o.Routes {
 		if !told[r.App] && len(r.Options.AcceptProxy.Prefixes()) > 0 {
 			told[r.App] = true
-			o.Remarks = append(o.Remarks, &deploy.Problem{App: r.App, Frontend: r.Frontend, Err: errors.New(
+			o.Remarks = append(o.Remarks, &deploy.Problem{App: r.App, Key: r.Key, Err: errors.New(
 				"HAProxy closes a proxy whose PROXY header comes in more than one TCP segment, is UNKNOWN with addresses, or is of another family than TCP over IPv4 or IPv6; " +
 					"where a proxy sends such a header, use the engine that reads all of them: dokku expose:set --global engine builtin")})
 		}

@@ -104,7 +104,7 @@ func wantedBy(t deploy.Table) map[string]map[netip.AddrPort]bool {
 		for _, s := range r.Servers {
 			addrs[s.Addr] = true
 		}
-		wanted[proxyName(r.App, r.Frontend)] = addrs
+		wanted[proxyName(r.App, r.Key)] = addrs
 	}
 	return wanted
 }

@@ -24,11 +24,11 @@ func TestTrafficOfAnOldWorker(t *testing.T) {
 	if old := traffic(t, h).Old; len(old) > 0 {
 		t.Errorf("no worker is old, and there are %v", old)
 	}
-	one, _ := connect(t, mail.Frontend)
+	one, _ := connect(t, mail.Key)
 	for range 2 {
-		connect(t, news.Frontend)
+		connect(t, news.Key)
 	}
-	open(t, down.Frontend)
+	open(t, down.Key)
 	worker := status(t, h).Worker
 	apply(t, h, mail, news, down, route("chat", port(t)))
 	want := func(when, servers string, connections int) {
@@ -63,10 +63,10 @@ func TestOldWorkersLeadNobodyToAnotherApp(t *testing.T) {
 	mail.HealthCheck, other.HealthCheck = 0, 0
 	mail.Hold, other.Hold = time.Minute, time.Minute
 	apply(t, h, mail, other)
-	trying, alsoTrying := open(t, mail.Frontend), open(t, other.Frontend)
+	trying, alsoTrying := open(t, mail.Key), open(t, other.Key)
 	apply(t, h, mail, other, route("news", port(t)))
 
-	mail.Servers = route("mail", mail.Frontend, v2).Servers
+	mail.Servers = route("mail", mail.Key, v2).Servers
 	apply(t, h, mail, other, route("news", port(t)))
 	gone.Listen()
 	if n, err := trying.Read(make([]byte, 1)); n > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
@@ -75,5 +75,5 @@ func TestOldWorkersLeadNobodyToAnotherApp(t *testing.T) {
 	if got := firstLine(t, alsoTrying); got != fmt.Sprintf("gone gone %d\n", gone.Addr.Port()) {
 		t.Errorf("%q greets on the route that has the server still", got)
 	}
-	answers(t, mail.Frontend, "v2")
+	answers(t, mail.Key, "v2")
 }

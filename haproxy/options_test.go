@@ -16,7 +16,7 @@ import (
 )
 
 // closed wants a connection to be closed at accept.
-func closed(t *testing.T, l deploy.Frontend) {
+func closed(t *testing.T, l deploy.Key) {
 	t.Helper()
 	conn, err := net.Dial("tcp", "127.0.0.1:"+l.String())
 	if err != nil {
@@ -193,16 +193,16 @@ func TestMoreNetworksThanOneOptionMayName(t *testing.T) {
 	many.Options.Allow = deploy.NetworksOf(networks...)
 	mail := route("mail", port(t), v1)
 	apply(t, h, many, mail)
-	closed(t, many.Frontend)
-	if got := serving(t, h)[mail.Frontend]; got.App != "mail" || len(got.Servers) != 1 {
+	closed(t, many.Key)
+	if got := serving(t, h)[mail.Key]; got.App != "mail" || len(got.Servers) != 1 {
 		t.Errorf("mail is served as %+v", got)
 	}
-	if got := serving(t, h)[many.Frontend].Options; got != many.Options {
+	if got := serving(t, h)[many.Key].Options; got != many.Options {
 		t.Errorf("many is served with %s, want %s", got, many.Options)
 	}
 	many.Options.Allow = deploy.NetworksOf(append(networks, netip.MustParsePrefix("127.0.0.0/8"))...)
 	apply(t, h, many, mail)
-	conn, err := net.Dial("tcp", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), many.Frontend.Port).String())
+	conn, err := net.Dial("tcp", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), many.Key.Port).String())
 	if err != nil {
 		t.Fatal(err)
 	}

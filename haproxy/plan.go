@@ -29,7 +29,7 @@ func slotsFor(n int) int {
 func plan(routes []deploy.Route, live *snapshot, keep bool) []proxy {
 	proxies := make([]proxy, 0, len(routes))
 	for _, r := range routes {
-		proxies = append(proxies, proxy{name: proxyName(r.App, r.Frontend), route: r})
+		proxies = append(proxies, proxy{name: proxyName(r.App, r.Key), route: r})
 	}
 	slices.SortFunc(proxies, func(a, b proxy) int { return cmp.Compare(a.name, b.name) })
 	for _, group := range grouped(proxies) {
@@ -230,9 +230,9 @@ func reason(proxies []proxy, live *snapshot) string {
 		running, ok := live.proxies[p.name]
 		switch {
 		case !ok:
-			reasons = append(reasons, fmt.Sprintf("new public port %s of %s", p.route.Frontend, p.route.App))
+			reasons = append(reasons, fmt.Sprintf("new public port %s of %s", p.route.Key, p.route.App))
 		case len(running) < len(p.slots):
-			reasons = append(reasons, fmt.Sprintf("more servers behind public port %s of %s", p.route.Frontend, p.route.App))
+			reasons = append(reasons, fmt.Sprintf("more servers behind public port %s of %s", p.route.Key, p.route.App))
 		}
 	}
 	var gone []string

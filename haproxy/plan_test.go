@@ -79,10 +79,10 @@ func TestPlace(t *testing.T) {
 }
 
 func TestReason(t *testing.T) {
-	port := func(n uint16) deploy.Frontend { return deploy.Frontend{Port: n} }
+	port := func(n uint16) deploy.Key { return deploy.Key{Port: n} }
 	want := func(app string, n uint16, servers ...deploy.Server) proxy {
 		l := port(n)
-		return proxy{name: proxyName(app, l), route: deploy.Route{App: app, Frontend: l}, slots: make([]*deploy.Server, slotsFor(len(servers)))}
+		return proxy{name: proxyName(app, l), route: deploy.Route{App: app, Key: l}, slots: make([]*deploy.Server, slotsFor(len(servers)))}
 	}
 	live := &snapshot{proxies: map[string][]slot{"mail:25": make([]slot, 4), "mail:143": make([]slot, 4)}}
 	for _, c := range []struct {

@@ -142,7 +142,7 @@ func TestWithoutOpenSSL(t *testing.T) {
 		}
 	}
 	engine := haproxy.New(haproxy.Config{Binary: program})
-	plain := route("mail", deploy.Frontend{Port: 993})
+	plain := route("mail", deploy.Key{Port: 993})
 	secure := withOptions(t, plain, "tls=terminate")
 	install("-OPENSSL")
 	for range 3 {

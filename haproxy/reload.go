@@ -40,7 +40,7 @@ func (r *rejection) Unwrap() error { return r.err }
 
 // rejects tells whether r is one of the routes.
 func (r *rejection) rejects(route deploy.Route) bool {
-	return slices.ContainsFunc(r.routes, func(e *deploy.RouteError) bool { return e.App == route.App && e.Frontend == route.Frontend })
+	return slices.ContainsFunc(r.routes, func(e *deploy.RouteError) bool { return e.App == route.App && e.Key == route.Key })
 }
 
 // reject makes a rejection of those proxies that HAProxy's messages point at by the line of the configuration.
@@ -49,10 +49,10 @@ func reject(w wanted, messages string) error {
 	var routes []*deploy.RouteError
 	for _, message := range strings.Split(messages, "\n") {
 		p, why, ok := w.blamed(message)
-		if !ok || slices.ContainsFunc(routes, func(e *deploy.RouteError) bool { return e.App == p.route.App && e.Frontend == p.route.Frontend }) {
+		if !ok || slices.ContainsFunc(routes, func(e *deploy.RouteError) bool { return e.App == p.route.App && e.Key == p.route.Key }) {
 			continue
 		}
-		routes = append(routes, &deploy.RouteError{App: p.route.App, Frontend: p.route.Frontend, Err: fmt.Errorf("HAProxy refuses it: %s", why)})
+		routes = append(routes, &deploy.RouteError{App: p.route.App, Key: p.route.Key, Err: fmt.Errorf("HAProxy refuses it: %s", why)})
 	}
 	if len(routes) == 0 {
 		return err
@@ -293,7 +293,7 @@ func (e *Engine) refusal(w wanted, live *snapshot, messages string) error {
 	}
 	bad := &rejection{err: err}
 	for _, r := range fresh {
-		bad.routes = append(bad.routes, &deploy.RouteError{App: r.App, Frontend: r.Frontend, Err: errors.New(
+		bad.routes = append(bad.routes, &deploy.RouteError{App: r.App, Key: r.Key, Err: errors.New(
 			"HAProxy could not be reloaded with what is new in its configuration; its log says why (journalctl -u dokku-expose-haproxy)")})
 	}
 	return bad

@@ -201,7 +201,7 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) (view, error) {
 	}
 	ipv6, written := listeners.HasIPv6(), make(map[rules]string)
 	for i, p := range proxies {
-		pv := proxyView{Name: p.name, About: quote(e.about(p.route)), Bind: bind(p.route.Frontend, ipv6), shape: strconv.Itoa(len(p.slots))}
+		pv := proxyView{Name: p.name, About: quote(e.about(p.route)), Bind: bind(p.route.Key.Frontend(), ipv6), shape: strconv.Itoa(len(p.slots))}
 		if secure(p.route) {
 			pv.Bind += " ssl crt " + quote(e.bundleFile(p.name))
 		}
@@ -241,7 +241,7 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) (view, error) {
 // about says on the statistics page what a proxy is for: only what seldom changes, since each change of it is a reload. The page takes
 // it for HTML.
 func (e *Engine) about(r deploy.Route) string {
-	text := fmt.Sprintf("public port %s of app %s", r.Frontend, r.App)
+	text := fmt.Sprintf("public port %s of app %s", r.Key, r.App)
 	if r.Process != "" {
 		text += ", process type " + r.Process
 	}

@@ -48,7 +48,7 @@ func file(t *testing.T, h *haproxytest.HAProxy) string {
 // wantOptions wants the engine to report a route's options and process type.
 func wantOptions(t *testing.T, h *haproxytest.HAProxy, r deploy.Route) {
 	t.Helper()
-	if got := serving(t, h)[r.Frontend]; got.App != r.App || got.Process != r.Process || got.Options != r.Options {
+	if got := serving(t, h)[r.Key]; got.App != r.App || got.Process != r.Process || got.Options != r.Options {
 		t.Errorf("serving %+v, want app %s, process type %s, options %s", got, r.App, r.Process, r.Options)
 	}
 }

@@ -24,7 +24,7 @@ func TestServerThatIsGoneLeavesWithoutTheFile(t *testing.T) {
 		t.Errorf("got %v, want an error that tells of the file", err)
 	}
 	serving := serving(t, h)
-	for listen, want := range map[deploy.Frontend]int{mail: 0, chat: 1, idle: 0} {
+	for listen, want := range map[deploy.Key]int{mail: 0, chat: 1, idle: 0} {
 		if service, listens := serving[listen]; !listens || len(service.Servers) != want {
 			t.Errorf("public port %s leads to %v, want %d servers", listen, service.Servers, want)
 		}

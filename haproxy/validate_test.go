@@ -27,9 +27,9 @@ func TestValidateWorksInAnyFolder(t *testing.T) {
 func TestValidateBlamesTheRoute(t *testing.T) {
 	e := New(Config{Binary: need.HAProxy(t), StatsSocket: "/nowhere"})
 	w, err := e.want([]deploy.Route{
-		{App: "good", Frontend: deploy.Frontend{Port: 2500}},
-		{App: "bad", Frontend: deploy.Frontend{Port: 2501}},
-		{App: "ugly", Frontend: deploy.Frontend{Port: 2502}},
+		{App: "good", Key: deploy.Key{Port: 2500}},
+		{App: "bad", Key: deploy.Key{Port: 2501}},
+		{App: "ugly", Key: deploy.Key{Port: 2502}},
 	}, &snapshot{}, false)
 	if err != nil {
 		t.Fatal(err)

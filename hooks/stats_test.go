@@ -80,7 +80,7 @@ func TestStatsShowADeploy(t *testing.T) {
 			return got
 		}
 		got := want("v1 has two connections", deploy.ServerState{Dyno: "web.1", Container: v1, Up: true, Connections: 2})
-		if r := got.Routes[0]; got.Engine != name || r.App != "mail" || r.Process != "web" || r.Frontend.Port != public ||
+		if r := got.Routes[0]; got.Engine != name || r.App != "mail" || r.Process != "web" || r.Key.Port != public ||
 			r.State() != "serving" || r.Total < 2 || r.Lost() != 0 {
 			h.t.Errorf("%+v", got)
 		}

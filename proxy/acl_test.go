@@ -39,11 +39,11 @@ func TestTurnedAway(t *testing.T) {
 			}
 			proxytest.Apply(t, s, r)
 			for range row.before {
-				c := proxytest.Dial(t, r.Frontend.Port)
+				c := proxytest.Dial(t, r.Key.Port)
 				c.Greeting()
 				c.Conn.Close()
 			}
-			if err := talk(r.Frontend.Port, row.says); !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) {
+			if err := talk(r.Key.Port, row.says); !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) {
 				t.Errorf("it ends with %v", err)
 			}
 			wait.Until(t, "nothing is left", func() bool { return s.Connections() == 0 })

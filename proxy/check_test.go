@@ -19,7 +19,7 @@ func TestChecksAreSharedFairly(t *testing.T) {
 	s, full := newServerWith(t, slog.New(slog.DiscardHandler), func() { failed.Add(1) }), fullBacklog(t)
 	routes := proxytest.RoutesTo(t, ports+1, "hung")
 	server := enginetest.NewServer(t, "calm")
-	calm := proxytest.RouteTo("calm", routes[ports].Frontend.Port, server)
+	calm := proxytest.RouteTo("calm", routes[ports].Key.Port, server)
 	calm.HealthCheck = 10 * time.Millisecond
 	routes = routes[:ports]
 	for i := range routes {
@@ -32,7 +32,7 @@ func TestChecksAreSharedFairly(t *testing.T) {
 	proxytest.Apply(t, s, append(routes, calm)...)
 	server.Refuse()
 	wait.Until(t, "the other app's server is known to be down", func() bool {
-		return len(proxytest.Observe(t, s).Serving()[calm.Frontend].Addresses(false)) == 1
+		return len(proxytest.Observe(t, s).Serving()[calm.Key].Addresses(false)) == 1
 	})
 	if n := failed.Load(); n != 1 {
 		t.Errorf("%d servers are known to be down: a check had to end before another app's could begin", n)

@@ -19,7 +19,7 @@ type exhaustionLog struct {
 	reportedAt time.Time
 }
 
-func (l *exhaustionLog) report(app string, listen deploy.Frontend, err error) {
+func (l *exhaustionLog) report(app string, listen deploy.Key, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if time.Since(l.reportedAt) < exhaustionPause {

@@ -38,7 +38,7 @@ func TestLocalPortsRunOut(t *testing.T) {
 		n++
 		// Its own port is none of those that are short, and its connection leaves none behind.
 		from := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 50000 + n}
-		conn, err := net.DialTCP("tcp4", from, net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), r.Frontend.Port)))
+		conn, err := net.DialTCP("tcp4", from, net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), r.Key.Port)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -27,7 +27,7 @@ func (s *Server) HandOver(give func(t deploy.Table, sockets []syscall.Conn) erro
 	t := s.provenTable()
 	sockets := make([]syscall.Conn, len(t.Routes))
 	for i, spec := range t.Routes {
-		sockets[i] = s.listeners[spec.Frontend].tcp
+		sockets[i] = s.listeners[spec.Key.Frontend()].tcp
 	}
 	if err := give(t, sockets); err != nil {
 		return err
@@ -67,10 +67,10 @@ func (s *Server) TakeOver(t deploy.Table, sockets []*os.File) (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, spec := range t.Routes {
-		l := newListener(spec.Frontend, taken[i], s.limit, s.log)
+		l := newListener(spec.Key.Frontend(), taken[i], s.limit, s.log)
 		if err := s.certify(&t.Routes[i]); err != nil {
 			// Clients of the port are told so until a table has a certificate for it.
-			s.log.Error("certificate", "port", spec.Frontend.String(), "app", spec.App, "error", err)
+			s.log.Error("certificate", "port", spec.Key.String(), "app", spec.App, "error", err)
 		}
 		s.bind(l, spec)
 		s.accept(l)
@@ -132,7 +132,7 @@ func (s *Server) Follow(t deploy.Table) {
 	wanted := make(map[routeKey]bool, len(t.Routes))
 	var gone []*upstream
 	for _, spec := range t.Routes {
-		key := routeKey{spec.App, spec.Frontend}
+		key := routeKey{spec.App, spec.Key}
 		wanted[key] = true
 		if r := s.routes[key]; r != nil {
 			old, _ := r.update(spec)

@@ -45,14 +45,14 @@ func TestHandOver(t *testing.T) {
 	mail, news := proxytest.RouteTo("mail", enginetest.FreePort(t), v1), proxytest.RouteTo("news", enginetest.FreePort(t), v1)
 	before, after := newServer(t), newServer(t)
 	proxytest.Apply(t, before, mail, news)
-	old := proxytest.Dial(t, mail.Frontend.Port)
+	old := proxytest.Dial(t, mail.Key.Port)
 	old.Greeting()
 
 	mine := errors.New("mine")
 	if err := before.HandOver(func(deploy.Table, []syscall.Conn) error { return mine }); !errors.Is(err, mine) {
 		t.Errorf("got %v, want the error of a successor that fails", err)
 	}
-	if got := proxytest.Dial(t, mail.Frontend.Port).Greeting(); got != "v1" || before.Retired() {
+	if got := proxytest.Dial(t, mail.Key.Port).Greeting(); got != "v1" || before.Retired() {
 		t.Errorf("%s answered after a failed handover, retired is %t", got, before.Retired())
 	}
 	proxytest.Apply(t, before, mail)
@@ -77,7 +77,7 @@ func TestHandOver(t *testing.T) {
 	}
 	kept := before.Connections()
 	for range 3 {
-		proxytest.Dial(t, mail.Frontend.Port).Greeting()
+		proxytest.Dial(t, mail.Key.Port).Greeting()
 	}
 	if n := after.Connections(); n != 3 || before.Connections() != kept {
 		t.Errorf("the successor has %d of 3 new connections", n)
@@ -151,7 +151,7 @@ func TestHandOverOfTLS(t *testing.T) {
 	r.Options.TLS, r.Certificate = deploy.TerminateTLS, deploy.Certificate{Chain: cert.Chain, Key: cert.Key, ID: "first"}
 	dial := func() *tls.Conn {
 		t.Helper()
-		c, err := tls.Dial("tcp", fmt.Sprint("127.0.0.1:", r.Frontend.Port), cert.Client)
+		c, err := tls.Dial("tcp", fmt.Sprint("127.0.0.1:", r.Key.Port), cert.Client)
 		if err != nil {
 			t.Fatal(err)
 		}

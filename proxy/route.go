@@ -20,7 +20,7 @@ import (
 // connection has ended.
 type route struct {
 	app    string
-	listen deploy.Frontend
+	listen deploy.Key
 	// checks bound the connect checks that are made at the same time.
 	checks     slots
 	log        *slog.Logger
@@ -56,7 +56,7 @@ type route struct {
 	next       int
 }
 
-func newRoute(app string, listen deploy.Frontend, checks slots, log *slog.Logger, exhaustion *exhaustionLog, failed func()) *route {
+func newRoute(app string, listen deploy.Key, checks slots, log *slog.Logger, exhaustion *exhaustionLog, failed func()) *route {
 	return &route{
 		app: app, listen: listen, checks: checks, log: log, exhaustion: exhaustion, failed: failed,
 		retrySlot: make(chan struct{}, 1), changed: make(chan struct{}),

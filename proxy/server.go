@@ -36,7 +36,7 @@ type Server struct {
 	checks    chan struct{}
 	appChecks map[string]chan struct{}
 	// refused are the errors that were logged of addresses that can't be listened on. Each Apply tries these again.
-	refused map[deploy.Frontend]string
+	refused map[deploy.Key]string
 	// retired tells that the server does not listen any more, and never will again.
 	retired bool
 	// switches are the Applies that switched anything, switchTime is what they took.
@@ -46,7 +46,7 @@ type Server struct {
 
 type routeKey struct {
 	app    string
-	listen deploy.Frontend
+	listen deploy.Key
 }
 
 var _ deploy.Engine = (*Server)(nil)
@@ -94,7 +94,7 @@ func (s *Server) Apply(_ context.Context, t deploy.Table) (deploy.Applied, error
 func (s *Server) apply(t deploy.Table) (applied deploy.Applied, err error) {
 	wanted := make(map[deploy.Frontend]bool, len(t.Routes))
 	for _, r := range t.Routes {
-		wanted[r.Frontend] = true
+		wanted[r.Key.Frontend()] = true
 	}
 	// Old listeners close first: a new one may overlap them.
 	var gone []*upstream
@@ -106,13 +106,13 @@ func (s *Server) apply(t deploy.Table) (applied deploy.Applied, err error) {
 		}
 	}
 	s.table = deploy.Table{TotalConnections: t.TotalConnections}
-	refused := make(map[deploy.Frontend]string)
+	refused := make(map[deploy.Key]string)
 	for _, spec := range t.Routes {
 		refuse := func(message string, why error) {
-			err = errors.Join(err, &deploy.RouteError{App: spec.App, Frontend: spec.Frontend, Err: why})
-			refused[spec.Frontend] = why.Error()
-			if s.refused[spec.Frontend] != why.Error() {
-				s.log.Error(message, "port", spec.Frontend.String(), "app", spec.App, "error", why)
+			err = errors.Join(err, &deploy.RouteError{App: spec.App, Key: spec.Key, Err: why})
+			refused[spec.Key] = why.Error()
+			if s.refused[spec.Key] != why.Error() {
+				s.log.Error(message, "port", spec.Key.String(), "app", spec.App, "error", why)
 			}
 		}
 		if certErr := s.certify(&spec); certErr != nil {
@@ -129,7 +129,7 @@ func (s *Server) apply(t deploy.Table) (applied deploy.Applied, err error) {
 		}
 		s.table.Routes = append(s.table.Routes, spec)
 		if switched {
-			applied.Switched = append(applied.Switched, spec.Frontend)
+			applied.Switched = append(applied.Switched, spec.Key)
 		}
 	}
 	s.refused = refused
@@ -156,19 +156,19 @@ func (s *Server) applyRoute(spec deploy.Route) (gone []*upstream, switched bool,
 	if err := Supports(spec); err != nil {
 		return nil, false, err
 	}
-	l := s.listeners[spec.Frontend]
+	l := s.listeners[spec.Key.Frontend()]
 	opened := l == nil
 	if opened {
-		socket, err := listen(spec.Frontend)
+		socket, err := listen(spec.Key.Frontend())
 		if err != nil {
 			return nil, false, err
 		}
-		l = newListener(spec.Frontend, socket, s.limit, s.log)
+		l = newListener(spec.Key.Frontend(), socket, s.limit, s.log)
 	}
 	gone, switched = s.bind(l, spec)
 	if opened {
 		s.accept(l)
-		s.log.Info("listening", "port", spec.Frontend.String(), "app", spec.App)
+		s.log.Info("listening", "port", spec.Key.String(), "app", spec.App)
 	}
 	return gone, switched, nil
 }
@@ -223,13 +223,13 @@ func (s *Server) accept(l *listener) {
 }
 
 func (s *Server) route(spec deploy.Route) *route {
-	key := routeKey{spec.App, spec.Frontend}
+	key := routeKey{spec.App, spec.Key}
 	r := s.routes[key]
 	if r == nil {
 		if s.appChecks[spec.App] == nil {
 			s.appChecks[spec.App] = make(chan struct{}, checksOfApp)
 		}
-		r = newRoute(spec.App, spec.Frontend, slots{s.appChecks[spec.App], s.checks}, s.log, s.exhaustion, s.failed)
+		r = newRoute(spec.App, spec.Key, slots{s.appChecks[spec.App], s.checks}, s.log, s.exhaustion, s.failed)
 		s.routes[key] = r
 	}
 	return r
@@ -292,7 +292,7 @@ func (s *Server) Supports(r deploy.Route) error { return Supports(r) }
 
 // Supports says what the built-in engine can't serve on any host. An error is a [deploy.ErrUnsupported].
 func Supports(r deploy.Route) error {
-	if r.Frontend.Proto != deploy.TCP {
+	if r.Key.Proto != deploy.TCP {
 		return fmt.Errorf("UDP is %w by the built-in engine", deploy.ErrUnsupported)
 	}
 	return nil

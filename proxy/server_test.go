@@ -137,11 +137,11 @@ func TestTotalConnectionsOfOnePort(t *testing.T) {
 	}
 	var clients []*proxytest.Client
 	for range most {
-		c := proxytest.Dial(t, r.Frontend.Port)
+		c := proxytest.Dial(t, r.Key.Port)
 		c.Greeting()
 		clients = append(clients, c)
 	}
-	next := proxytest.Dial(t, r.Frontend.Port)
+	next := proxytest.Dial(t, r.Key.Port)
 	clients[0].Echo()
 	if n := s.Connections(); n != most {
 		t.Errorf("there are %d connections, want %d", n, most)

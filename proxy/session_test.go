@@ -81,7 +81,7 @@ func TestPortChangesHandsWhileClientsWait(t *testing.T) {
 	full := fullBacklog(t)
 	mail.Servers = []deploy.Server{{Container: "full", Dyno: "web.1", Addr: full.addr, Proven: true}}
 	mail.HealthCheck = 0
-	news := proxytest.RouteTo("news", mail.Frontend.Port, enginetest.NewServer(t, "news"))
+	news := proxytest.RouteTo("news", mail.Key.Port, enginetest.NewServer(t, "news"))
 	var err error
 	if news.Options, err = deploy.ParseOptions("accept-proxy=127.0.0.1"); err != nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func TestPortChangesHandsWhileClientsWait(t *testing.T) {
 	proxytest.Apply(t, s, mail)
 	var waiting []*proxytest.Client
 	for range clients {
-		waiting = append(waiting, proxytest.Dial(t, mail.Frontend.Port))
+		waiting = append(waiting, proxytest.Dial(t, mail.Key.Port))
 	}
 	wait.Until(t, "all of them are being connected", func() bool { return full.connecting(t) == clients })
 	proxytest.Apply(t, s, news)

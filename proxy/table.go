@@ -29,17 +29,17 @@ func CheckTable(t deploy.Table) error {
 		return fmt.Errorf("invalid limit of %d connections", t.TotalConnections)
 	}
 	for _, r := range t.Routes {
-		if r.App == "" || r.Frontend.Port == 0 || r.Hold < 0 || r.HealthCheck < 0 || r.CutOld < 0 || !r.Options.Valid() {
-			return fmt.Errorf("invalid route to %q at public port %s", r.App, r.Frontend)
+		if r.App == "" || r.Key.Port == 0 || r.Hold < 0 || r.HealthCheck < 0 || r.CutOld < 0 || !r.Options.Valid() {
+			return fmt.Errorf("invalid route to %q at public port %s", r.App, r.Key)
 		}
 		for _, s := range r.Servers {
 			if !s.Addr.IsValid() || s.Addr.Port() == 0 {
-				return fmt.Errorf("%s: public port %s: invalid address %q of %s", r.App, r.Frontend, s.Addr, s.Dyno)
+				return fmt.Errorf("%s: public port %s: invalid address %q of %s", r.App, r.Key, s.Addr, s.Dyno)
 			}
 		}
-		claim := deploy.Claim{App: r.App, Frontend: r.Frontend}
+		claim := deploy.Claim{App: r.App, Key: r.Key}
 		if conflict := holders.Conflict(claim); conflict != nil {
-			return fmt.Errorf("public port %s of %s overlaps %s of %s", r.Frontend, r.App, conflict.Held.Frontend, conflict.Held.App)
+			return fmt.Errorf("public port %s of %s overlaps %s of %s", r.Key, r.App, conflict.Held.Key, conflict.Held.App)
 		}
 		holders.Add(claim)
 	}

@@ -14,7 +14,7 @@ func TestCheckRefuses(t *testing.T) {
 		table func() []deploy.Route
 	}{
 		{"no app", func() []deploy.Route { r := good(); r.App = ""; return []deploy.Route{r} }},
-		{"no port", func() []deploy.Route { r := good(); r.Frontend.Port = 0; return []deploy.Route{r} }},
+		{"no port", func() []deploy.Route { r := good(); r.Key.Port = 0; return []deploy.Route{r} }},
 		{"a negative hold", func() []deploy.Route { r := good(); r.Hold = -1; return []deploy.Route{r} }},
 		{"a server without an address", func() []deploy.Route {
 			r := good()
@@ -27,7 +27,7 @@ func TestCheckRefuses(t *testing.T) {
 		{"the same address twice", func() []deploy.Route { return []deploy.Route{good(), good()} }},
 		{"every address beside one", func() []deploy.Route {
 			r := good()
-			r.Frontend = deploy.Frontend{Port: 25}
+			r.Key = deploy.Key{Port: 25}
 			return []deploy.Route{good(), r}
 		}},
 	} {

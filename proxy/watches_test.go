@@ -71,7 +71,7 @@ func TestNoMoreWatches(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(client)
-	if err := unix.Connect(client, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: int(quick.Frontend.Port)}); err != nil {
+	if err := unix.Connect(client, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: int(quick.Key.Port)}); err != nil {
 		t.Fatal(err)
 	}
 	wait.Until(t, "it is told of the client that could not be served", func() bool { return tells(&quickLog, "chat") })

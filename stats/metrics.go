@@ -123,7 +123,7 @@ func (s sink) engine(f deploy.Observation) {
 }
 
 func (s sink) route(r deploy.RouteState) {
-	of := s.with(label(r.App), label(r.Process), label(r.Frontend.String()))
+	of := s.with(label(r.App), label(r.Process), label(r.Key.String()))
 	of.gauge(descListening, truth(r.Listening))
 	of.gauge(descOpen, float64(r.Connections()))
 	of.gauge(descHeld, float64(r.Held))

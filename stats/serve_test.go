@@ -38,7 +38,7 @@ func observed() deploy.Observation {
 		Old: []deploy.Process{{PID: 4711, Connections: 5}},
 		Routes: []deploy.RouteState{
 			{
-				App: "mail", Process: "web", Frontend: deploy.Frontend{Port: 25}, Listening: true, Total: 12345, Failed: 1, In: 5 << 20, Out: 1 << 30,
+				App: "mail", Process: "web", Key: deploy.Key{Port: 25}, Listening: true, Total: 12345, Failed: 1, In: 5 << 20, Out: 1 << 30,
 				Unserved: &two, Drained: &n, Switched: time.Now().Add(-3 * time.Minute),
 				Servers: []deploy.ServerState{
 					{Dyno: "web.1", Container: "8be4d1c5a9608be4d1c5a960", Addr: netip.MustParseAddrPort("172.17.0.2:5025"), Old: true, Up: true, Connections: 4, Counts: &deploy.Counts{Total: 12000}},
@@ -46,9 +46,9 @@ func observed() deploy.Observation {
 					{Dyno: "web.2", Container: "aaaaaaaaaaaaaaaaaaaaaaaa", Addr: netip.MustParseAddrPort("172.17.0.4:5025"), Counts: &deploy.Counts{Failed: 1}},
 				},
 			},
-			{App: "mail", Process: "imap", Frontend: deploy.Frontend{Port: 993}, Listening: true, Held: 6, CertificateEnds: time.Unix(1893456000, 0), Options: deploy.Options{TLS: deploy.TerminateTLS}, HandshakesFailed: 7},
-			{App: "gone", Frontend: deploy.Frontend{IP: netip.MustParseAddr("127.0.0.1"), Port: 5432}, Servers: []deploy.ServerState{{Addr: netip.MustParseAddrPort("172.17.0.9:5432"), Old: true, Connections: 1}}},
-			{App: hostile, Process: hostile, Frontend: deploy.Frontend{Port: 26}, Listening: true, Servers: []deploy.ServerState{{Dyno: hostile, Container: hostile}}},
+			{App: "mail", Process: "imap", Key: deploy.Key{Port: 993}, Listening: true, Held: 6, CertificateEnds: time.Unix(1893456000, 0), Options: deploy.Options{TLS: deploy.TerminateTLS}, HandshakesFailed: 7},
+			{App: "gone", Key: deploy.Key{IP: netip.MustParseAddr("127.0.0.1"), Port: 5432}, Servers: []deploy.ServerState{{Addr: netip.MustParseAddrPort("172.17.0.9:5432"), Old: true, Connections: 1}}},
+			{App: hostile, Process: hostile, Key: deploy.Key{Port: 26}, Listening: true, Servers: []deploy.ServerState{{Dyno: hostile, Container: hostile}}},
 		},
 	}
 }

@@ -16,9 +16,9 @@ import (
 )
 
 // Route leads from a public address to the one container of an app, with the settings that an app has by default.
-func Route(app string, listen deploy.Frontend, container netip.AddrPort) deploy.Route {
+func Route(app string, listen deploy.Key, container netip.AddrPort) deploy.Route {
 	return deploy.Route{
-		App: app, Process: "web", Frontend: listen,
+		App: app, Process: "web", Key: listen,
 		Servers: []deploy.Server{{Container: app, Dyno: "web.1", Addr: container, Proven: true}},
 		Hold:    10 * time.Second, HealthCheck: 2 * time.Second,
 	}

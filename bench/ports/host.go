@@ -64,8 +64,8 @@ func publish() error {
 // routes are both apps'.
 func routes() []deploy.Route {
 	return []deploy.Route{
-		measure.Route("mail", deploy.Frontend{Port: public.Port()}, app),
-		measure.Route("other", deploy.Frontend{Port: other.Port()}, otherApp),
+		measure.Route("mail", deploy.Key{Port: public.Port()}, app),
+		measure.Route("other", deploy.Key{Port: other.Port()}, otherApp),
 	}
 }
 

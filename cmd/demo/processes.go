@@ -198,7 +198,7 @@ func (p *processes) show(ctx context.Context) error {
 		for _, addr := range r.Addresses(true) {
 			servers = append(servers, addr.String())
 		}
-		fmt.Fprintf(p.demo.out, "%s of %s -> %s\n", r.Frontend, r.App, strings.Join(servers, ", "))
+		fmt.Fprintf(p.demo.out, "%s of %s -> %s\n", r.Key, r.App, strings.Join(servers, ", "))
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ var checking = []testCase{
 				routes, witness := b.watched(app.Server, 10, options)
 				b.check(witness, routes)
 				// What was accepted before this client has been counted when it is greeted.
-				dial(b, local(routes[0].Frontend)).line()
+				dial(b, local(routes[0].Key)).line()
 				if n := app.accepted.Load(); n != 1 {
 					return fmt.Errorf("with the options %q %d connections were accepted for one client", options, n)
 				}
@@ -46,7 +46,7 @@ var checking = []testCase{
 		r := route("mail", b.port(), proven(app)...)
 		b.inSomeRound(func() error {
 			b.apply(r)
-			c := dial(b, local(r.Frontend))
+			c := dial(b, local(r.Key))
 			c.greeting()
 			others, witness := b.watched(app, 10, "")
 			b.check(witness, others, r)
@@ -70,12 +70,12 @@ var checkless = []testCase{
 			// In turn, the port is opened before its client comes and after.
 			var early *client
 			if i == 1 {
-				early = dial(b, local(r.Frontend))
+				early = dial(b, local(r.Key))
 			}
 			app.Listen()
 			c := early
 			if c == nil {
-				c = dial(b, local(r.Frontend))
+				c = dial(b, local(r.Key))
 			}
 			c.greeting()
 			c.echo("hello")
@@ -85,7 +85,7 @@ var checkless = []testCase{
 			}
 		}
 		// That nobody listens now says nothing of the container.
-		if s := b.observe()[r.Frontend]; !slices.Contains(s.Addresses(true), app.Addr) || s.Options.Check != deploy.NoCheck {
+		if s := b.observe()[r.Key]; !slices.Contains(s.Addresses(true), app.Addr) || s.Options.Check != deploy.NoCheck {
 			b.Errorf("it serves %+v, want %s without checks", s, app.Addr)
 		}
 	}},
@@ -109,7 +109,7 @@ func (b *bench) watched(s *Server, n int, options string) (routes []deploy.Route
 	b.Helper()
 	witness = NewServer(b, "witness")
 	for i := range n {
-		listen := deploy.Frontend{IP: netip.AddrFrom4([4]byte{127, 7, 1, byte(i + 1)}), Port: FreePort(b)}
+		listen := deploy.Key{IP: netip.AddrFrom4([4]byte{127, 7, 1, byte(i + 1)}), Port: FreePort(b)}
 		routes = append(routes, with(b, quick("checked", listen, proven(s, witness)...), options))
 	}
 	return routes, witness
@@ -123,7 +123,7 @@ func (b *bench) check(witness *Server, routes []deploy.Route, others ...deploy.R
 		b.apply(slices.Concat(routes, others)...)
 		witness.Refuse()
 		for _, r := range routes {
-			b.down(r.Frontend, witness)
+			b.down(r.Key, witness)
 		}
 		witness.Listen()
 	}
@@ -149,8 +149,8 @@ func newCounter(b *bench) *counter {
 func (c *counter) refuseAndServe(b *bench, r deploy.Route) {
 	c.t.Helper()
 	c.Refuse()
-	waiting := dial(c.t, local(r.Frontend))
-	b.down(r.Frontend, c.Server)
+	waiting := dial(c.t, local(r.Key))
+	b.down(r.Key, c.Server)
 	c.Listen()
 	b.switchTo(r)
 	waiting.line()

@@ -135,7 +135,7 @@ func refused(t testing.TB, addr netip.AddrPort) {
 }
 
 // local is where a test's client finds a public address.
-func local(l deploy.Frontend) netip.AddrPort {
+func local(l deploy.Key) netip.AddrPort {
 	ip := l.IP
 	if !ip.IsValid() || ip == netip.IPv4Unspecified() {
 		ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})

@@ -62,7 +62,7 @@ func (b *bench) apply(routes ...deploy.Route) deploy.Applied {
 
 func (b *bench) tryApply(routes ...deploy.Route) (deploy.Applied, error) {
 	slices.SortFunc(routes, func(x, y deploy.Route) int {
-		return cmp.Or(cmp.Compare(x.App, y.App), x.Frontend.Compare(y.Frontend))
+		return cmp.Or(cmp.Compare(x.App, y.App), x.Key.Compare(y.Key))
 	})
 	if b.cert != nil {
 		for i := range routes {
@@ -100,10 +100,10 @@ func (b *bench) routeErrors(err error) []*deploy.RouteError {
 }
 
 // oneRouteError is the error of exactly one route.
-func (b *bench) oneRouteError(err error, app string, listen deploy.Frontend) *deploy.RouteError {
+func (b *bench) oneRouteError(err error, app string, listen deploy.Key) *deploy.RouteError {
 	b.Helper()
 	list := b.routeErrors(err)
-	if len(list) != 1 || list[0].App != app || list[0].Frontend != listen {
+	if len(list) != 1 || list[0].App != app || list[0].Key != listen {
 		b.Fatalf("got %v, want one error, of public port %s of %s", err, listen, app)
 	}
 	if errors.Unwrap(list[0]) == nil {
@@ -113,14 +113,14 @@ func (b *bench) oneRouteError(err error, app string, listen deploy.Frontend) *de
 }
 
 // port is a public address on every address of the host.
-func (b *bench) port() deploy.Frontend {
+func (b *bench) port() deploy.Key {
 	b.Helper()
-	return deploy.Frontend{Port: FreePort(b)}
+	return deploy.Key{Port: FreePort(b)}
 }
 
 // route is a route with the settings' defaults.
-func route(app string, listen deploy.Frontend, servers ...deploy.Server) deploy.Route {
-	return deploy.Route{App: app, Process: "web", Frontend: listen, Servers: servers, Hold: 10 * time.Second, HealthCheck: 2 * time.Second}
+func route(app string, listen deploy.Key, servers ...deploy.Server) deploy.Route {
+	return deploy.Route{App: app, Process: "web", Key: listen, Servers: servers, Hold: 10 * time.Second, HealthCheck: 2 * time.Second}
 }
 
 // proven are servers that accepted in this reconcile.

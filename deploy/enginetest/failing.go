@@ -85,7 +85,7 @@ var failing = []testCase{
 		b.apply(r)
 		mail.Refuse()
 		held := dial(b, local(listen))
-		b.serving(map[deploy.Frontend]service{listen: {App: "mail", Servers: []netip.AddrPort{mail.Addr}}})
+		b.serving(map[deploy.Key]service{listen: {App: "mail", Servers: []netip.AddrPort{mail.Addr}}})
 		mail.Listen()
 		if got := held.greeting(); got != "mail" {
 			b.Errorf("%s answered", got)
@@ -94,14 +94,14 @@ var failing = []testCase{
 }
 
 // quick is a route whose servers are checked often, and whose clients wait for a short time only.
-func quick(app string, listen deploy.Frontend, servers ...deploy.Server) deploy.Route {
+func quick(app string, listen deploy.Key, servers ...deploy.Server) deploy.Route {
 	r := route(app, listen, servers...)
 	r.Hold, r.HealthCheck = time.Second, 100*time.Millisecond
 	return r
 }
 
 // down waits until the engine says that these servers of a route are down, and no other one.
-func (b *bench) down(listen deploy.Frontend, servers ...*Server) {
+func (b *bench) down(listen deploy.Key, servers ...*Server) {
 	b.Helper()
 	var want []netip.AddrPort
 	for _, s := range servers {

@@ -15,17 +15,17 @@ var growing = []testCase{
 		table := many(b, size, v1)
 		last := &table[size-1]
 		b.apply(table...)
-		serving := make(map[deploy.Frontend]service)
+		serving := make(map[deploy.Key]service)
 		for _, r := range table {
-			serving[r.Frontend] = service{App: r.App, Servers: []netip.AddrPort{v1.Addr}}
+			serving[r.Key] = service{App: r.App, Servers: []netip.AddrPort{v1.Addr}}
 		}
 		b.serving(serving)
 		for i := 0; i < size; i += 50 {
-			if got := greeted(b, local(table[i].Frontend)); got != "v1" {
-				b.Errorf("%s answered at %s", got, table[i].Frontend)
+			if got := greeted(b, local(table[i].Key)); got != "v1" {
+				b.Errorf("%s answered at %s", got, table[i].Key)
 			}
 		}
-		l := b.load(last.Frontend)
+		l := b.load(last.Key)
 		l.Mark("v1")
 		b.await(l)
 		last.Servers = proven(v2)
@@ -33,7 +33,7 @@ var growing = []testCase{
 		l.Mark("v2")
 		b.await(l)
 		b.apply(table[size/2:]...)
-		refused(b, local(table[0].Frontend))
+		refused(b, local(table[0].Key))
 		b.await(l)
 		b.judge(l)
 	}},
@@ -43,7 +43,7 @@ var growing = []testCase{
 		table := many(b, 10, v1)
 		moving, others := &table[0], len(table)-2
 		b.apply(table...)
-		l := b.load(moving.Frontend)
+		l := b.load(moving.Key)
 		for i := range tables {
 			version := v1
 			if i%2 == 0 {
@@ -74,7 +74,7 @@ func many(b *bench, n int, s *Server) []deploy.Route {
 		ports[i] = FreePort(b)
 	}
 	for i := range n {
-		listen := deploy.Frontend{IP: netip.AddrFrom4([4]byte{127, 7, byte(i >> 8), byte(i)}), Port: ports[i%len(ports)]}
+		listen := deploy.Key{IP: netip.AddrFrom4([4]byte{127, 7, byte(i >> 8), byte(i)}), Port: ports[i%len(ports)]}
 		routes = append(routes, route(fmt.Sprintf("app%04d", i), listen, proven(s)...))
 	}
 	return routes

@@ -21,7 +21,7 @@ var halfClosing = []testCase{
 			r := with(b, halfClosed(b.port(), deaf), "max-connections=1 "+options)
 			b.apply(r)
 			for range 2 {
-				c := dial(b, local(r.Frontend))
+				c := dial(b, local(r.Key))
 				c.greeting()
 				_ = c.conn.Close()
 			}
@@ -33,7 +33,7 @@ var halfClosing = []testCase{
 		b.apply(r)
 		var clients []*client // They stay.
 		for range 2 {
-			c := dial(b, local(r.Frontend))
+			c := dial(b, local(r.Key))
 			c.greeting()
 			clients = append(clients, c)
 		}
@@ -72,7 +72,7 @@ var halfClosing = []testCase{
 		})
 		talking, hearing, clock := halfClosed(b.port(), talk), halfClosed(b.port(), hear), newClock(b)
 		b.apply(talking, hearing, clock.route)
-		listener, talker := dial(b, local(talking.Frontend)), dial(b, local(hearing.Frontend))
+		listener, talker := dial(b, local(talking.Key)), dial(b, local(hearing.Key))
 		// HAProxy drops a client that has ended, and sent nothing, before its server was reached.
 		listener.greeting()
 		if err := listener.conn.CloseWrite(); err != nil {
@@ -115,7 +115,7 @@ var halfClosing = []testCase{
 		})
 		r, clock := halfClosed(b.port(), full), newClock(b)
 		b.apply(r, clock.route)
-		c := dial(b, local(r.Frontend))
+		c := dial(b, local(r.Key))
 		c.greeting()
 		if err := c.conn.CloseWrite(); err != nil {
 			b.Fatal(err)
@@ -133,7 +133,7 @@ var halfClosing = []testCase{
 		open, endless, clock := halfClosed(b.port(), v1), halfClosed(b.port(), v1), newClock(b)
 		endless.HalfClosed = -1
 		b.apply(open, endless, clock.route)
-		c, half := dial(b, local(open.Frontend)), dial(b, local(endless.Frontend))
+		c, half := dial(b, local(open.Key)), dial(b, local(endless.Key))
 		c.echo("hello")
 		half.echo("hello")
 		if err := half.conn.CloseWrite(); err != nil {
@@ -146,7 +146,7 @@ var halfClosing = []testCase{
 }
 
 // halfClosed is a route to a talker that does not keep half-closed connections for long.
-func halfClosed(listen deploy.Frontend, s *Server) deploy.Route {
+func halfClosed(listen deploy.Key, s *Server) deploy.Route {
 	r := unchecked(listen, s)
 	r.HalfClosed = 3 * time.Second
 	return r
@@ -172,7 +172,7 @@ func newClock(b *bench) clock {
 func (c clock) during(times int, do func()) {
 	c.b.Helper()
 	for range times {
-		idle, ended := dial(c.b, local(c.route.Frontend)), make(chan error)
+		idle, ended := dial(c.b, local(c.route.Key)), make(chan error)
 		// HAProxy drops a client that has ended, and sent nothing, before its server was reached.
 		idle.greeting()
 		if err := idle.conn.CloseWrite(); err != nil {

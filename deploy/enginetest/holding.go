@@ -27,7 +27,7 @@ var holding = []testCase{
 		listen := b.port()
 		b.apply(route("mail", listen, proven(NewServer(b, "v1"))...))
 		b.switchTo(route("mail", listen))
-		b.serving(map[deploy.Frontend]service{listen: {App: "mail"}})
+		b.serving(map[deploy.Key]service{listen: {App: "mail"}})
 		c := dial(b, local(listen))
 		b.switchTo(route("mail", listen, proven(NewServer(b, "v2"))...))
 		if got := c.greeting(); got != "v2" {
@@ -47,7 +47,7 @@ var holding = []testCase{
 		mail, chat, listen := route("mail", b.port()), route("chat", b.port()), b.port()
 		mail.Hold, chat.Hold = patience, patience
 		b.apply(mail, chat)
-		one, two := dial(b, local(mail.Frontend)), dial(b, local(chat.Frontend))
+		one, two := dial(b, local(mail.Key)), dial(b, local(chat.Key))
 		one.write("early bird\n")
 		for range 3 {
 			b.apply(mail, chat, route("news", listen))
@@ -110,16 +110,16 @@ var holding = []testCase{
 		r := route("mail", b.port())
 		r.Hold = time.Second
 		b.apply(r)
-		dial(b, local(r.Frontend)).closed()
+		dial(b, local(r.Key)).closed()
 	}},
 	{"without a hold, not at all", func(b *bench) {
 		r := route("mail", b.port())
 		r.Hold = 0
 		b.apply(r)
-		dial(b, local(r.Frontend)).closed()
+		dial(b, local(r.Key)).closed()
 		r.Servers = proven(NewServer(b, "v1"))
 		b.switchTo(r)
-		if got := greeted(b, local(r.Frontend)); got != "v1" {
+		if got := greeted(b, local(r.Key)); got != "v1" {
 			b.Errorf("%s answered", got)
 		}
 	}},
@@ -127,9 +127,9 @@ var holding = []testCase{
 		down, up := route("down", b.port()), route("up", b.port(), proven(NewServer(b, "v1"))...)
 		b.apply(down, up)
 		for range 20 {
-			dial(b, local(down.Frontend))
+			dial(b, local(down.Key))
 		}
-		l := b.load(up.Frontend)
+		l := b.load(up.Key)
 		b.await(l)
 		b.judge(l)
 	}},
@@ -138,12 +138,12 @@ var holding = []testCase{
 		r := route("mail", b.port(), old.server(false))
 		r.HealthCheck = 0
 		b.apply(r)
-		if got := greeted(b, local(r.Frontend)); got != "old" {
+		if got := greeted(b, local(r.Key)); got != "old" {
 			b.Errorf("%s answered", got)
 		}
 		r.Servers = []deploy.Server{next.server(false)}
 		b.switchTo(r)
-		if got := greeted(b, local(r.Frontend)); got != "next" {
+		if got := greeted(b, local(r.Key)); got != "next" {
 			b.Errorf("%s answered", got)
 		}
 	}},

@@ -33,7 +33,7 @@ var listening = []testCase{
 		if got := greeted(b, local(free)); got != "v1" {
 			b.Errorf("%s answered", got)
 		}
-		b.serving(map[deploy.Frontend]service{free: {App: "mail", Servers: []netip.AddrPort{v1.Addr}}})
+		b.serving(map[deploy.Key]service{free: {App: "mail", Servers: []netip.AddrPort{v1.Addr}}})
 
 		// And while it lasts, others' deploys go on.
 		v2 := NewServer(b, "v2")
@@ -57,8 +57,8 @@ var listening = []testCase{
 	}},
 	{"a protocol that the engine does not support", func(b *bench) {
 		tcp := b.port()
-		udp := deploy.Frontend{Proto: deploy.UDP, Port: tcp.Port}
-		if tcp.Overlaps(udp) {
+		udp := deploy.Key{Proto: deploy.UDP, Port: tcp.Port}
+		if tcp.Frontend().Overlaps(udp.Frontend()) {
 			b.Error("the same port of two protocols conflicts")
 		}
 		v1 := NewServer(b, "v1")
@@ -71,7 +71,7 @@ var listening = []testCase{
 			if e := b.oneRouteError(err, "mail", udp); !strings.Contains(e.Error(), deploy.ErrUnsupported.Error()) {
 				b.Errorf("got %v", e)
 			}
-			b.serving(map[deploy.Frontend]service{tcp: {App: "mail", Servers: []netip.AddrPort{v1.Addr}}})
+			b.serving(map[deploy.Key]service{tcp: {App: "mail", Servers: []netip.AddrPort{v1.Addr}}})
 		}
 	}},
 	{"a port that an outgoing connection has", func(b *bench) {
@@ -104,14 +104,14 @@ var listening = []testCase{
 		b.oneRouteError(err, "mail", taken)
 
 		// Beside it there is room.
-		beside := deploy.Frontend{IP: loopback, Port: taken.Port}
+		beside := deploy.Key{IP: loopback, Port: taken.Port}
 		b.apply(route("mail", beside, proven(v1)...))
 		if got := greeted(b, local(beside)); got != "v1" {
 			b.Errorf("%s answered", got)
 		}
 	}},
 	{"an address that the host does not have", func(b *bench) {
-		v1, good, bad := NewServer(b, "v1"), b.port(), deploy.Frontend{IP: elsewhere, Port: FreePort(b)}
+		v1, good, bad := NewServer(b, "v1"), b.port(), deploy.Key{IP: elsewhere, Port: FreePort(b)}
 		_, err := b.tryApply(route("mail", good, proven(v1)...), route("lost", bad, proven(v1)...))
 		b.oneRouteError(err, "lost", bad)
 		if got := greeted(b, local(good)); got != "v1" {
@@ -120,7 +120,7 @@ var listening = []testCase{
 	}},
 	{"two apps on one port of different addresses", func(b *bench) {
 		port := FreePort(b)
-		one, two := deploy.Frontend{IP: loopback, Port: port}, deploy.Frontend{IP: loopback2, Port: port}
+		one, two := deploy.Key{IP: loopback, Port: port}, deploy.Key{IP: loopback2, Port: port}
 		b.apply(route("one", one, proven(NewServer(b, "one"))...), route("two", two, proven(NewServer(b, "two"))...))
 		for range 10 {
 			if got := greeted(b, local(one)); got != "one" {
@@ -133,7 +133,7 @@ var listening = []testCase{
 	}},
 	{"from one address to all and back", func(b *bench) {
 		all := b.port()
-		one := deploy.Frontend{IP: loopback, Port: all.Port}
+		one := deploy.Key{IP: loopback, Port: all.Port}
 		servers := proven(NewServer(b, "v1"))
 		for range 2 {
 			b.apply(route("mail", one, servers...))
@@ -160,7 +160,7 @@ var listening = []testCase{
 				b.Errorf("%s answered at %s", got, ip)
 			}
 		}
-		four, six := deploy.Frontend{IP: netip.IPv4Unspecified(), Port: all.Port}, deploy.Frontend{IP: netip.IPv6Unspecified(), Port: all.Port}
+		four, six := deploy.Key{IP: netip.IPv4Unspecified(), Port: all.Port}, deploy.Key{IP: netip.IPv6Unspecified(), Port: all.Port}
 		b.apply(route("four", four, proven(NewServer(b, "four"))...), route("six", six, proven(NewServer(b, "six"))...))
 		for range 10 {
 			if got := greeted(b, local(four)); got != "four" {
@@ -170,7 +170,7 @@ var listening = []testCase{
 				b.Errorf("%s answered at %s", got, six)
 			}
 		}
-		only := deploy.Frontend{IP: loopback6, Port: all.Port}
+		only := deploy.Key{IP: loopback6, Port: all.Port}
 		b.apply(route("only", only, proven(NewServer(b, "only"))...))
 		refused(b, netip.AddrPortFrom(loopback, all.Port))
 		if got := greeted(b, local(only)); got != "only" {
@@ -185,13 +185,13 @@ var listening = []testCase{
 		} {
 			routes = append(routes, route(name, b.port(), proven(NewServer(b, fmt.Sprintf("server%d", len(routes))))...))
 		}
-		want := make(map[deploy.Frontend]service)
+		want := make(map[deploy.Key]service)
 		for _, r := range routes {
-			want[r.Frontend] = service{App: r.App, Servers: []netip.AddrPort{r.Servers[0].Addr}}
+			want[r.Key] = service{App: r.App, Servers: []netip.AddrPort{r.Servers[0].Addr}}
 		}
-		wanted := make(map[deploy.Frontend]string)
+		wanted := make(map[deploy.Key]string)
 		for _, r := range routes {
-			wanted[r.Frontend] = r.Servers[0].Container
+			wanted[r.Key] = r.Servers[0].Container
 		}
 		b.apply(routes...)
 		b.serving(want)
@@ -201,6 +201,6 @@ var listening = []testCase{
 			}
 		}
 		b.apply()
-		b.serving(map[deploy.Frontend]service{})
+		b.serving(map[deploy.Key]service{})
 	}},
 }

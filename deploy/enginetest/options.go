@@ -78,7 +78,7 @@ func (b *bench) needIPv6() {
 }
 
 // dialFrom connects from an address of this host.
-func dialFrom(b *bench, from netip.Addr, listen deploy.Frontend) *client {
+func dialFrom(b *bench, from netip.Addr, listen deploy.Key) *client {
 	b.Helper()
 	c, err := tryDialFrom(b, from, listen)
 	if err != nil {
@@ -87,7 +87,7 @@ func dialFrom(b *bench, from netip.Addr, listen deploy.Frontend) *client {
 	return c
 }
 
-func tryDialFrom(b *bench, from netip.Addr, listen deploy.Frontend) (*client, error) {
+func tryDialFrom(b *bench, from netip.Addr, listen deploy.Key) (*client, error) {
 	b.Helper()
 	to := loopback
 	if from.Is6() {
@@ -106,7 +106,7 @@ func tryDialFrom(b *bench, from netip.Addr, listen deploy.Frontend) (*client, er
 }
 
 // rejected wants a connection from an address of this host to be closed at accept.
-func (b *bench) rejected(from netip.Addr, listen deploy.Frontend) {
+func (b *bench) rejected(from netip.Addr, listen deploy.Key) {
 	b.Helper()
 	c, err := tryDialFrom(b, from, listen)
 	if errors.Is(err, syscall.ECONNRESET) {
@@ -120,7 +120,7 @@ func (b *bench) rejected(from netip.Addr, listen deploy.Frontend) {
 }
 
 // admitted wants those sources to get through, of all that there are, and the others to be closed.
-func (b *bench) admitted(listen deploy.Frontend, sources ...netip.Addr) {
+func (b *bench) admitted(listen deploy.Key, sources ...netip.Addr) {
 	b.Helper()
 	for _, from := range []netip.Addr{loopback, loopback2, loopback6} {
 		if !slices.Contains(sources, from) {
@@ -180,20 +180,20 @@ var admitting = []testCase{
 			if b.Failed() {
 				b.Fatalf("with allow=%s", c.allow)
 			}
-			b.serving(map[deploy.Frontend]service{listen: {App: "mail", Servers: []netip.AddrPort{plain.Servers[0].Addr}, Options: r.Options}})
+			b.serving(map[deploy.Key]service{listen: {App: "mail", Servers: []netip.AddrPort{plain.Servers[0].Addr}, Options: r.Options}})
 		}
 		b.switchTo(plain)
 		b.admitted(listen, loopback, loopback2, loopback6)
 	}},
 	{"a port of one address", func(b *bench) {
-		r := route("mail", deploy.Frontend{IP: loopback, Port: FreePort(b)}, proven(NewServer(b, "v1"))...)
+		r := route("mail", deploy.Key{IP: loopback, Port: FreePort(b)}, proven(NewServer(b, "v1"))...)
 		b.apply(with(b, r, "allow=127.0.0.2"))
-		b.rejected(loopback, r.Frontend)
-		dialFrom(b, loopback2, r.Frontend).greeting()
+		b.rejected(loopback, r.Key)
+		dialFrom(b, loopback2, r.Key).greeting()
 		b.switchTo(with(b, r, "allow=0.0.0.0/0"))
-		dialFrom(b, loopback, r.Frontend).greeting()
+		dialFrom(b, loopback, r.Key).greeting()
 		b.switchTo(with(b, r, "allow=::/0"))
-		b.rejected(loopback, r.Frontend)
+		b.rejected(loopback, r.Key)
 	}},
 	{"as many networks as there can be", func(b *bench) {
 		b.needIPv6()
@@ -228,23 +228,23 @@ var admitting = []testCase{
 		mail, news := route("mail", b.port(), proven(NewServer(b, "mail"))...), route("news", b.port(), proven(NewServer(b, "news"))...)
 		news = with(b, news, "allow=127.0.0.2")
 		b.apply(mail, news)
-		c := dialFrom(b, loopback, mail.Frontend)
+		c := dialFrom(b, loopback, mail.Key)
 		c.greeting()
 		mail = with(b, mail, "allow=::1")
 		b.switchTo(mail, news)
 		c.echo("still there")
-		b.admitted(mail.Frontend, loopback6)
-		b.admitted(news.Frontend, loopback2)
+		b.admitted(mail.Key, loopback6)
+		b.admitted(news.Key, loopback2)
 
 		// And when ports come and go, all is as it was.
 		more := []deploy.Route{route("alpha", b.port(), proven(NewServer(b, "alpha"))...), route("zulu", b.port(), proven(NewServer(b, "zulu"))...)}
 		b.apply(mail, news, more[0], more[1])
-		b.admitted(more[0].Frontend, loopback, loopback2, loopback6)
+		b.admitted(more[0].Key, loopback, loopback2, loopback6)
 		b.switchTo(mail, news, with(b, more[0], "allow=127.0.0.1"), more[1])
-		b.admitted(more[0].Frontend, loopback)
+		b.admitted(more[0].Key, loopback)
 		b.apply(mail, news)
-		b.admitted(mail.Frontend, loopback6)
-		b.admitted(news.Frontend, loopback2)
+		b.admitted(mail.Key, loopback6)
+		b.admitted(news.Key, loopback2)
 		c.echo("still there")
 	}},
 	{"containers and networks change at once", func(b *bench) {
@@ -252,16 +252,16 @@ var admitting = []testCase{
 		b.apply(with(b, r, "allow=127.0.0.1"))
 		r.Servers = proven(NewServer(b, "v2"))
 		b.switchTo(with(b, r, "allow=127.0.0.2"))
-		b.rejected(loopback, r.Frontend)
-		if got := dialFrom(b, loopback2, r.Frontend).greeting(); got != "v2" {
+		b.rejected(loopback, r.Key)
+		if got := dialFrom(b, loopback2, r.Key).greeting(); got != "v2" {
 			b.Errorf("%s answered", got)
 		}
 	}},
 	{"who may not connect does not wait either", func(b *bench) {
 		r := with(b, route("mail", b.port()), "allow=127.0.0.2")
 		b.apply(r)
-		b.rejected(loopback, r.Frontend)
-		waiting := dialFrom(b, loopback2, r.Frontend)
+		b.rejected(loopback, r.Key)
+		waiting := dialFrom(b, loopback2, r.Key)
 		r.Servers = proven(NewServer(b, "v1"))
 		b.switchTo(r)
 		waiting.greeting()

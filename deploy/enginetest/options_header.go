@@ -23,7 +23,7 @@ var telling = []testCase{
 			r := with(b, route("mail", b.port(), proven(app)...), "proxy-protocol="+version)
 			b.apply(r)
 			for _, from := range []netip.Addr{loopback, loopback2, loopback6} {
-				c := dialFrom(b, from, r.Frontend)
+				c := dialFrom(b, from, r.Key)
 				c.wantHeader(c.conn.LocalAddr(), c.conn.RemoteAddr())
 				c.echo("hello")
 				c.write("last words\n")
@@ -39,7 +39,7 @@ var telling = []testCase{
 	{"of those who waited, too", func(b *bench) {
 		r := with(b, route("mail", b.port()), "proxy-protocol=v1")
 		b.apply(r)
-		c := dialFrom(b, loopback2, r.Frontend)
+		c := dialFrom(b, loopback2, r.Key)
 		c.write("early bird\n")
 		r.Servers = proven(newHeaderServer(b, "v1"))
 		b.switchTo(r)
@@ -69,7 +69,7 @@ var believing = []testCase{
 				{"v2", headerV2(told, asked), told, asked},
 				{"v2 of IPv6", headerV2(told6, asked6), told6, asked6},
 			} {
-				c := dialFrom(b, from, r.Frontend)
+				c := dialFrom(b, from, r.Key)
 				c.write(h.text + "hello\n")
 				c.wantHeader(net.TCPAddrFromAddrPort(h.source), net.TCPAddrFromAddrPort(h.destination))
 				if got := c.line(); got != "hello" {
@@ -79,7 +79,7 @@ var believing = []testCase{
 			}
 			// Its own address counts where it says that it asks for itself.
 			for _, text := range []string{unknownV1, localV2} {
-				c := dialFrom(b, from, r.Frontend)
+				c := dialFrom(b, from, r.Key)
 				c.write(text + "hello\n")
 				c.wantHeader(c.conn.LocalAddr(), c.conn.RemoteAddr())
 				if got := c.line(); got != "hello" {
@@ -87,13 +87,13 @@ var believing = []testCase{
 				}
 			}
 			for _, wrong := range []string{"EHLO example.org\r\n", "PROXY TCP4 nonsense\r\n", "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x00"} {
-				c := dialFrom(b, from, r.Frontend)
+				c := dialFrom(b, from, r.Key)
 				c.write(wrong + strings.Repeat(" ", 200) + "\r\n")
 				c.closed()
 			}
 		}
 		// Of others it is nothing but what they say.
-		c := dialFrom(b, loopback, r.Frontend)
+		c := dialFrom(b, loopback, r.Key)
 		c.write(headerV1(told, asked))
 		c.wantHeader(c.conn.LocalAddr(), c.conn.RemoteAddr())
 		if got := c.line() + "\n"; got != headerV1(told, asked) {
@@ -107,7 +107,7 @@ var believing = []testCase{
 		asked, asked6 := netip.MustParseAddrPort("198.51.100.1:25"), netip.MustParseAddrPort("[2001:db8::1]:25")
 		try := func(source string) *client {
 			b.Helper()
-			c, told := dialFrom(b, loopback2, r.Frontend), netip.AddrPortFrom(netip.MustParseAddr(source), 4711)
+			c, told := dialFrom(b, loopback2, r.Key), netip.AddrPortFrom(netip.MustParseAddr(source), 4711)
 			if told.Addr().Is4() {
 				c.write(headerV1(told, asked))
 			} else {
@@ -123,11 +123,11 @@ var believing = []testCase{
 			try(source).closed()
 		}
 		// Its own address is not among those.
-		c := dialFrom(b, loopback2, r.Frontend)
+		c := dialFrom(b, loopback2, r.Key)
 		c.write(localV2)
 		c.closed()
-		dialFrom(b, loopback, r.Frontend).greeting()
-		b.rejected(loopback6, r.Frontend)
+		dialFrom(b, loopback, r.Key).greeting()
+		b.rejected(loopback6, r.Key)
 
 		b.switchTo(with(b, r, "accept-proxy=127.0.0.2 allow=2001:db8:2::/48"))
 		try("2001:db8:2::7").greeting()
@@ -181,21 +181,21 @@ var believing = []testCase{
 		held.Hold = patience
 		b.apply(mute, idle, held)
 		proxied := func(r deploy.Route) *client {
-			c := dialFrom(b, loopback2, r.Frontend)
+			c := dialFrom(b, loopback2, r.Key)
 			c.write(headerV1(told, asked))
 			return c
 		}
 
-		old, direct := proxied(idle), dialFrom(b, loopback, idle.Frontend)
+		old, direct := proxied(idle), dialFrom(b, loopback, idle.Key)
 		old.greeting()
 		direct.greeting()
-		waiting := []*client{proxied(held), proxied(held), dialFrom(b, loopback, held.Frontend)}
+		waiting := []*client{proxied(held), proxied(held), dialFrom(b, loopback, held.Key)}
 		waiting[0].write("early bird\n")
 		// With half a header HAProxy does not wait for the rest.
 		for _, said := range []string{"", "PROXY TCP4 192.0.2.7", ""} {
-			silent := dialFrom(b, loopback2, mute.Frontend)
+			silent := dialFrom(b, loopback2, mute.Key)
 			silent.write(said)
-			next := dialFrom(b, loopback, mute.Frontend)
+			next := dialFrom(b, loopback, mute.Key)
 			if said == "" {
 				next.silent() // there may be one
 			}

@@ -22,14 +22,14 @@ var crowding = []testCase{
 		r := with(b, route("mail", b.port(), proven(v1)...), "max-connections=2")
 		other := route("news", b.port(), proven(NewServer(b, "news"))...)
 		b.apply(r, other)
-		one, two := dial(b, local(r.Frontend)), dial(b, local(r.Frontend))
+		one, two := dial(b, local(r.Key)), dial(b, local(r.Key))
 		one.greeting()
 		two.greeting()
-		three, four := dial(b, local(r.Frontend)), dial(b, local(r.Frontend))
+		three, four := dial(b, local(r.Key)), dial(b, local(r.Key))
 		three.write("early bird\n")
 		three.silent()
 		four.silent()
-		if got := greeted(b, local(other.Frontend)); got != "news" {
+		if got := greeted(b, local(other.Key)); got != "news" {
 			b.Errorf("%s answered", got)
 		}
 		if err := one.conn.Close(); err != nil {
@@ -49,11 +49,11 @@ var crowding = []testCase{
 		r := with(b, route("mail", b.port(), proven(NewServer(b, "v1"))...), "max-connections=3")
 		b.apply(r)
 		// One of each family is too many while as many are open as there may be.
-		one, two, three := dialFrom(b, loopback, r.Frontend), dialFrom(b, loopback6, r.Frontend), dialFrom(b, loopback, r.Frontend)
+		one, two, three := dialFrom(b, loopback, r.Key), dialFrom(b, loopback6, r.Key), dialFrom(b, loopback, r.Key)
 		for _, c := range []*client{one, two, three} {
 			c.greeting()
 		}
-		four, six := dialFrom(b, loopback, r.Frontend), dialFrom(b, loopback6, r.Frontend)
+		four, six := dialFrom(b, loopback, r.Key), dialFrom(b, loopback6, r.Key)
 		four.silent()
 		six.silent()
 		for _, c := range []*client{one, two, three, four, six} {
@@ -65,7 +65,7 @@ var crowding = []testCase{
 		)
 		for i := range 50 {
 			from := []netip.Addr{loopback, loopback6}[i%2]
-			c := dialFrom(b, from, r.Frontend)
+			c := dialFrom(b, from, r.Key)
 			clients.Go(func() {
 				defer c.conn.Close()
 				if line, err := c.lines.ReadString('\n'); err != nil {
@@ -91,20 +91,20 @@ var hurrying = []testCase{
 		b.apply(r, other)
 		for _, from := range []netip.Addr{loopback, loopback6} {
 			for range 3 {
-				c := dialFrom(b, from, r.Frontend)
+				c := dialFrom(b, from, r.Key)
 				c.greeting()
 				c.echo("hello")
 				_ = c.conn.Close()
 			}
 			for range 5 {
-				b.rejected(from, r.Frontend)
+				b.rejected(from, r.Key)
 			}
 		}
-		dialFrom(b, loopback2, r.Frontend).greeting()
-		dialFrom(b, loopback, other.Frontend).greeting()
+		dialFrom(b, loopback2, r.Key).greeting()
+		dialFrom(b, loopback, other.Key).greeting()
 		// Attempts don't count: whoever goes on trying gets through again.
 		wait.Until(b, "the time is over", func() bool {
-			c, err := tryDialFrom(b, loopback, r.Frontend)
+			c, err := tryDialFrom(b, loopback, r.Key)
 			if err != nil {
 				return false
 			}
@@ -116,11 +116,11 @@ var hurrying = []testCase{
 	{"a switch does not forgive", func(b *bench) {
 		r := with(b, route("mail", b.port(), proven(NewServer(b, "v1"))...), "rate=2/10s")
 		b.apply(r)
-		greeted(b, local(r.Frontend))
-		greeted(b, local(r.Frontend))
+		greeted(b, local(r.Key))
+		greeted(b, local(r.Key))
 		r.Servers = proven(NewServer(b, "v2"))
 		b.switchTo(r)
-		b.rejected(loopback, r.Frontend)
+		b.rejected(loopback, r.Key)
 	}},
 }
 
@@ -153,16 +153,16 @@ var idling = []testCase{
 		table := []deploy.Route{with(b, echo, "idle-timeout=2s"), with(b, hear, "idle-timeout=2s"), with(b, talk, "idle-timeout=2s")}
 		b.apply(table...)
 
-		busy, talking, listening := dial(b, local(echo.Frontend)), dial(b, local(hear.Frontend)), dial(b, local(talk.Frontend))
+		busy, talking, listening := dial(b, local(echo.Key)), dial(b, local(hear.Key)), dial(b, local(talk.Key))
 		busy.greeting()
-		busy6 := dialFrom(b, loopback6, echo.Frontend)
+		busy6 := dialFrom(b, loopback6, echo.Key)
 		busy6.greeting()
 		idle := make(chan struct{})
 		go func() {
 			defer close(idle)
 			// Twice, so that the others have outlived the time for sure.
 			for _, ip := range []netip.Addr{loopback, loopback6} {
-				c, err := net.Dial("tcp", netip.AddrPortFrom(ip, echo.Frontend.Port).String())
+				c, err := net.Dial("tcp", netip.AddrPortFrom(ip, echo.Key.Port).String())
 				if err != nil {
 					b.Error(err)
 					return
@@ -196,9 +196,9 @@ var idling = []testCase{
 		// Who is idle for as long, and a little longer, tells the time.
 		idle := with(b, route("idle", b.port(), proven(NewServer(b, "idle"))...), "idle-timeout=1s")
 		b.apply(r, idle)
-		c := dial(b, local(r.Frontend))
+		c := dial(b, local(r.Key))
 		for range 2 {
-			i := dial(b, local(idle.Frontend))
+			i := dial(b, local(idle.Key))
 			i.greeting()
 			i.closed()
 		}
@@ -213,13 +213,13 @@ var idling = []testCase{
 var changing = []testCase{
 	{"each option is told back", func(b *bench) {
 		var plain, asked []deploy.Route
-		want, cert := make(map[deploy.Frontend]service), newCertificate(b)
+		want, cert := make(map[deploy.Key]service), newCertificate(b)
 		for _, o := range deploy.Registry() {
 			r := route(o.Key, b.port(), proven(NewServer(b, o.Key))...)
 			plain = append(plain, r)
 			r.Options, r.Certificate = Sample(b, o), cert.Certificate
 			asked = append(asked, r)
-			want[r.Frontend] = service{App: r.App, Servers: []netip.AddrPort{r.Servers[0].Addr}, Options: r.Options}
+			want[r.Key] = service{App: r.App, Servers: []netip.AddrPort{r.Servers[0].Addr}, Options: r.Options}
 		}
 		b.apply(plain...)
 		b.apply(asked...)
@@ -229,7 +229,7 @@ var changing = []testCase{
 		b.needIPv6()
 		plain := route("mail", b.port(), proven(NewServer(b, "v1"))...)
 		b.apply(plain)
-		c := dialFrom(b, loopback, plain.Frontend)
+		c := dialFrom(b, loopback, plain.Key)
 		c.greeting()
 		for _, options := range []string{
 			"max-connections=5", "rate=5/10s", "idle-timeout=10m", "balance=source", "accept-proxy=10.0.0.1", "allow=127.0.0.0/8",
@@ -237,12 +237,12 @@ var changing = []testCase{
 		} {
 			r := with(b, plain, options)
 			b.apply(r)
-			fresh := dialFrom(b, loopback, plain.Frontend)
+			fresh := dialFrom(b, loopback, plain.Key)
 			fresh.greeting()
 			fresh.echo("hello")
 			_ = fresh.conn.Close()
 			c.echo("still there")
-			b.serving(map[deploy.Frontend]service{plain.Frontend: {App: "mail", Servers: []netip.AddrPort{plain.Servers[0].Addr}, Options: r.Options}})
+			b.serving(map[deploy.Key]service{plain.Key: {App: "mail", Servers: []netip.AddrPort{plain.Servers[0].Addr}, Options: r.Options}})
 			if applied := b.apply(r); applied.Reload != "" || len(applied.Switched) > 0 {
 				b.Errorf("%q applied again: %+v", options, applied)
 			}
@@ -261,7 +261,7 @@ var balancing = []testCase{
 			count := make(map[string]int)
 			open := func(n int) {
 				for i := range n {
-					count[dialFrom(b, []netip.Addr{loopback, loopback6}[i%2], r.Frontend).greeting()]++
+					count[dialFrom(b, []netip.Addr{loopback, loopback6}[i%2], r.Key).greeting()]++
 				}
 			}
 			open(6)
@@ -280,7 +280,7 @@ var balancing = []testCase{
 		b.apply(r)
 		got := make(map[string]int)
 		for i := range 30 {
-			c := dialFrom(b, []netip.Addr{loopback, loopback6}[i%2], r.Frontend)
+			c := dialFrom(b, []netip.Addr{loopback, loopback6}[i%2], r.Key)
 			name := c.greeting()
 			// Those with the fewest connections would be the other two.
 			if got[name]++; name != "one" {
@@ -302,7 +302,7 @@ var balancing = []testCase{
 		chosen := make(map[netip.Addr]string)
 		for range 3 {
 			for _, from := range sources {
-				got := dialFrom(b, from, r.Frontend).greeting()
+				got := dialFrom(b, from, r.Key).greeting()
 				if chosen[from] != "" && got != chosen[from] {
 					b.Errorf("%s answered %s, who was %s's", got, from, chosen[from])
 				}
@@ -324,7 +324,7 @@ var balancing = []testCase{
 		all := func(want string) {
 			b.Helper()
 			for _, from := range sources {
-				if got := dialFrom(b, from, r.Frontend).greeting(); got != want {
+				if got := dialFrom(b, from, r.Key).greeting(); got != want {
 					b.Fatalf("%s answered %s, want %s", got, from, want)
 				}
 			}
@@ -334,9 +334,9 @@ var balancing = []testCase{
 		two.Refuse()
 		var waiting []*client
 		for _, from := range sources {
-			waiting = append(waiting, dialFrom(b, from, r.Frontend))
+			waiting = append(waiting, dialFrom(b, from, r.Key))
 		}
-		b.down(r.Frontend, one, two)
+		b.down(r.Key, one, two)
 		one.Listen()
 		r.Servers = []deploy.Server{one.server(true), two.server(false)}
 		b.switchTo(r)
@@ -358,7 +358,7 @@ var balancing = []testCase{
 		b.apply(r)
 		one.Refuse()
 		for i := range 20 {
-			if got := dialFrom(b, netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)}), r.Frontend).greeting(); got != "two" {
+			if got := dialFrom(b, netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)}), r.Key).greeting(); got != "two" {
 				b.Fatalf("%s answered", got)
 			}
 		}

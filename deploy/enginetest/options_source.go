@@ -54,7 +54,7 @@ var bySource = []testCase{
 	{"by source, after ports did not go by it", func(b *bench) {
 		g := newGroup(b)
 		control, data := b.port(), b.port()
-		plain := func(listen deploy.Frontend, names ...string) deploy.Route {
+		plain := func(listen deploy.Key, names ...string) deploy.Route {
 			r := g.route(listen, names...)
 			r.Options.Balance = ""
 			return r
@@ -70,12 +70,12 @@ var bySource = []testCase{
 // group are containers of one process type that listen on several ports.
 type group struct {
 	b       *bench
-	servers map[deploy.Frontend]map[string]*Server
+	servers map[deploy.Key]map[string]*Server
 	sources []netip.Addr
 }
 
 func newGroup(b *bench) *group {
-	g := &group{b: b, servers: make(map[deploy.Frontend]map[string]*Server)}
+	g := &group{b: b, servers: make(map[deploy.Key]map[string]*Server)}
 	for i := range 30 {
 		g.sources = append(g.sources, netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)}))
 	}
@@ -83,7 +83,7 @@ func newGroup(b *bench) *group {
 }
 
 // server is what a container has for a public port.
-func (g *group) server(listen deploy.Frontend, name string) *Server {
+func (g *group) server(listen deploy.Key, name string) *Server {
 	g.b.Helper()
 	if g.servers[listen] == nil {
 		g.servers[listen] = make(map[string]*Server)
@@ -105,7 +105,7 @@ func (g *group) restart(name string) {
 	}
 }
 
-func (g *group) route(listen deploy.Frontend, names ...string) deploy.Route {
+func (g *group) route(listen deploy.Key, names ...string) deploy.Route {
 	g.b.Helper()
 	var servers []*Server
 	for _, name := range names {
@@ -115,7 +115,7 @@ func (g *group) route(listen deploy.Frontend, names ...string) deploy.Route {
 }
 
 // chosen are the containers that answer each source.
-func (g *group) chosen(listen deploy.Frontend) []string {
+func (g *group) chosen(listen deploy.Key) []string {
 	g.b.Helper()
 	var names []string
 	for _, from := range g.sources {
@@ -127,13 +127,13 @@ func (g *group) chosen(listen deploy.Frontend) []string {
 }
 
 // agree wants each source to get the same container on all ports, and not all sources the same.
-func (g *group) agree(listens ...deploy.Frontend) []string {
+func (g *group) agree(listens ...deploy.Key) []string {
 	g.b.Helper()
 	return g.agreeBut("", listens...)
 }
 
 // agreeBut leaves out those sources that get a certain container on the first port.
-func (g *group) agreeBut(but string, listens ...deploy.Frontend) []string {
+func (g *group) agreeBut(but string, listens ...deploy.Key) []string {
 	g.b.Helper()
 	first, others := g.chosen(listens[0]), make(map[string]bool)
 	for _, listen := range listens[1:] {

@@ -44,7 +44,7 @@ var terminating = []testCase{
 				b.Errorf("after the client's end: %q, %v", rest, err)
 			}
 		}
-		if got := greeted(b, local(plain.Frontend)); got != "v1" {
+		if got := greeted(b, local(plain.Key)); got != "v1" {
 			b.Errorf("without TLS %s answers", got)
 		}
 	}},
@@ -56,13 +56,13 @@ var terminating = []testCase{
 		if err == nil {
 			b.Error("TLS 1.1 is spoken")
 		}
-		c := dial(b, local(r.Frontend))
+		c := dial(b, local(r.Key))
 		c.write("EHLO example.com\r\n\r\n")
 		if text, err := io.ReadAll(c.lines); bytes.Contains(text, []byte("v1")) {
 			b.Errorf("without TLS the client gets %q, %v", text, err)
 		}
 		// One that says nothing does not stay.
-		silent := dial(b, local(r.Frontend))
+		silent := dial(b, local(r.Key))
 		silent.closed()
 		dialTLS(b, r, cert).echoAs("v1")
 	}},
@@ -70,7 +70,7 @@ var terminating = []testCase{
 		cert := newCertificate(b)
 		r := secured(b, "", cert, proven(NewServer(b, "v1"))...)
 		b.apply(r)
-		tcp := dial(b, local(r.Frontend)).tcp
+		tcp := dial(b, local(r.Key)).tcp
 		c := tls.Client(bytewise{tcp}, cert.client.Clone())
 		if err := c.Handshake(); err != nil {
 			b.Fatal(err)
@@ -102,16 +102,16 @@ var terminating = []testCase{
 		bad, good, plain := secured(b, "", cert, proven(app)...), secured(b, "", cert, proven(app)...), route("news", b.port(), proven(app)...)
 		bad.App, bad.Certificate = "bad", wrong
 		_, err := b.tryApply(bad, good, plain)
-		b.oneRouteError(err, "bad", bad.Frontend)
-		refused(b, local(bad.Frontend))
+		b.oneRouteError(err, "bad", bad.Key)
+		refused(b, local(bad.Key))
 		dialTLS(b, good, cert).echoAs("v1")
-		if got := greeted(b, local(plain.Frontend)); got != "v1" {
+		if got := greeted(b, local(plain.Key)); got != "v1" {
 			b.Errorf("without TLS %s answers", got)
 		}
 		// One that is served goes on by the certificate that it has.
 		good.Certificate = wrong
 		_, err = b.tryApply(good, plain)
-		b.oneRouteError(err, "mail", good.Frontend)
+		b.oneRouteError(err, "mail", good.Key)
 		dialTLS(b, good, cert).echoAs("v1")
 		bad.Certificate, good.Certificate = cert.Certificate, cert.Certificate
 		b.apply(bad, good, plain)
@@ -121,7 +121,7 @@ var terminating = []testCase{
 		cert := newCertificate(b)
 		r := route("mail", b.port(), proven(NewServer(b, "v1"))...)
 		b.apply(r)
-		before := dial(b, local(r.Frontend))
+		before := dial(b, local(r.Key))
 		before.greeting()
 		secure := with(b, r, "tls=terminate")
 		secure.Certificate = cert.Certificate
@@ -129,7 +129,7 @@ var terminating = []testCase{
 		during := dialTLS(b, secure, cert)
 		during.echoAs("v1")
 		b.apply(r)
-		if got := greeted(b, local(r.Frontend)); got != "v1" {
+		if got := greeted(b, local(r.Key)); got != "v1" {
 			b.Errorf("without TLS %s answers", got)
 		}
 		before.echo("before")
@@ -264,7 +264,7 @@ var terminating = []testCase{
 		b.apply(r)
 		told, asked := netip.MustParseAddrPort("192.0.2.7:4711"), netip.MustParseAddrPort("198.51.100.1:25")
 		for _, header := range []string{headerV1(told, asked), headerV2(told, asked)} {
-			c := dialFrom(b, loopback2, r.Frontend)
+			c := dialFrom(b, loopback2, r.Key)
 			// In one segment with the ClientHello.
 			conn := tls.Client(&announced{c.tcp, []byte(header)}, cert.client)
 			if err := conn.Handshake(); err != nil {
@@ -275,7 +275,7 @@ var terminating = []testCase{
 			c.echo("hello")
 		}
 		// One that says nothing after its header does not stay.
-		silent := dialFrom(b, loopback2, r.Frontend)
+		silent := dialFrom(b, loopback2, r.Key)
 		silent.write(headerV1(told, asked))
 		silent.closed()
 		c := dialTLS(b, r, cert)
@@ -342,7 +342,7 @@ func dialTLS(b *bench, r deploy.Route, cert certificate, change ...func(*tls.Con
 
 func tryDialTLS(b *bench, r deploy.Route, cert certificate, change ...func(*tls.Config)) (*client, error) {
 	b.Helper()
-	c, err := tryDial(b, local(r.Frontend))
+	c, err := tryDial(b, local(r.Key))
 	if err != nil {
 		return nil, err
 	}

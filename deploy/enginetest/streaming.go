@@ -135,7 +135,7 @@ var streaming = []testCase{
 }
 
 // unchecked is a route to a talker, which takes a health check for a client.
-func unchecked(listen deploy.Frontend, s *Server) deploy.Route {
+func unchecked(listen deploy.Key, s *Server) deploy.Route {
 	r := route("mail", listen, proven(s)...)
 	r.HealthCheck = 0
 	return r

@@ -24,7 +24,7 @@ var switching = []testCase{
 	{"serves and says so", func(b *bench) {
 		v1, listen := NewServer(b, "v1"), b.port()
 		applied := b.apply(route("mail", listen, proven(v1)...))
-		if !slices.Equal(applied.Switched, []deploy.Frontend{listen}) {
+		if !slices.Equal(applied.Switched, []deploy.Key{listen}) {
 			b.Errorf("switched %v, want %v", applied.Switched, listen)
 		}
 		c := dial(b, local(listen))
@@ -32,7 +32,7 @@ var switching = []testCase{
 			b.Errorf("%s answered", got)
 		}
 		c.echo("hello")
-		b.serving(map[deploy.Frontend]service{listen: {App: "mail", Servers: []netip.AddrPort{v1.Addr}}})
+		b.serving(map[deploy.Key]service{listen: {App: "mail", Servers: []netip.AddrPort{v1.Addr}}})
 	}},
 	{"connections on old servers end when their route says so, and no others", func(b *bench) {
 		v1, v2, cut, kept := NewServer(b, "v1"), NewServer(b, "v2"), b.port(), b.port()
@@ -74,7 +74,7 @@ var switching = []testCase{
 		c.greeting()
 		for range 2 {
 			b.apply(news)
-			greeted(b, local(news.Frontend))
+			greeted(b, local(news.Key))
 			c.echo("on a server that is as it was")
 		}
 		mail.Servers = proven(v2)
@@ -106,7 +106,7 @@ var switching = []testCase{
 				b.Errorf("%s answered, want %s", got, version)
 			}
 			held = append(held, c)
-			b.serving(map[deploy.Frontend]service{listen: {App: "mail", Servers: []netip.AddrPort{next.Addr}}})
+			b.serving(map[deploy.Key]service{listen: {App: "mail", Servers: []netip.AddrPort{next.Addr}}})
 		}
 		for _, c := range held {
 			c.echo("still there")
@@ -148,7 +148,7 @@ var switching = []testCase{
 	{"another app's routes come and go", func(b *bench) {
 		mail, listen := route("mail", b.port(), proven(NewServer(b, "v1"))...), b.port()
 		b.apply(mail)
-		l := b.load(mail.Frontend)
+		l := b.load(mail.Key)
 		for i := range 4 {
 			name := fmt.Sprintf("news%d", i)
 			b.apply(mail, route("news", listen, proven(NewServer(b, name))...))
@@ -188,7 +188,7 @@ var switching = []testCase{
 			}
 		}
 		held.echo("still there")
-		b.serving(map[deploy.Frontend]service{listen: {App: "new", Servers: []netip.AddrPort{after.Addr}}})
+		b.serving(map[deploy.Key]service{listen: {App: "new", Servers: []netip.AddrPort{after.Addr}}})
 	}},
 	{"a container that is not proven gets nothing before it is", func(b *bench) {
 		old, next, listen := NewServer(b, "old"), NewServer(b, "next"), b.port()
@@ -224,7 +224,7 @@ type service struct {
 }
 
 // observe is what the engine says that it serves.
-func (b *bench) observe() map[deploy.Frontend]deploy.RouteState {
+func (b *bench) observe() map[deploy.Key]deploy.RouteState {
 	b.Helper()
 	o, err := b.engine.Observe(b.Context())
 	if err != nil {
@@ -234,9 +234,9 @@ func (b *bench) observe() map[deploy.Frontend]deploy.RouteState {
 }
 
 // serving compares what the engine says of itself with want.
-func (b *bench) serving(want map[deploy.Frontend]service) {
+func (b *bench) serving(want map[deploy.Key]service) {
 	b.Helper()
-	got := make(map[deploy.Frontend]service)
+	got := make(map[deploy.Key]service)
 	for listen, r := range b.observe() {
 		if r.Process != "web" { // as that of all routes here
 			b.Errorf("the process type of %s is %q", listen, r.Process)
@@ -255,7 +255,7 @@ func (b *bench) serving(want map[deploy.Frontend]service) {
 }
 
 // load runs clients against a public address.
-func (b *bench) load(listen deploy.Frontend) *load.Load {
+func (b *bench) load(listen deploy.Key) *load.Load {
 	b.Helper()
 	config := load.Config{Addr: local(listen), Openers: openers, Holders: holders}
 	if b.cert != nil {

@@ -26,9 +26,9 @@ func checkCertificates(h *host.Host, table deploy.Table, note func(app, public s
 		renew := fmt.Sprintf("renew it: dokku letsencrypt:enable %s, or dokku certs:add %s CRT KEY", leaf.Owner, leaf.Owner)
 		switch left := time.Until(leaf.NotAfter); {
 		case left <= 0:
-			note(r.App, r.Frontend.String(), fmt.Errorf("its certificate has ended on %s; %s", end, renew))
+			note(r.App, r.Key.String(), fmt.Errorf("its certificate has ended on %s; %s", end, renew))
 		case left < soon:
-			note(r.App, r.Frontend.String(), fmt.Errorf("its certificate ends on %s, in %d days; %s", end, int(left.Hours()/24), renew))
+			note(r.App, r.Key.String(), fmt.Errorf("its certificate ends on %s, in %d days; %s", end, int(left.Hours()/24), renew))
 		}
 	}
 }

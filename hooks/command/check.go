@@ -200,7 +200,7 @@ func checkAccepting(ctx context.Context, table deploy.Table, note func(app, publ
 				err = nil // It is told already.
 			}
 			if err != nil {
-				note(r.App, r.Frontend.String(), fmt.Errorf("%s (%.12s) does not accept connections: %w; see dokku logs %s", s.Dyno, s.Container, err, r.App))
+				note(r.App, r.Key.String(), fmt.Errorf("%s (%.12s) does not accept connections: %w; see dokku logs %s", s.Dyno, s.Container, err, r.App))
 			}
 		}
 	}
@@ -224,39 +224,39 @@ func checkClaims(h *host.Host, a *deploy.App, note func(app, public string, err 
 func checkProxies(a *deploy.App, proxies []dokku.ProxyPort, note func(app, public string, err error)) {
 	for _, c := range a.Claims() {
 		for _, p := range proxies {
-			if p.Host == c.Frontend.Port {
-				note(a.Name, c.Frontend.String(), host.ProxyConflict(p))
+			if p.Host == c.Key.Port {
+				note(a.Name, c.Key.String(), host.ProxyConflict(p))
 			}
 		}
 	}
 }
 
 // checkServed compares what should be served with what is.
-func checkServed(ctx context.Context, h *host.Host, apps []deploy.App, table deploy.Table, serving map[deploy.Frontend]deploy.RouteState, note func(app, public string, err error)) {
+func checkServed(ctx context.Context, h *host.Host, apps []deploy.App, table deploy.Table, serving map[deploy.Key]deploy.RouteState, note func(app, public string, err error)) {
 	for _, r := range table.Routes {
-		service, listening := serving[r.Frontend]
+		service, listening := serving[r.Key]
 		switch {
 		case !listening:
-			note(r.App, r.Frontend.String(), whyClosed(ctx, h, claimOf(apps, r)))
+			note(r.App, r.Key.String(), whyClosed(ctx, h, claimOf(apps, r)))
 		case service.App != r.App:
-			note(r.App, r.Frontend.String(), fmt.Errorf("it leads to the app %s; run: dokku expose:sync", service.App))
+			note(r.App, r.Key.String(), fmt.Errorf("it leads to the app %s; run: dokku expose:sync", service.App))
 		default:
 			for _, s := range r.Servers {
 				// An unproven one is in the table for a lack of this host's, which is told already.
 				if s.Proven && !slices.Contains(service.Addresses(true), s.Addr) {
-					note(r.App, r.Frontend.String(), fmt.Errorf("%s (%.12s) at %s gets no connections; run: dokku expose:sync", s.Dyno, s.Container, s.Addr))
+					note(r.App, r.Key.String(), fmt.Errorf("%s (%.12s) at %s gets no connections; run: dokku expose:sync", s.Dyno, s.Container, s.Addr))
 				}
 			}
 			for _, addr := range service.Addresses(true) {
 				if !slices.ContainsFunc(r.Servers, func(s deploy.Server) bool { return s.Addr == addr }) {
-					note(r.App, r.Frontend.String(), fmt.Errorf("it leads to %s too, where no container of it is to serve; run: dokku expose:sync", addr))
+					note(r.App, r.Key.String(), fmt.Errorf("it leads to %s too, where no container of it is to serve; run: dokku expose:sync", addr))
 				}
 			}
 		}
 	}
-	for _, listen := range slices.SortedFunc(maps.Keys(serving), deploy.Frontend.Compare) {
+	for _, listen := range slices.SortedFunc(maps.Keys(serving), deploy.Key.Compare) {
 		service := serving[listen]
-		if !slices.ContainsFunc(table.Routes, func(r deploy.Route) bool { return r.Frontend == listen }) {
+		if !slices.ContainsFunc(table.Routes, func(r deploy.Route) bool { return r.Key == listen }) {
 			note(service.App, listen.String(), errors.New("it is open, and nobody asks for that any more; run: dokku expose:sync"))
 		}
 	}
@@ -272,11 +272,11 @@ func claimOf(apps []deploy.App, r deploy.Route) deploy.Claim {
 		for _, ofImage := range apps[i].Images {
 			claims = append(claims, ofImage...)
 		}
-		if at := slices.IndexFunc(claims, func(c deploy.Claim) bool { return c.Frontend == r.Frontend }); at >= 0 {
+		if at := slices.IndexFunc(claims, func(c deploy.Claim) bool { return c.Key == r.Key }); at >= 0 {
 			return claims[at]
 		}
 	}
-	return deploy.Claim{App: r.App, Frontend: r.Frontend}
+	return deploy.Claim{App: r.App, Key: r.Key}
 }
 
 // whyClosed says why nobody serves a claim.

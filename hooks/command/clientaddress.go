@@ -26,8 +26,8 @@ func checkClientAddress(h *host.Host, a *deploy.App, note func(app, public strin
 		return // What is wrong with the settings is told of them.
 	}
 	claims := slices.DeleteFunc(a.Claims(), func(c deploy.Claim) bool {
-		trusting := slices.Contains(addressTrusting, c.Frontend.Port) || slices.Contains(addressTrusting, c.Private)
-		return !trusting || c.Frontend.IP.IsLoopback() || c.Options.ProxyProtocol != "" || !c.Options.Allow.IsZero()
+		trusting := slices.Contains(addressTrusting, c.Key.Port) || slices.Contains(addressTrusting, c.Private)
+		return !trusting || c.Key.IP.IsLoopback() || c.Options.ProxyProtocol != "" || !c.Options.Allow.IsZero()
 	})
 	if len(claims) == 0 {
 		return

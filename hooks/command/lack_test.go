@@ -26,14 +26,14 @@ func TestPortLacks(t *testing.T) {
 		defer ln.Close()
 		addr := netip.MustParseAddrPort(ln.Addr().String())
 		routes = append(routes, deploy.Route{
-			App: app, Process: "web", Frontend: deploy.Frontend{Port: uint16(25 + i)},
+			App: app, Process: "web", Key: deploy.Key{Port: uint16(25 + i)},
 			Servers: []deploy.Server{{Container: app, Dyno: "web.1", Addr: addr, Proven: true}},
 		})
 	}
 	told := func() string {
 		t.Helper()
 		// The engine or a hook has met the same lack.
-		met := &deploy.Problem{App: "mail", Frontend: routes[0].Frontend, Err: deploy.ErrHostLack}
+		met := &deploy.Problem{App: "mail", Key: routes[0].Key, Err: deploy.ErrHostLack}
 		problems, err := host.WithPortLacks([]*deploy.Problem{met}, routes)
 		if err != nil {
 			t.Fatal(err)
@@ -68,7 +68,7 @@ func TestPortLacks(t *testing.T) {
 	// The list says it, whether the engine takes the container for up or for down.
 	for _, up := range []bool{true, false} {
 		service := deploy.RouteState{App: "mail", Servers: []deploy.ServerState{{Addr: routes[0].Servers[0].Addr, Up: up}}}
-		v := view{serving: map[deploy.Frontend]deploy.RouteState{routes[0].Frontend: service}}
+		v := view{serving: map[deploy.Key]deploy.RouteState{routes[0].Key: service}}
 		if err := v.countPorts(); err != nil {
 			t.Fatal(err)
 		}

@@ -22,12 +22,12 @@ func checkListeners(o deploy.Observation, note func(app, public string, err erro
 		return
 	}
 	own, serving := ownSockets(o.Processes), o.Serving()
-	for _, listen := range slices.SortedFunc(maps.Keys(serving), deploy.Frontend.Compare) {
+	for _, listen := range slices.SortedFunc(maps.Keys(serving), deploy.Key.Compare) {
 		service := serving[listen]
 		var ours, others []listeners.Listener
 		for _, s := range sockets {
 			switch {
-			case !s.Conflicts(listen):
+			case !s.Conflicts(listen.Frontend()):
 			case own(s):
 				ours = append(ours, s)
 			default:

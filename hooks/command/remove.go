@@ -58,8 +58,8 @@ func removeMappings(ctx context.Context, h *host.Host, app string, publics []str
 }
 
 // named tells which addresses are those of public sides of mappings: 25, 127.0.0.1:5432, 6000-6010.
-func named(publics []string) (func(deploy.Frontend) bool, error) {
-	addresses := make(map[deploy.Frontend]bool)
+func named(publics []string) (func(deploy.Key) bool, error) {
+	addresses := make(map[deploy.Key]bool)
 	var errs []error
 	for _, public := range publics {
 		// The private side is of no interest here.
@@ -69,10 +69,10 @@ func named(publics []string) (func(deploy.Frontend) bool, error) {
 			continue
 		}
 		for port := range m.Ports() {
-			addresses[deploy.Frontend{IP: m.Bind, Port: port}] = true
+			addresses[deploy.Key{IP: m.Bind, Port: port}] = true
 		}
 	}
-	return func(l deploy.Frontend) bool { return addresses[l] }, errors.Join(errs...)
+	return func(l deploy.Key) bool { return addresses[l] }, errors.Join(errs...)
 }
 
 // tellGiven says where an app's other ports lead once it has given some up, and what is wrong with them.

@@ -15,7 +15,7 @@ func TestMappingIsNamedAsItIsRemoved(t *testing.T) {
 		}
 		for _, c := range deploy.OperatorClaims("mail", m) {
 			if rest, err := without("mail", []deploy.Mapping{m}, []string{c.Mapping()}); err != nil || len(rest) > 0 {
-				t.Errorf("%s, public port %s: %v is left, %v", text, c.Frontend, rest, err)
+				t.Errorf("%s, public port %s: %v is left, %v", text, c.Key, rest, err)
 			}
 		}
 	}

@@ -184,10 +184,10 @@ func statsTable(facts deploy.Observation) string {
 		if r.Held > 0 {
 			state += fmt.Sprintf(" (%d wait)", r.Held)
 		}
-		add(r.App, r.Frontend.String(), r.Process, "", "", state, strconv.Itoa(r.Connections()), number(r.Total),
+		add(r.App, r.Key.String(), r.Process, "", "", state, strconv.Itoa(r.Connections()), number(r.Total),
 			bytes(r.In), bytes(r.Out), number(r.Failed+r.Lost()))
 		for _, s := range r.Servers {
-			cells := []string{r.App, r.Frontend.String(), r.Process, s.Dyno, s.ShortID(), s.State(), strconv.Itoa(s.Connections), "", "", "", ""}
+			cells := []string{r.App, r.Key.String(), r.Process, s.Dyno, s.ShortID(), s.State(), strconv.Itoa(s.Connections), "", "", "", ""}
 			if s.Container == "" {
 				cells[4] = s.Addr.String()
 			}

@@ -31,7 +31,7 @@ type exposed struct {
 
 // view shows mappings beside what the engine and Docker say at this moment.
 type view struct {
-	serving    map[deploy.Frontend]deploy.RouteState
+	serving    map[deploy.Key]deploy.RouteState
 	containers []deploy.Endpoint
 	// ports are the local ports in use for connections to what is served.
 	ports map[netip.AddrPort]listeners.Use
@@ -76,10 +76,10 @@ func exposedOf(h *host.Host, app string, v view) ([]exposed, error) {
 		ports = remembered.Images[remembered.Current]
 	)
 	entries, wrong := deploy.ParsePorts(ports.File, ports.Text)
-	asked := make(map[deploy.Frontend]bool)
+	asked := make(map[deploy.Key]bool)
 	add := func(m deploy.Mapping, from string) {
 		for port := range m.Ports() {
-			asked[deploy.Frontend{IP: m.Bind, Port: port}] = true
+			asked[deploy.Key{IP: m.Bind, Port: port}] = true
 		}
 		list = append(list, v.exposed(a, m, from))
 	}
@@ -98,8 +98,8 @@ func exposedOf(h *host.Host, app string, v view) ([]exposed, error) {
 }
 
 // unasked are the ports that are served for an app and that none of its mappings asks for.
-func (v view) unasked(app string, asked map[deploy.Frontend]bool) (list []deploy.Mapping) {
-	for _, listen := range slices.SortedFunc(maps.Keys(v.serving), deploy.Frontend.Compare) {
+func (v view) unasked(app string, asked map[deploy.Key]bool) (list []deploy.Mapping) {
+	for _, listen := range slices.SortedFunc(maps.Keys(v.serving), deploy.Key.Compare) {
 		service := v.serving[listen]
 		if service.App != app || asked[listen] {
 			continue
@@ -120,7 +120,7 @@ func (v view) exposed(a deploy.App, m deploy.Mapping, from string) exposed {
 	total, listening, out := 0, 0, false
 	for public := range m.Ports() {
 		total++
-		service, ok := v.serving[deploy.Frontend{IP: m.Bind, Port: public}]
+		service, ok := v.serving[deploy.Key{IP: m.Bind, Port: public}]
 		if !ok || service.App != a.Name {
 			continue
 		}

@@ -15,7 +15,7 @@ const briefHold = 5 * time.Second
 // port is a public port that an app asks for.
 type port struct {
 	app string
-	deploy.Frontend
+	deploy.Key
 }
 
 // problem is one of the model's, or of the whole host: then it has no app.
@@ -31,10 +31,10 @@ func problemOf(p *deploy.Problem) problem {
 	switch {
 	case errors.As(p, &outage):
 		for _, claim := range outage.Claims {
-			told.held = append(told.held, port{p.App, claim.Frontend})
+			told.held = append(told.held, port{p.App, claim.Key})
 		}
 	case errors.Is(p, deploy.ErrNotAccepting):
-		told.held = []port{{p.App, p.Frontend}}
+		told.held = []port{{p.App, p.Key}}
 	}
 	return told
 }

@@ -15,12 +15,12 @@ import (
 
 // The log's words depend on the model's problems and on time only, whatever the engine.
 func TestProblemLog(t *testing.T) {
-	mail, news := deploy.Frontend{Port: 25}, deploy.Frontend{Port: 119}
-	starting := func(l deploy.Frontend) *deploy.Problem {
-		return &deploy.Problem{App: "mail", Frontend: l, Err: fmt.Errorf("web.1 %w", deploy.ErrNotAccepting)}
+	mail, news := deploy.Key{Port: 25}, deploy.Key{Port: 119}
+	starting := func(l deploy.Key) *deploy.Problem {
+		return &deploy.Problem{App: "mail", Key: l, Err: fmt.Errorf("web.1 %w", deploy.ErrNotAccepting)}
 	}
-	outage := &deploy.Problem{App: "mail", Err: &deploy.Outage{App: "mail", Process: "web", Claims: []deploy.Claim{{Frontend: mail}, {Frontend: news}}}}
-	conflict := &deploy.Problem{App: "chat", Frontend: mail, Err: fmt.Errorf("belongs to mail")}
+	outage := &deploy.Problem{App: "mail", Err: &deploy.Outage{App: "mail", Process: "web", Claims: []deploy.Claim{{Key: mail}, {Key: news}}}}
+	conflict := &deploy.Problem{App: "chat", Key: mail, Err: fmt.Errorf("belongs to mail")}
 	type step struct {
 		at       time.Duration
 		problems []*deploy.Problem

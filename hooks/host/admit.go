@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 
@@ -93,14 +92,13 @@ func (h *Host) AdmitPage(ctx context.Context, listen string) error {
 	if err != nil {
 		return err
 	}
-	page := deploy.FrontendAt(values.StatsListen)
-	conflict := deploy.Taken(apps, "").Conflict(deploy.Claim{Frontend: page})
+	conflict := deploy.Taken(apps, "").Conflict(deploy.Claim{Key: deploy.KeyAt(values.StatsListen)})
 	if conflict == nil {
 		return nil
 	}
 	held := conflict.Held
 	return fmt.Errorf("the statistics page can't listen on %s: public port %s belongs to the app %s (%s); choose another port",
-		values.StatsListen, held.Frontend, held.App, held.Where())
+		values.StatsListen, held.Key, held.App, held.Where())
 }
 
 // proxies are the ports that Dokku's own proxies (nginx and the like) map for any app. These proxies don't look who has a port: one that
@@ -113,7 +111,7 @@ func (h *Host) proxies(policy deploy.Policy) (occupied []deploy.Occupied) {
 	for _, m := range mapped {
 		if !policy.Excepts(m.Host) {
 			occupied = append(occupied, deploy.Occupied{
-				Conflicts: func(l deploy.Frontend) bool { return l.Port == m.Host },
+				Conflicts: func(f deploy.Frontend) bool { return f.Port == m.Host },
 				Reason:    func(deploy.Claim) error { return ProxyConflict(m) },
 			})
 		}
@@ -142,7 +140,7 @@ func (h *Host) AdmitProxyOf(ctx context.Context, app string) error {
 		if p.App != app {
 			continue
 		}
-		conflict := taken.Conflict(deploy.Claim{App: app, Frontend: deploy.Frontend{Port: p.Host}})
+		conflict := taken.Conflict(deploy.Claim{App: app, Key: deploy.Key{Port: p.Host}})
 		if conflict == nil {
 			continue
 		}
@@ -153,7 +151,7 @@ func (h *Host) AdmitProxyOf(ctx context.Context, app string) error {
 		}
 		if !values.Policy.Excepts(p.Host) {
 			errs = append(errs, fmt.Errorf("a proxy of Dokku would listen on port %d for the app %s (%s), but the app %s has it (%s, public port %s); "+
-				"%s", p.Host, app, mappedBy(p), held.App, held.Where(), held.Frontend, otherPort(app)))
+				"%s", p.Host, app, mappedBy(p), held.App, held.Where(), held.Key, otherPort(app)))
 		}
 	}
 	return errors.Join(errs...)
@@ -199,7 +197,10 @@ func (w Wiring) LookAround(ctx context.Context, engine deploy.Engine, r *deploy.
 	if err != nil {
 		return err
 	}
-	served := slices.Collect(maps.Keys(r.Serving))
+	served := make([]deploy.Frontend, 0, len(r.Serving))
+	for key := range r.Serving {
+		served = append(served, key.Frontend())
+	}
 	for _, s := range sockets {
 		if own := slices.ContainsFunc(served, s.Is); !own {
 			r.Occupied = append(r.Occupied, deploy.Occupied{
@@ -210,16 +211,16 @@ func (w Wiring) LookAround(ctx context.Context, engine deploy.Engine, r *deploy.
 	if engine, err = w.withFallback(engine, false); err != nil {
 		return err
 	}
-	r.Impossible = make(map[deploy.Frontend]error)
+	r.Impossible = make(map[deploy.Key]error)
 	for _, c := range r.Claims {
-		switch err := engine.Supports(deploy.Route{App: c.App, Process: c.Process, Frontend: c.Frontend, Options: c.Options}); {
+		switch err := engine.Supports(deploy.Route{App: c.App, Process: c.Process, Key: c.Key, Options: c.Options}); {
 		case err != nil:
-			r.Impossible[c.Frontend] = err
-		case listeners.TryBind(deploy.Frontend{IP: c.Frontend.IP}) != nil:
-			r.Impossible[c.Frontend] = fmt.Errorf("this host has no address %s; use one that it has (ip address), or none", c.Frontend.IP)
+			r.Impossible[c.Key] = err
+		case listeners.TryBind(deploy.Frontend{IP: c.Key.IP}) != nil:
+			r.Impossible[c.Key] = fmt.Errorf("this host has no address %s; use one that it has (ip address), or none", c.Key.IP)
 		// The engine's own socket would look like somebody else's.
-		case r.OnHost(c) == nil && !slices.ContainsFunc(served, c.Frontend.Overlaps) && errors.Is(listeners.TryBind(c.Frontend), listeners.ErrInUse):
-			r.Impossible[c.Frontend] = listeners.InUse(c.Frontend)
+		case r.OnHost(c) == nil && !slices.ContainsFunc(served, c.Key.Frontend().Overlaps) && errors.Is(listeners.TryBind(c.Key.Frontend()), listeners.ErrInUse):
+			r.Impossible[c.Key] = listeners.InUse(c.Key.Frontend())
 		}
 	}
 	return nil
@@ -243,7 +244,7 @@ func (w Wiring) lookAtCluster(ctx context.Context, r *deploy.Request) {
 func (h *Host) WarnUnreserved(claims []deploy.Claim) {
 	var ports []uint16
 	for _, c := range claims {
-		ports = append(ports, c.Frontend.Port)
+		ports = append(ports, c.Key.Port)
 	}
 	which, remedy, err := listeners.Unreserved(ports)
 	switch {

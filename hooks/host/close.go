@@ -42,7 +42,7 @@ func (h *Host) Broken(apps ...string) error {
 type Give struct {
 	App string
 	// Gone tells which of the app's public addresses it gives up.
-	Gone func(deploy.Frontend) bool
+	Gone func(deploy.Key) bool
 	// Write writes that down, nil where it is.
 	Write func() error
 	// Again is how to have it written down once what keeps it from that is mended.
@@ -50,26 +50,26 @@ type Give struct {
 }
 
 // All is every address.
-func All(deploy.Frontend) bool { return true }
+func All(deploy.Key) bool { return true }
 
 // GiveUp writes down that an app is to have fewer public ports, closes these, and says which, before anybody waits for Docker. What is
 // written stays, and so does what is closed. The error says what is not done, and what completes it. The caller has the
 // lock from Locked.
-func (h *Host) GiveUp(ctx context.Context, lock *deploy.Lock, g Give) (outcome deploy.Outcome, closed []deploy.Frontend, err error) {
+func (h *Host) GiveUp(ctx context.Context, lock *deploy.Lock, g Give) (outcome deploy.Outcome, closed []deploy.Key, err error) {
 	s := h.Salvaged()
 	open, unasked := s.openOf(ctx, g)
 	var unwritten error
 	if g.Write != nil {
 		unwritten = g.Write()
 	}
-	var left []deploy.Frontend
+	var left []deploy.Key
 	var unclosed error
 	if len(open) > 0 || unasked != nil {
 		left, unclosed = s.shut(ctx, lock, g)
 	}
 
 	if unclosed == nil || len(left) > 0 {
-		closed = slices.DeleteFunc(open, func(l deploy.Frontend) bool { return slices.Contains(left, l) })
+		closed = slices.DeleteFunc(open, func(l deploy.Key) bool { return slices.Contains(left, l) })
 	}
 	if len(closed) > 0 {
 		h.Out.Step("Closed public ports of %s: %s", g.App, deploy.PublicAddresses(closed))
@@ -101,10 +101,10 @@ func (h *Host) GiveUp(ctx context.Context, lock *deploy.Lock, g Give) (outcome d
 var errStillServed = errors.New("the engine goes on serving")
 
 // shut closes what an app has given up. It returns what is open still, none where that is not known, and why.
-func (h *Host) shut(ctx context.Context, lock *deploy.Lock, g Give) (left []deploy.Frontend, err error) {
+func (h *Host) shut(ctx context.Context, lock *deploy.Lock, g Give) (left []deploy.Key, err error) {
 	err = h.eachEngine(ctx, func(ctx context.Context, e deploy.Engine) error {
 		r := deploy.Reconciler{Host: h, Engine: e}
-		outcome, err := r.Close(ctx, lock, func(app string, f deploy.Frontend) bool { return app == g.App && g.Gone(f) })
+		outcome, err := r.Close(ctx, lock, func(app string, f deploy.Key) bool { return app == g.App && g.Gone(f) })
 		h.Record(outcome)
 		return err
 	})
@@ -119,7 +119,7 @@ func (h *Host) shut(ctx context.Context, lock *deploy.Lock, g Give) (left []depl
 }
 
 // openOf are the addresses that an app is to give up and is served at now, by any engine.
-func (h *Host) openOf(ctx context.Context, g Give) (open []deploy.Frontend, err error) {
+func (h *Host) openOf(ctx context.Context, g Give) (open []deploy.Key, err error) {
 	err = h.eachEngine(ctx, func(ctx context.Context, e deploy.Engine) error {
 		o, err := e.Observe(ctx)
 		for listen, service := range o.Serving() {
@@ -129,7 +129,7 @@ func (h *Host) openOf(ctx context.Context, g Give) (open []deploy.Frontend, err 
 		}
 		return err
 	})
-	slices.SortFunc(open, deploy.Frontend.Compare)
+	slices.SortFunc(open, deploy.Key.Compare)
 	return open, err
 }
 

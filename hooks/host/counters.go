@@ -70,8 +70,8 @@ func isNameless(r deploy.RouteState) bool {
 
 // name adds what the engine does not know: the containers behind addresses, and the process types of ports. An app may have a
 // thousand ports, and to ask for its processes is to read all that is known of it: each app is asked for once.
-func name(routes []deploy.RouteState, containers []deploy.Endpoint, processes func(app string) (map[deploy.Frontend]string, error)) error {
-	asked := make(map[string]map[deploy.Frontend]string)
+func name(routes []deploy.RouteState, containers []deploy.Endpoint, processes func(app string) (map[deploy.Key]string, error)) error {
+	asked := make(map[string]map[deploy.Key]string)
 	for i := range routes {
 		r := &routes[i]
 		NameServers(r, containers)
@@ -86,7 +86,7 @@ func name(routes []deploy.RouteState, containers []deploy.Endpoint, processes fu
 			}
 			asked[r.App] = of
 		}
-		r.Process = of[r.Frontend]
+		r.Process = of[r.Key]
 	}
 	return nil
 }
@@ -105,14 +105,14 @@ func NameServers(r *deploy.RouteState, containers []deploy.Endpoint) {
 }
 
 // processes are the process types that an app's public addresses lead to now.
-func (h *Host) processes(name string) (map[deploy.Frontend]string, error) {
+func (h *Host) processes(name string) (map[deploy.Key]string, error) {
 	app, err := h.App(name)
 	if err != nil {
 		return nil, err
 	}
-	types := make(map[deploy.Frontend]string)
+	types := make(map[deploy.Key]string)
 	for _, claim := range slices.Concat(app.Operator, app.Images[app.Current]) {
-		types[claim.Frontend] = claim.Process
+		types[claim.Key] = claim.Process
 	}
 	return types, nil
 }

@@ -69,7 +69,7 @@ func (w Wiring) Engine() (deploy.Engine, error) {
 }
 
 // Serving is the engine in force, and what it serves now.
-func (w Wiring) Serving(ctx context.Context) (deploy.Engine, map[deploy.Frontend]deploy.RouteState, error) {
+func (w Wiring) Serving(ctx context.Context) (deploy.Engine, map[deploy.Key]deploy.RouteState, error) {
 	engine, err := w.Engine()
 	if err != nil {
 		return nil, nil, err

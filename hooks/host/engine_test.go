@@ -90,7 +90,7 @@ func TestGlobalSettingsAreReadOnce(t *testing.T) {
 					return err
 				},
 				"admit": func(ctx context.Context) error {
-					return h.Admit(ctx, "mail", []deploy.Claim{{App: "mail", Frontend: deploy.Frontend{Port: 25_252}}})
+					return h.Admit(ctx, "mail", []deploy.Claim{{App: "mail", Key: deploy.Key{Port: 25_252}}})
 				},
 			} {
 				if err := do(t.Context()); err != nil {

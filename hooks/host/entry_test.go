@@ -63,7 +63,7 @@ func TestTableArrives(t *testing.T) {
 				must(a.Err)
 				var public []string
 				for _, c := range a.Claims() {
-					public = append(public, c.Frontend.String())
+					public = append(public, c.Key.String())
 				}
 				if got = strings.Join(public, " "); a.Off != "" {
 					got += " " + a.Off

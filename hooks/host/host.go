@@ -257,7 +257,7 @@ func (h *Host) Record(outcome deploy.Outcome) {
 		event = "heal"
 	}
 	for _, listen := range outcome.Applied.Switched {
-		i := slices.IndexFunc(outcome.Table.Routes, func(r deploy.Route) bool { return r.Frontend == listen })
+		i := slices.IndexFunc(outcome.Table.Routes, func(r deploy.Route) bool { return r.Key == listen })
 		if i < 0 {
 			continue
 		}
@@ -277,7 +277,7 @@ func (h *Host) Record(outcome deploy.Outcome) {
 // RecordCut logs the connections that HAProxy was told to end. The built-in engine logs its own.
 func (h *Host) RecordCut(cut []deploy.Cut) {
 	for _, c := range cut {
-		h.Log.Warn("cut", "app", c.App, "public", c.Frontend.String(), "connections", c.Connections)
+		h.Log.Warn("cut", "app", c.App, "public", c.Key.String(), "connections", c.Connections)
 	}
 }
 

@@ -29,7 +29,7 @@ func portLacks(routes []deploy.Route) ([]*deploy.Problem, error) {
 	for _, r := range routes {
 		for _, s := range r.Servers {
 			if u := use[s.Addr]; u.Short() {
-				problems = append(problems, &deploy.Problem{App: r.App, Frontend: r.Frontend, Err: portLack(r, s, u)})
+				problems = append(problems, &deploy.Problem{App: r.App, Key: r.Key, Err: portLack(r, s, u)})
 			}
 		}
 	}
@@ -54,13 +54,13 @@ func portLack(r deploy.Route, s deploy.Server, u listeners.Use) error {
 // WithPortLacks adds what is known of local ports to problems, in the place of what was found out by not getting one.
 func WithPortLacks(problems []*deploy.Problem, routes []deploy.Route) ([]*deploy.Problem, error) {
 	lacks, err := portLacks(routes)
-	told := make(map[deploy.Frontend]bool)
+	told := make(map[deploy.Key]bool)
 	for _, l := range lacks {
-		told[l.Frontend] = true
+		told[l.Key] = true
 	}
 	var all []*deploy.Problem
 	for _, p := range problems {
-		if !errors.Is(p, deploy.ErrHostLack) || !told[p.Frontend] {
+		if !errors.Is(p, deploy.ErrHostLack) || !told[p.Key] {
 			all = append(all, p)
 		}
 	}

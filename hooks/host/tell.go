@@ -83,10 +83,10 @@ func summary(routes []deploy.Route) []string {
 			order = append(order, to)
 			names[to] = nil
 		}
-		if r.Frontend.IP.IsValid() {
-			names[to] = append(names[to], r.Frontend.String())
+		if r.Key.IP.IsValid() {
+			names[to] = append(names[to], r.Key.String())
 		} else {
-			ports[to] = append(ports[to], r.Frontend.Port)
+			ports[to] = append(ports[to], r.Key.Port)
 		}
 	}
 	var lines []string

@@ -92,11 +92,11 @@ func notAccepting(c deploy.Endpoint, timeout time.Duration, waiting map[uint16]e
 		}
 		if remedy, lack := deploy.HostLack(err); lack {
 			errs = append(errs, fmt.Errorf("%s: this host can't connect to the private port %d (%s, public port %s) of container %.12s, for a lack of its own: %w; %s",
-				c.App, claim.Private, claim.Where(), claim.Frontend, c.ID, err, remedy))
+				c.App, claim.Private, claim.Where(), claim.Key, c.ID, err, remedy))
 			continue
 		}
 		errs = append(errs, fmt.Errorf("%s: nothing accepts connections on the private port %d (%s, public port %s) of container %.12s after %s: %w",
-			c.App, claim.Private, claim.Where(), claim.Frontend, c.ID, timeout, err))
+			c.App, claim.Private, claim.Where(), claim.Key, c.ID, timeout, err))
 		if isNoAnswer(err) {
 			noAnswer = true
 		} else {

@@ -35,7 +35,7 @@ func TestGateTellsARefusalFromNoAnswer(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			c := deploy.Endpoint{ID: "0123456789abcdef", App: "mail", Running: true, Direct: row.direct, NetworkMode: "lan"}
-			claims := []deploy.Claim{{App: "mail", Frontend: deploy.Frontend{Port: 25}, Private: port, Process: "web", File: "PORTS", Line: 1}}
+			claims := []deploy.Claim{{App: "mail", Key: deploy.Key{Port: 25}, Private: port, Process: "web", File: "PORTS", Line: 1}}
 			waiting, err := silent(t.Context(), c, deploy.UpstreamAuto, claims)
 			if err != nil || (len(waiting) == 0) != row.listensThere {
 				t.Fatalf("got %v, %v", waiting, err)
@@ -54,7 +54,7 @@ func TestGateTellsARefusalFromNoAnswer(t *testing.T) {
 // A lack of this host's is not the container's to mend.
 func TestGateTellsALackOfTheHost(t *testing.T) {
 	c := deploy.Endpoint{ID: "0123456789abcdef", App: "mail", Running: true}
-	claims := []deploy.Claim{{App: "mail", Frontend: deploy.Frontend{Port: 25}, Private: 5025, Process: "web", File: "PORTS", Line: 1}}
+	claims := []deploy.Claim{{App: "mail", Key: deploy.Key{Port: 25}, Private: 5025, Process: "web", File: "PORTS", Line: 1}}
 	for lack, remedy := range map[error]string{syscall.EMFILE: "LimitNOFILE", syscall.EADDRNOTAVAIL: "ip_local_port_range"} {
 		text := notAccepting(c, time.Second, map[uint16]error{5025: &net.OpError{Op: "dial", Err: lack}}, claims).Error()
 		for _, want := range []string{"PORTS line 1", "for a lack of its own", remedy} {

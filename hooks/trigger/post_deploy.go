@@ -164,7 +164,7 @@ func givenUp(h *host.Host, app string, before, after state.App) ([]deploy.Claim,
 		return nil, err
 	}
 	return slices.DeleteFunc(had, func(c deploy.Claim) bool {
-		return slices.ContainsFunc(has, func(o deploy.Claim) bool { return o.Frontend == c.Frontend })
+		return slices.ContainsFunc(has, func(o deploy.Claim) bool { return o.Key == c.Key })
 	}), nil
 }
 

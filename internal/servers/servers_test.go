@@ -48,7 +48,7 @@ func route(t *testing.T, listen, to uint16, options string) deploy.Route {
 		t.Fatal(err)
 	}
 	r := deploy.Route{
-		App: "app", Process: "web", Frontend: deploy.Frontend{IP: public, Port: listen}, Hold: 10 * time.Second, Options: o,
+		App: "app", Process: "web", Key: deploy.Key{IP: public, Port: listen}, Hold: 10 * time.Second, Options: o,
 		Servers: []deploy.Server{{Container: "server", Dyno: "web.1", Addr: netip.AddrPortFrom(private, to), Proven: true}},
 	}
 	if o.Check != deploy.NoCheck {
@@ -82,12 +82,12 @@ func checked(t *testing.T, e deploy.Engine, to uint16, options string) uint16 {
 			}
 			serving := o.Serving()
 			return !slices.ContainsFunc(table.Routes, func(r deploy.Route) bool {
-				return !slices.Contains(serving[r.Frontend].Addresses(false), witness.Addr)
+				return !slices.Contains(serving[r.Key].Addresses(false), witness.Addr)
 			})
 		})
 		witness.Listen()
 	}
-	return table.Routes[0].Frontend.Port
+	return table.Routes[0].Key.Port
 }
 
 func apply(t *testing.T, e deploy.Engine, routes ...deploy.Route) {

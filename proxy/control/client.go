@@ -49,7 +49,7 @@ func (c *Client) Name() string { return proxy.EngineName }
 
 // Supports implements [deploy.Engine].
 func (c *Client) Supports(r deploy.Route) error {
-	if r.Frontend.Overlaps(deploy.FrontendAt(c.config.Page)) {
+	if r.Key.Frontend().Overlaps(deploy.FrontendAt(c.config.Page)) {
 		return fmt.Errorf("the statistics page listens on %s; choose another public port", c.config.Page)
 	}
 	return proxy.Supports(r)

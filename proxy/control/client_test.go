@@ -27,14 +27,14 @@ func TestOptionsAreHandedOver(t *testing.T) {
 	}
 	r.Options = options
 	proxytest.Apply(t, first, r)
-	old := proxytest.Dial(t, r.Frontend.Port)
+	old := proxytest.Dial(t, r.Key.Port)
 	old.Greeting()
 	second := runDaemon(t, Options{Control: control})
-	if got := proxytest.Observe(t, second).Serving()[r.Frontend].Options; got != options {
+	if got := proxytest.Observe(t, second).Serving()[r.Key].Options; got != options {
 		t.Errorf("serving with %s, want %s", got, options)
 	}
 	// The former daemon's connections do not count here.
-	one, two := proxytest.Dial(t, r.Frontend.Port), proxytest.Dial(t, r.Frontend.Port)
+	one, two := proxytest.Dial(t, r.Key.Port), proxytest.Dial(t, r.Key.Port)
 	one.Greeting()
 	old.Echo()
 	one.Conn.Close()

@@ -193,7 +193,7 @@ func TestPredecessorFollows(t *testing.T) {
 	proxytest.Apply(t, c, empty, proxytest.RouteTo("mail", port, v1))
 	old := proxytest.Dial(t, port)
 	old.Greeting()
-	waiting := proxytest.Dial(t, empty.Frontend.Port)
+	waiting := proxytest.Dial(t, empty.Key.Port)
 	wait.Until(t, "it waits", func() bool { return held(t, c, "empty") == 1 })
 
 	// Two generations, so that a predecessor is handed on.

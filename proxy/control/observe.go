@@ -28,9 +28,9 @@ func merge(o *deploy.Observation, p *observed) {
 	o.Old = append(o.Old, deploy.Process{PID: p.Processes[0], Connections: p.Connections()})
 	o.Old, o.Processes = append(o.Old, p.Old...), append(o.Processes, p.Processes...)
 	for _, r := range p.Routes {
-		at := slices.IndexFunc(o.Routes, func(now deploy.RouteState) bool { return now.App == r.App && now.Frontend == r.Frontend })
+		at := slices.IndexFunc(o.Routes, func(now deploy.RouteState) bool { return now.App == r.App && now.Key == r.Key })
 		if at < 0 {
-			o.Routes = append(o.Routes, deploy.RouteState{App: r.App, Process: r.Process, Frontend: r.Frontend, Servers: []deploy.ServerState{}})
+			o.Routes = append(o.Routes, deploy.RouteState{App: r.App, Process: r.Process, Key: r.Key, Servers: []deploy.ServerState{}})
 			at = len(o.Routes) - 1
 		}
 		route := &o.Routes[at]

@@ -66,9 +66,9 @@ type response struct {
 
 // failure is a deploy.RouteError.
 type failure struct {
-	App      string          `json:"app"`
-	Frontend deploy.Frontend `json:"frontend"`
-	Error    string          `json:"error"`
+	App   string     `json:"app"`
+	Key   deploy.Key `json:"frontend"`
+	Error string     `json:"error"`
 }
 
 // observed is a daemon's observation of itself, with the parts that only a client of its control socket may know.
@@ -130,7 +130,7 @@ func appliedResponse(applied deploy.Applied, err error) response {
 	for _, e := range flatten(err) {
 		var routeErr *deploy.RouteError
 		if errors.As(e, &routeErr) {
-			r.Failed = append(r.Failed, failure{routeErr.App, routeErr.Frontend, routeErr.Err.Error()})
+			r.Failed = append(r.Failed, failure{routeErr.App, routeErr.Key, routeErr.Err.Error()})
 		} else {
 			rest = append(rest, e)
 		}
@@ -161,7 +161,7 @@ func flatten(err error) []error {
 func (r response) errors() error {
 	var errs []error
 	for _, f := range r.Failed {
-		errs = append(errs, &deploy.RouteError{App: f.App, Frontend: f.Frontend, Err: errors.New(f.Error)})
+		errs = append(errs, &deploy.RouteError{App: f.App, Key: f.Key, Err: errors.New(f.Error)})
 	}
 	return errors.Join(errs...)
 }

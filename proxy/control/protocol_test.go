@@ -33,7 +33,7 @@ func FuzzDecodeRequest(f *testing.F) {
 		}
 		if r.Call == callApply {
 			for _, route := range r.Table.Routes {
-				if route.App == "" || route.Frontend.Port == 0 {
+				if route.App == "" || route.Key.Port == 0 {
 					t.Errorf("route %+v was accepted", route)
 				}
 			}
@@ -65,9 +65,9 @@ func TestWhatIsNotAskedForIsNotSaid(t *testing.T) {
 }
 
 func TestErrorsComeThrough(t *testing.T) {
-	listen := deploy.Frontend{Port: 25}
-	one := &deploy.RouteError{App: "mail", Frontend: listen, Err: errors.New("taken")}
-	r := appliedResponse(deploy.Applied{Switched: []deploy.Frontend{listen}}, errors.Join(one, errors.Join(one)))
+	listen := deploy.Key{Port: 25}
+	one := &deploy.RouteError{App: "mail", Key: listen, Err: errors.New("taken")}
+	r := appliedResponse(deploy.Applied{Switched: []deploy.Key{listen}}, errors.Join(one, errors.Join(one)))
 	if r.Error != "" || len(r.Failed) != 2 || r.errors().Error() != errors.Join(one, one).Error() {
 		t.Errorf("got %+v", r)
 	}
@@ -86,7 +86,7 @@ func TestHandoverOfVersion1(t *testing.T) {
 		t.Fatal(err)
 	}
 	routes := r.Handover.Table.Routes
-	if len(routes) != 2 || routes[0].Frontend.String() != "25" || len(routes[0].Servers) != 1 || routes[1].Frontend.String() != "[::1]:119" {
+	if len(routes) != 2 || routes[0].Key.String() != "25" || len(routes[0].Servers) != 1 || routes[1].Key.String() != "[::1]:119" {
 		t.Errorf("got %+v", routes)
 	}
 	for _, call := range []string{callHandover, callHanded, callFollow, callEnd} {

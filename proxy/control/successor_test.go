@@ -43,7 +43,7 @@ func TestPredecessorFindsTheNextDaemon(t *testing.T) {
 	truth(t, config.Truth, proxytest.RouteTo("mail", port, v1), empty)
 	first := startProcess(t, config)
 	c := clientOf(config.Control)
-	old, waiting := proxytest.Dial(t, port), proxytest.Dial(t, empty.Frontend.Port)
+	old, waiting := proxytest.Dial(t, port), proxytest.Dial(t, empty.Key.Port)
 	old.Greeting()
 	wait.Until(t, "it waits", func() bool { return held(t, c, "empty") == 1 })
 	startProcess(t, config).kill()
@@ -78,11 +78,11 @@ func TestPredecessorFollowsWhatIsInForce(t *testing.T) {
 	truth(t, config.Truth, mail)
 	startProcess(t, config)
 	c := clientOf(config.Control)
-	waiting := proxytest.Dial(t, mail.Frontend.Port)
+	waiting := proxytest.Dial(t, mail.Key.Port)
 	wait.Until(t, "it waits", func() bool { return held(t, c, "mail") == 1 })
 	second := startProcess(t, config)
 
-	overlapping := proxytest.RouteTo("chat", mail.Frontend.Port)
+	overlapping := proxytest.RouteTo("chat", mail.Key.Port)
 	again := func(routes ...deploy.Route) {
 		truth(t, config.Truth, routes...)
 		second.signal(syscall.SIGHUP)
@@ -90,7 +90,7 @@ func TestPredecessorFollowsWhatIsInForce(t *testing.T) {
 	}
 	again(overlapping, mail)
 	again(proxytest.RouteTo("taken", v1.Addr.Port(), v1), mail)
-	mail.Servers = proxytest.RouteTo("mail", mail.Frontend.Port, v1).Servers
+	mail.Servers = proxytest.RouteTo("mail", mail.Key.Port, v1).Servers
 	again(mail)
 	waiting.Greeting()
 }

@@ -23,7 +23,7 @@ func TestManyPortsAreHandedOver(t *testing.T) {
 	}
 	truth(t, config.Truth, routes...)
 	old := startProcess(t, config)
-	held := proxytest.Dial(t, routes[0].Frontend.Port)
+	held := proxytest.Dial(t, routes[0].Key.Port)
 	held.Greeting()
 	open, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(old.worker), "fd"))
 	if err != nil {
@@ -35,8 +35,8 @@ func TestManyPortsAreHandedOver(t *testing.T) {
 	}
 	startProcess(t, config)
 	for _, r := range routes {
-		if got := proxytest.Dial(t, r.Frontend.Port).Greeting(); got != "v1" {
-			t.Errorf("%s answered at %s", got, r.Frontend)
+		if got := proxytest.Dial(t, r.Key.Port).Greeting(); got != "v1" {
+			t.Errorf("%s answered at %s", got, r.Key)
 		}
 	}
 	held.Echo()

@@ -37,7 +37,7 @@ func Apply(t testing.TB, e deploy.Engine, routes ...deploy.Route) {
 // RouteTo is an app's route from a port of 127.0.0.1.
 func RouteTo(app string, port uint16, servers ...*enginetest.Server) deploy.Route {
 	r := deploy.Route{
-		App: app, Process: "web", Frontend: deploy.Frontend{IP: netip.MustParseAddr("127.0.0.1"), Port: port},
+		App: app, Process: "web", Key: deploy.Key{IP: netip.MustParseAddr("127.0.0.1"), Port: port},
 		Hold: 10 * time.Second, HealthCheck: 2 * time.Second,
 	}
 	for _, s := range servers {
