@@ -14,6 +14,8 @@ type Request struct {
 	App    string
 	Claims []Claim
 	Policy Policy
+	// Domains are those that Dokku has for apps, by app, where a claim has a server name.
+	Domains map[string][]string
 	// Apps are all apps of the host, and Serving is what the engine says that it serves.
 	Apps    []App
 	Serving map[Key]RouteState
@@ -50,6 +52,7 @@ func Admit(r Request) error {
 	taken := Taken(r.Apps, r.App)
 	var conflicts []*Conflict
 	for _, c := range r.Claims {
+		c.Options = c.options(r.Policy.Options)
 		if conflict := taken.Conflict(c); conflict != nil {
 			conflicts = append(conflicts, conflict)
 		}
@@ -60,8 +63,11 @@ func Admit(r Request) error {
 	for _, refusal := range r.Policy.Check(r.App, r.Claims) {
 		found.add(refusal, refusal.Claims...)
 	}
-	unreadable := r.unreadable()
+	unreadable, elsewhere := r.unreadable(), r.namesElsewhere()
 	for _, c := range r.Claims {
+		if err := elsewhere(c); err != nil {
+			found.note(c, err)
+		}
 		if err := unreadable(c); err != nil {
 			found.note(c, err)
 		}
@@ -93,6 +99,40 @@ func (r Request) listens(f Frontend) bool {
 		}
 	}
 	return false
+}
+
+// namesElsewhere returns a function that says that the server name of a claim is another app's: a domain of it in Dokku, or a name that it
+// has at any port. Neither may be taken from it, unless an operator says so.
+func (r Request) namesElsewhere() func(Claim) error {
+	own := portsfile.ServerNamesOf(r.Domains[r.App]...)
+	type holder struct{ name, who string }
+	var holders []holder
+	for _, app := range slices.Sorted(maps.Keys(r.Domains)) {
+		for _, domain := range r.Domains[app] {
+			if app != r.App {
+				holders = append(holders, holder{domain, fmt.Sprintf("is a domain of the app %s (dokku domains:report %s)", app, app)})
+			}
+		}
+	}
+	for i := range r.Apps {
+		for _, c := range r.Apps[i].Claims() {
+			if c.App != r.App && c.Key.ServerName != "" {
+				holders = append(holders, holder{c.Key.ServerName, fmt.Sprintf("is a name of the app %s (%s, public port %s)", c.App, c.Where(), c.Key)})
+			}
+		}
+	}
+	return func(c Claim) error {
+		name := c.Key.ServerName
+		if name == "" || own.Cover(name) || r.Policy.OwnNames.Cover(name) {
+			return nil
+		}
+		i := slices.IndexFunc(holders, func(h holder) bool { return portsfile.NameCovers(h.name, name) || portsfile.NameCovers(name, h.name) })
+		if i < 0 {
+			return nil
+		}
+		return fmt.Errorf("public port %s (%s): %s %s; use another name, or have an operator allow it: dokku expose:set %s allowed-hosts %s",
+			c.Key, c.Where(), holders[i].name, holders[i].who, r.App, r.Policy.namesWith([]Claim{c}))
+	}
 }
 
 // unreadable returns a function that says that an address may be one of an app whose own files can't be read: it is served for that app,

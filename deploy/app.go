@@ -138,10 +138,19 @@ func Taken(apps []App, except string) *Holders {
 	var h Holders
 	for i := range apps {
 		if apps[i].Name != except {
-			h.Add(apps[i].Claims()...)
+			h.Add(apps[i].effective()...)
 		}
 	}
 	return &h
+}
+
+// effective are the app's claims with the options that their routes have.
+func (a *App) effective() []Claim {
+	claims := a.Claims()
+	for i := range claims {
+		claims[i].Options = claims[i].options(a.Options)
+	}
+	return claims
 }
 
 // route is one of the app's routes, without servers.

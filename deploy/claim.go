@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -68,23 +67,32 @@ func whereAll(claims []Claim) string {
 
 // PublicPorts are the public addresses of claims, shortly: "22, 6000-6010, 127.0.0.1:80".
 func PublicPorts(claims []Claim) string {
-	listens := make([]Key, 0, len(claims))
+	keys := make([]Key, 0, len(claims))
 	for _, c := range claims {
-		listens = append(listens, c.Key)
+		keys = append(keys, c.Key)
 	}
-	return PublicAddresses(listens)
+	return PublicAddresses(keys)
 }
 
-// PublicAddresses writes public addresses shortly: "22, 6000-6010, 127.0.0.1:80".
-func PublicAddresses(listens []Key) string {
-	byIP := make(map[netip.Addr][]portsfile.Range)
-	for _, l := range listens {
-		byIP[l.IP] = append(byIP[l.IP], portsfile.Range{First: l.Port, Last: l.Port})
+// PublicAddresses writes public addresses shortly: "22, 443@a.example.com, 6000-6010, 127.0.0.1:80".
+func PublicAddresses(keys []Key) string {
+	ports := make(map[Key][]portsfile.Range)
+	for _, k := range keys {
+		port := k.Port
+		k.Port = 0
+		ports[k] = append(ports[k], portsfile.Range{First: port, Last: port})
 	}
 	var texts []string
-	for _, ip := range slices.SortedFunc(maps.Keys(byIP), netip.Addr.Compare) {
-		for _, ports := range portsfile.Join(byIP[ip]) {
-			texts = append(texts, Mapping{Bind: ip, Public: ports}.Listen())
+	for _, k := range slices.SortedFunc(maps.Keys(ports), Key.Compare) {
+		for _, r := range portsfile.Join(ports[k]) {
+			text := Mapping{Bind: k.IP, Public: r}.Listen()
+			if k.Proto == UDP {
+				text += udpSuffix
+			}
+			if k.ServerName != "" {
+				text += nameSeparator + k.ServerName
+			}
+			texts = append(texts, text)
 		}
 	}
 	return strings.Join(texts, ", ")
@@ -97,7 +105,7 @@ func (c Claim) String() string {
 	return fmt.Sprintf("%s (%s of %s)", c.Key, c.Where(), c.App)
 }
 
-// OperatorClaims expands an operator's mapping, one claim for each of its ports.
+// OperatorClaims expands an operator's mapping, one claim for each of its ports, and each server name of these.
 func OperatorClaims(app string, m Mapping) []Claim { return expand(app, "", 0, m) }
 
 // FileClaims expands a whole PORTS file called name.
@@ -110,12 +118,15 @@ func FileClaims(app, name string, entries []Entry) []Claim {
 }
 
 func expand(app, file string, line int, m Mapping) []Claim {
-	claims := make([]Claim, 0, m.Public.Len())
+	names := m.Names()
+	claims := make([]Claim, 0, m.Public.Len()*len(names))
 	for public, private := range m.Ports() {
-		claims = append(claims, Claim{
-			App: app, Key: Key{IP: m.Bind, Port: public}, Private: private, Process: m.Process, Options: m.Options,
-			File: file, Line: line, Mapped: m.Public,
-		})
+		for _, name := range names {
+			claims = append(claims, Claim{
+				App: app, Key: Key{IP: m.Bind, Port: public, ServerName: name}, Private: private, Process: m.Process, Options: m.Options,
+				File: file, Line: line, Mapped: m.Public,
+			})
+		}
 	}
 	return claims
 }

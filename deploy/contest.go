@@ -33,7 +33,7 @@ func (b *builder) settle(drafts []*draft) []*draft {
 		}
 		byApp[a] = listens
 		if a.Off != "" || a.Err != nil || b.keptAsServed(a) {
-			absent = append(absent, a.Claims()...)
+			absent = append(absent, a.effective()...)
 		}
 	}
 	right := func(d *draft) int {
@@ -64,11 +64,13 @@ func (b *builder) settle(drafts []*draft) []*draft {
 			holders.Add(absent...)
 			absent = nil
 		}
-		if conflict := holders.Conflict(d.claim); conflict != nil {
+		effective := d.claim
+		effective.Options = d.options
+		if conflict := holders.Conflict(effective); conflict != nil {
 			b.problem(d.app.Name, d.claim.Key, conflict)
 			continue
 		}
-		holders.Add(d.claim)
+		holders.Add(effective)
 		settled = append(settled, d)
 	}
 	return settled

@@ -50,12 +50,28 @@ func (e *Engines) Observe(ctx context.Context, aspects ...Aspect) (Observation, 
 		return o, err
 	}
 	e.askOther(ctx, aspects...)
+	routes := make([]Route, 0, len(e.other.Routes))
 	for _, r := range e.other.Routes {
-		if e.isForOther(Route{App: r.App, Process: r.Process, Key: r.Key, Options: r.Options}) {
+		routes = append(routes, Route{App: r.App, Process: r.Process, Key: r.Key, Options: r.Options})
+	}
+	isForOther := e.forOther(routes)
+	for _, r := range e.other.Routes {
+		if isForOther(r.Key) {
 			o.Routes = append(o.Routes, r)
 		}
 	}
 	return o, nil
+}
+
+// forOther returns a function that tells which of the routes are for the other engine: those that have a frontend in common go together.
+func (e *Engines) forOther(routes []Route) func(Key) bool {
+	frontends := make(map[Frontend]bool)
+	for _, r := range routes {
+		if e.isForOther(r) {
+			frontends[r.Key.Frontend()] = true
+		}
+	}
+	return func(k Key) bool { return frontends[k.Frontend()] }
 }
 
 // askOther finds out what the other engine serves. One that can't be asked is taken to serve nothing.
@@ -74,8 +90,9 @@ func (e *Engines) askOther(ctx context.Context, aspects ...Aspect) {
 func (e *Engines) Apply(ctx context.Context, t Table) (Applied, error) {
 	own, others := t, t
 	own.Routes, others.Routes = nil, nil
+	isForOther := e.forOther(t.Routes)
 	for _, r := range t.Routes {
-		if e.isForOther(r) {
+		if isForOther(r.Key) {
 			others.Routes = append(others.Routes, r)
 		} else {
 			own.Routes = append(own.Routes, r)

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"dokku-expose/portsfile"
 )
 
 // Proto is a frontend's protocol.
@@ -94,7 +96,7 @@ func (k *Key) UnmarshalText(text []byte) error {
 		k.IP, err = netip.ParseAddr(strings.Trim(bind, "[]"))
 	}
 	if err == nil && named {
-		k.ServerName, err = parseServerName(name)
+		k.ServerName, err = portsfile.ParseServerName(name)
 	}
 	k.Port = uint16(n)
 	return err

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -116,6 +117,28 @@ func (o Options) String() string {
 // Valid tells whether each option is one that PORTS and settings can ask for.
 func (o Options) Valid() bool {
 	return !slices.ContainsFunc(registry, func(row Option) bool { return !row.valid(&o) })
+}
+
+// NamesHost implements [portsfile.Options].
+func (o Options) NamesHost() error {
+	if !o.names() {
+		return fmt.Errorf("option host needs tls=%s or tls=%s beside it: clients say by TLS which host they ask for", TerminateTLS, PassTLS)
+	}
+	return nil
+}
+
+// names tells whether clients say by TLS which host they ask for.
+func (o Options) names() bool { return o.TLS == TerminateTLS || o.TLS == PassTLS }
+
+// Beside implements [portsfile.Options].
+func (o Options) Beside(other Options) error {
+	switch {
+	case o.names() != other.names():
+		return fmt.Errorf("to share a port, both need tls=%s or tls=%s, and a host of their own", TerminateTLS, PassTLS)
+	case o.names() && o.AcceptProxy != other.AcceptProxy:
+		return errors.New("to share a port, both need the same accept-proxy: a PROXY header comes before the name")
+	}
+	return nil
 }
 
 // Mapping is a line of a PORTS file.

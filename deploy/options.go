@@ -73,6 +73,8 @@ const (
 	NoTLS TLS = "off"
 	// TerminateTLS is TLS up to here, by the app's certificate: the app gets what was in it.
 	TerminateTLS TLS = "terminate"
+	// PassTLS passes TLS on as it is. Only the server name is read, where routes share a frontend.
+	PassTLS TLS = "passthrough"
 )
 
 const (

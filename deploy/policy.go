@@ -18,6 +18,9 @@ type Policy struct {
 	Allowed []portsfile.Range
 	// Own are ports that the operator allowed this very app, reserved or not.
 	Own []portsfile.Range
+	// Names are the server names that may be had; the zero value: any. OwnNames are those that the operator allowed this very app,
+	// whoever else has them.
+	Names, OwnNames portsfile.ServerNames
 	// Bind are the addresses that may be bound; none: any.
 	Bind []netip.Prefix
 	// Max is how many public ports the app may have.
@@ -51,7 +54,7 @@ func plural(n int, one, many string) string {
 }
 
 // rules are the settings that refuse, in the order in which they are told.
-var rules = []string{"reserved-ports", "allowed-ports", "allow-bind", "allow", "accept-proxy", "max-ports"}
+var rules = []string{"reserved-ports", "allowed-ports", "allowed-hosts", "allow-bind", "allow", "accept-proxy", "max-ports"}
 
 // Check returns what the policy refuses of all that app asks for, one refusal for each rule and reason. To follow the remedies of
 // all of them is enough.
@@ -73,6 +76,9 @@ func (p Policy) Check(app string, claims []Claim) []*Refusal {
 			refuse(c, "reserved-ports", "")
 		case !contains(p.Allowed, port):
 			refuse(c, "allowed-ports", "")
+		}
+		if name := c.Key.ServerName; name != "" && p.Names != (portsfile.ServerNames{}) && !p.Names.Cover(name) && !p.OwnNames.Cover(name) {
+			refuse(c, "allowed-hosts", "")
 		}
 		if !p.mayBind(c.Key.IP) {
 			refuse(c, "allow-bind", "")
@@ -97,6 +103,8 @@ func (p Policy) Check(app string, claims []Claim) []*Refusal {
 			r.Reason = are + " reserved on this host (setting reserved-ports)"
 		case "allowed-ports":
 			r.Reason = are + " not among those that apps may use (setting allowed-ports)"
+		case "allowed-hosts":
+			r.Reason = strings.Join(namesOf(r.Claims).List(), ", ") + " is not among the host names that apps may use (setting allowed-hosts)"
 		case "allow-bind":
 			r.Reason = strings.Join(addressesOf(r.Claims), ", ") + " is not among the addresses that apps may bind (setting allow-bind)"
 		}
@@ -116,6 +124,8 @@ func (p Policy) remedy(app, rule string, refused map[string][]Claim, asked int) 
 		// An app's own allowed-ports is the exception from both.
 		key = "allowed-ports"
 		value = joined(portsfile.Join(slices.Concat(p.Own, portsOf(refused["reserved-ports"]), portsOf(refused["allowed-ports"]))), ",")
+	case "allowed-hosts":
+		value = p.namesWith(claims)
 	case "allow-bind":
 		value = p.bindWith(claims)
 	case "max-ports":
@@ -149,6 +159,22 @@ func joined(ranges []portsfile.Range, separator string) string {
 		texts = append(texts, r.String())
 	}
 	return strings.Join(texts, separator)
+}
+
+// namesOf are the server names of claims.
+func namesOf(claims []Claim) portsfile.ServerNames {
+	var names []string
+	for _, c := range claims {
+		if c.Key.ServerName != "" {
+			names = append(names, c.Key.ServerName)
+		}
+	}
+	return portsfile.ServerNamesOf(names...)
+}
+
+// namesWith is the app's allowed-hosts that has the names of the claims beside those that it has now.
+func (p Policy) namesWith(claims []Claim) string {
+	return portsfile.ServerNamesOf(append(p.OwnNames.List(), namesOf(claims).List()...)...).String()
 }
 
 // bindWith is the allow-bind that has the addresses of the claims beside those that may be bound now.

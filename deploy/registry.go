@@ -67,10 +67,10 @@ var registry = []Option{
 	}, ConnectCheck, NoCheck),
 	oneOf(row[TLS]{
 		key: "tls", fallback: string(NoTLS),
-		doc:     "TLS for clients, by the app's certificate in Dokku; the app gets what was in it",
-		setting: "TLS for clients: terminate, by the app's certificate in Dokku, or off",
+		doc:     "TLS for clients: ended here, by the app's certificate in Dokku, or passed on to the app, which has its own",
+		setting: "TLS for clients: terminate, by the app's certificate in Dokku, passthrough to the app, or off",
 		field:   func(o *Options) *TLS { return &o.TLS },
-	}, NoTLS, TerminateTLS),
+	}, NoTLS, TerminateTLS, PassTLS),
 }
 
 // Registry returns all options in the order of their documentation.

@@ -19,7 +19,8 @@ func TestReadmeListsAllOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := "| option | default | meaning |\n| --- | --- | --- |\n| `process=TYPE` | `web` | the process type of the Procfile that serves the port |\n"
+	rows := "| option | default | meaning |\n| --- | --- | --- |\n| `process=TYPE` | `web` | the process type of the Procfile that serves the port |\n" +
+		"| `host=NAME,...` | all others | the host names that clients ask for with TLS; `*.example.com` stands for any one label. Several mappings share a port by their names |\n"
 	for _, o := range deploy.Registry() {
 		rows += fmt.Sprintf("| `%s=%s` | the setting | %s |\n", o.Key, strings.ReplaceAll(o.Value, "|", `\|`), o.Doc)
 	}

@@ -4,10 +4,11 @@ import "net/netip"
 
 // claims knows which public addresses of a file are mapped, so that each new one is compared with all others in a few map
 // lookups, however many addresses share a port and however they cover each other. The zero Addr stands for every address.
-type claims[O Options] struct {
-	// bound holds the addresses as they are bound, within each address of which at least a part is bound: those in bound
-	// and what covers them. The values are the entries that were the first.
+type claims[O Options[O]] struct {
+	// bound holds the addresses as they are bound, within each address of which a part is bound, named the parts of an address. The
+	// values are the entries that were the first.
 	bound, within map[claim]*Entry[O]
+	named         map[part]*Entry[O]
 }
 
 type claim struct {
@@ -15,48 +16,72 @@ type claim struct {
 	port uint16
 }
 
-func newClaims[O Options]() claims[O] {
-	return claims[O]{bound: map[claim]*Entry[O]{}, within: map[claim]*Entry[O]{}}
+// part is those clients of an address that ask for a name.
+type part struct {
+	claim
+	name string
 }
 
-// add claims e's public ports. When other entries have some of them it returns the lowest such port and the first entry
-// that has it, else nil. What is taken is claimed nevertheless, since either of the two may be the mistaken one.
-func (c claims[O]) add(e Entry[O]) (taken uint16, by *Entry[O]) {
-	covers := covering(e.Bind)
+func newClaims[O Options[O]]() claims[O] {
+	return claims[O]{bound: map[claim]*Entry[O]{}, within: map[claim]*Entry[O]{}, named: map[part]*Entry[O]{}}
+}
+
+// add claims e's public ports. When other entries have some of them it returns the lowest such port, the first entry that has it, and why
+// the two can't share it, if that is not a matter of addresses or names. What is taken is claimed nevertheless, since either of the two
+// may be the mistaken one.
+func (c claims[O]) add(e Entry[O]) (taken uint16, by *Entry[O], why error) {
+	wider := covering(e.Bind)
 	for public := range e.Ports() {
-		first := c.within[claim{e.Bind, public}]
-		for _, ip := range covers {
-			if other := c.bound[claim{ip, public}]; other != nil && (first == nil || other.Line < first.Line) {
-				first = other
+		at := claim{e.Bind, public}
+		first := c.within[at]
+		for _, ip := range wider {
+			first = earlier(first, c.bound[claim{ip, public}])
+		}
+		var unshared error
+		if same := c.bound[at]; same != nil {
+			if unshared = e.Options.Beside(same.Options); unshared != nil {
+				first = earlier(first, same)
 			}
 		}
-		if by == nil && first != nil {
-			taken, by = public, first
+		for _, name := range e.Names() {
+			first = earlier(first, c.named[part{at, name}])
+			put(c.named, part{at, name}, &e)
 		}
-		put(c.bound, claim{e.Bind, public}, &e)
-		for _, ip := range covers {
+		if by == nil && first != nil {
+			taken, by, why = public, first, unshared
+		}
+		put(c.bound, at, &e)
+		for _, ip := range wider {
 			put(c.within, claim{ip, public}, &e)
 		}
 	}
-	return taken, by
+	return taken, by, why
 }
 
-func put[O Options](entries map[claim]*Entry[O], at claim, e *Entry[O]) {
+// earlier is the entry that was read first; nil stands for none.
+func earlier[O Options[O]](a, b *Entry[O]) *Entry[O] {
+	if a == nil || b != nil && b.Line < a.Line {
+		return b
+	}
+	return a
+}
+
+func put[K comparable, O Options[O]](entries map[K]*Entry[O], at K, e *Entry[O]) {
 	if entries[at] == nil {
 		entries[at] = e
 	}
 }
 
-// covering returns ip and the wildcards that bind it too.
+// covering returns the wildcards that bind ip too.
 func covering(ip netip.Addr) []netip.Addr {
 	switch {
 	case !ip.IsValid():
-		return []netip.Addr{ip}
+		return nil
 	case ip.IsUnspecified():
-		return []netip.Addr{ip, {}}
+		return []netip.Addr{{}}
 	case ip.Is4():
-		return []netip.Addr{ip, netip.IPv4Unspecified(), {}}
+		return []netip.Addr{netip.IPv4Unspecified(), {}}
 	default:
-		return []netip.Addr{ip, netip.IPv6Unspecified(), {}}
+		return []netip.Addr{netip.IPv6Unspecified(), {}}
 	}
 }

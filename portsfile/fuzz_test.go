@@ -78,7 +78,7 @@ func checkEntries(t *testing.T, src []byte, entries []deploy.Entry) {
 			t.Errorf("line %d comes after line %d", e.Line, line)
 		}
 		line = e.Line
-		ports += e.Public.Len()
+		ports += e.Public.Len() * len(e.Names())
 		checkMapping(t, e.Mapping)
 		for _, other := range entries[:i] {
 			if overlap(e.Mapping, other.Mapping) {
@@ -148,6 +148,9 @@ func overlap(a, b deploy.Mapping) bool {
 	}
 	covers := func(a, b netip.Addr) bool {
 		return a == netip.Addr{} || a == b || a.IsUnspecified() && b.IsValid() && a.Is4() == b.Is4()
+	}
+	if a.Bind == b.Bind && a.Options.Beside(b.Options) == nil {
+		return slices.ContainsFunc(a.Names(), func(name string) bool { return slices.Contains(b.Names(), name) })
 	}
 	return covers(a.Bind, b.Bind) || covers(b.Bind, a.Bind)
 }

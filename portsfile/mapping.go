@@ -33,7 +33,7 @@ func (r Range) String() string {
 
 // Mapping is one line of a PORTS file: public ports and the private ports that they lead to. Two mappings are equal (==)
 // if and only if their canonical lines are.
-type Mapping[O Options] struct {
+type Mapping[O Options[O]] struct {
 	// Bind is the host's address to listen on. The zero Addr stands for every address, IPv4 and IPv6; 0.0.0.0 stands for
 	// every IPv4 address only and :: for every IPv6 address only. It has no zone and is never an IPv4 address in IPv6 form.
 	Bind netip.Addr
@@ -43,8 +43,18 @@ type Mapping[O Options] struct {
 	Private Range
 	// Process is the process type whose containers serve the ports: 1 to 63 letters, digits, "-" and "_".
 	Process string
+	// Hosts are the server names of the clients that it is for; none: those that ask for no other mapping's.
+	Hosts ServerNames
 	// Options are those that the line gives.
 	Options O
+}
+
+// Names are the server names, "" for what no other mapping has.
+func (m Mapping[O]) Names() []string {
+	if names := m.Hosts.List(); len(names) > 0 {
+		return names
+	}
+	return []string{""}
 }
 
 // String returns the mapping's canonical line, without a line end. Options appear when they are given, process when it is
@@ -53,6 +63,9 @@ func (m Mapping[O]) String() string {
 	line := m.Listen() + ":" + m.Private.String()
 	if m.Process != DefaultProcess {
 		line += " " + processKey + "=" + m.Process
+	}
+	if hosts := m.Hosts.String(); hosts != "" {
+		line += " " + hostKey + "=" + hosts
 	}
 	return strings.TrimSuffix(line+" "+m.Options.String(), " ")
 }
@@ -81,7 +94,7 @@ func (m Mapping[O]) Ports() iter.Seq2[uint16, uint16] {
 }
 
 // Entry is a mapping and where it was read.
-type Entry[O Options] struct {
+type Entry[O Options[O]] struct {
 	Mapping[O]
 	// Line counts from 1.
 	Line int
@@ -89,7 +102,7 @@ type Entry[O Options] struct {
 
 // Format returns the file that holds the mappings in the order given, one canonical line each. What [Language.Parse] returned is
 // read back the same.
-func Format[O Options](ms []Mapping[O]) []byte {
+func Format[O Options[O]](ms []Mapping[O]) []byte {
 	var b bytes.Buffer
 	for _, m := range ms {
 		b.WriteString(m.String())

@@ -9,14 +9,18 @@ import (
 )
 
 // Options are the values of all options of a mapping. The zero value is that of a mapping that gives none.
-type Options interface {
+type Options[O any] interface {
 	comparable
 	// String returns the options that are given as the canonical line has them, "" for none.
 	String() string
+	// NamesHost says why clients can't say which host they ask for; nil when they can.
+	NamesHost() error
+	// Beside says why no mapping with the other options can have the same port, whatever its host; nil when it can.
+	Beside(O) error
 }
 
 // Option is a KEY=VALUE that may follow a mapping.
-type Option[O Options] struct {
+type Option[O Options[O]] struct {
 	Key string
 	// Value is the placeholder of the value in messages, Doc says what the option means.
 	Value, Doc string
@@ -35,13 +39,14 @@ type ItemError struct {
 func (e *ItemError) Error() string { return e.Err.Error() }
 func (e *ItemError) Unwrap() error { return e.Err }
 
-// Language is the PORTS language with the options of a program, beside process.
-type Language[O Options] []Option[O]
+// Language is the PORTS language with the options of a program, beside process and host.
+type Language[O Options[O]] []Option[O]
 
-// Options returns all options in the order of their documentation. The row of process has no Parse: its value is a field of [Mapping].
+// Options returns all options in the order of their documentation. The rows of process and host have no Parse: their values are fields of [Mapping].
 func (l Language[O]) Options() []Option[O] {
 	process := Option[O]{Key: processKey, Value: "TYPE", Doc: "the process type of the Procfile that serves the port"}
-	return append([]Option[O]{process}, l...)
+	host := Option[O]{Key: hostKey, Value: "NAME,...", Doc: "the host names that clients ask for with TLS; `*.example.com` stands for any one label. Several mappings share a port by their names"}
+	return append([]Option[O]{process, host}, l...)
 }
 
 // Reference lists all options with what they are for, one a line.
@@ -53,14 +58,23 @@ func (l Language[O]) Reference() string {
 	return strings.TrimRight(b.String(), "\n")
 }
 
-const processKey = "process"
+const (
+	processKey = "process"
+	hostKey    = "host"
+)
 
 // processType is what Dokku accepts for a process type in a Procfile (procfile-util 0.17, without its strict mode).
 var processType = regexp.MustCompile(`^[A-Za-z0-9_-]{1,63}$`)
 
 // parse sets the option of the mapping to a value that is not empty.
 func (o Option[O]) parse(m *Mapping[O], value string) error {
-	if o.Key != processKey {
+	switch o.Key {
+	case hostKey:
+		hosts, err := ParseServerNames(value)
+		m.Hosts = hosts
+		return err
+	case processKey:
+	default:
 		return o.Parse(&m.Options, value)
 	}
 	if !processType.MatchString(value) {
@@ -70,7 +84,7 @@ func (o Option[O]) parse(m *Mapping[O], value string) error {
 	return nil
 }
 
-func find[O Options](options []Option[O], key string) (o Option[O], known bool) {
+func find[O Options[O]](options []Option[O], key string) (o Option[O], known bool) {
 	i := slices.IndexFunc(options, func(o Option[O]) bool { return o.Key == key })
 	if i < 0 {
 		return o, false
@@ -79,7 +93,7 @@ func find[O Options](options []Option[O], key string) (o Option[O], known bool) 
 }
 
 // names are all options on one line.
-func names[O Options](options []Option[O]) string {
+func names[O Options[O]](options []Option[O]) string {
 	known := make([]string, len(options))
 	for i, o := range options {
 		known[i] = o.Key + "=" + o.Value

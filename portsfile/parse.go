@@ -2,8 +2,10 @@ package portsfile
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -65,13 +67,13 @@ func (l Language[O]) ParseMapping(text string) (Mapping[O], error) {
 }
 
 // parser collects the mappings of a file and what is wrong with it.
-type parser[O Options] struct {
+type parser[O Options[O]] struct {
 	options []Option[O]
 	file    string
 	line    int
 	entries []Entry[O]
 	claims  claims[O]
-	ports   int  // public ports of the entries
+	ports   int  // public ports of the entries, and names of them
 	full    bool // the error about too many ports is reported
 	errs    ErrorList
 	omitted int // errors beyond maxErrors, the last of errs stands for them
@@ -130,16 +132,25 @@ func (p *parser[O]) parseLine(line string) {
 	}
 	before := len(p.errs) + p.omitted
 	m, ok := p.parseMapping(words[0])
-	if ok {
-		ok = p.claim(words[0].column, m)
-	} else if like := p.lookalike(line); like != "" {
-		// Options that the words of another language lack say nothing.
-		p.resembles(before, like)
-		return
+	if !ok {
+		if like := p.lookalike(line); like != "" {
+			// Options that the words of another language lack say nothing.
+			p.resembles(before, like)
+			return
+		}
 	}
 	p.parseOptions(&m, words[1:])
-	if ok && len(p.errs)+p.omitted == before {
+	if m.Hosts != (ServerNames{}) {
+		if err := m.Options.NamesHost(); err != nil {
+			p.fail(words[0].column, "%v", err)
+		}
+	}
+	// An option that is wrong says nothing of who has the port.
+	if ok && p.claim(words[0].column, m) && len(p.errs)+p.omitted == before {
 		p.entries = append(p.entries, Entry[O]{Mapping: m, Line: p.line})
+	}
+	if first := min(before, len(p.errs)); p.omitted == 0 {
+		slices.SortStableFunc(p.errs[first:], func(a, b *Error) int { return cmp.Compare(a.Column, b.Column) })
 	}
 }
 
@@ -154,7 +165,8 @@ func (p *parser[O]) resembles(n int, like string) {
 // claim checks a mapping against the rest of the file, and tells whether it can be had. A mapping beyond the limit is not looked at,
 // which bounds the work, and the limit is reported once; a smaller one after it may fit.
 func (p *parser[O]) claim(column int, m Mapping[O]) bool {
-	n := m.Public.Len()
+	// A port of several names counts as often.
+	n := m.Public.Len() * len(m.Names())
 	if p.ports+n > MaxPorts {
 		if !p.full {
 			p.fail(column, "too many public ports: %d here and %d before, at most %d can be mapped", n, p.ports, MaxPorts)
@@ -163,10 +175,14 @@ func (p *parser[O]) claim(column int, m Mapping[O]) bool {
 		return false
 	}
 	p.ports += n
-	port, other := p.claims.add(Entry[O]{m, p.line})
+	port, other, why := p.claims.add(Entry[O]{m, p.line})
 	if other != nil {
 		m.Public = Range{port, port}
-		p.fail(column, "public port %s is mapped already: it overlaps %s in line %d", m.Listen(), other, other.Line)
+		reason := ""
+		if why != nil {
+			reason = "; " + why.Error()
+		}
+		p.fail(column, "public port %s is mapped already: it overlaps %s in line %d%s", m.Listen(), shorten(other.String()), other.Line, reason)
 	}
 	return other == nil
 }

@@ -37,7 +37,7 @@ func CheckTable(t deploy.Table) error {
 				return fmt.Errorf("%s: public port %s: invalid address %q of %s", r.App, r.Key, s.Addr, s.Dyno)
 			}
 		}
-		claim := deploy.Claim{App: r.App, Key: r.Key}
+		claim := deploy.Claim{App: r.App, Key: r.Key, Options: r.Options}
 		if conflict := holders.Conflict(claim); conflict != nil {
 			return fmt.Errorf("public port %s of %s overlaps %s of %s", r.Key, r.App, conflict.Held.Key, conflict.Held.App)
 		}

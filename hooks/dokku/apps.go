@@ -105,6 +105,25 @@ func FilesOfApps(dir, ext string) ([]string, error) {
 // appDir is for names that ValidName accepted.
 func (e Env) appDir(app string) string { return filepath.Join(e.Root, app) }
 
+// Domains are those of each app that has any (dokku domains:add), by app.
+func (e Env) Domains() (map[string][]string, error) {
+	apps, err := e.Apps()
+	if err != nil {
+		return nil, err
+	}
+	domains := make(map[string][]string)
+	for _, app := range apps {
+		text, err := os.ReadFile(filepath.Join(e.appDir(app), "VHOST"))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("can't read the domains of %s: %w", app, err)
+		}
+		if names := strings.Fields(strings.ToLower(string(text))); len(names) > 0 {
+			domains[app] = names
+		}
+	}
+	return domains, nil
+}
+
 // CertificateFiles are where Dokku has an app's certificate and its key, both PEM, if it has any.
 func (e Env) CertificateFiles(app string) (chain, key string) {
 	dir := filepath.Join(e.appDir(app), "tls")

@@ -38,6 +38,11 @@ func (h *Host) Admit(ctx context.Context, app string, claims []deploy.Claim) err
 		return err
 	}
 	r := deploy.Request{App: app, Claims: claims, Policy: values.Policy, Apps: apps, Serving: serving, Unreadable: make(map[string]deploy.MayClaim)}
+	if slices.ContainsFunc(claims, func(c deploy.Claim) bool { return c.Key.ServerName != "" }) {
+		if r.Domains, err = h.Env.Domains(); err != nil {
+			return err
+		}
+	}
 	for _, a := range apps {
 		if a.Err != nil && a.Name != app {
 			r.Unreadable[a.Name] = h.mayClaim(a)

@@ -87,8 +87,13 @@ func values(own, global map[string]string) (v Values, err error) {
 		if err := e.Key.put(&v, e.Value); err != nil {
 			return Values{}, fmt.Errorf("%s: %w", e.Key.Name, err)
 		}
-		if e.Key.Name == allowedPorts && e.Origin == FromApp {
-			v.Policy.Own = v.Policy.Allowed
+		if (e.Key.Name == allowedPorts || e.Key.Name == allowedHosts) && e.Origin == FromApp {
+			// It is an exception, beside what goes for all apps.
+			if e.Key.Name == allowedPorts {
+				v.Policy.Own = v.Policy.Allowed
+			} else {
+				v.Policy.OwnNames = v.Policy.Names
+			}
 			if err := e.Key.put(&v, cmp.Or(e.Global, e.Key.Default)); err != nil {
 				return Values{}, fmt.Errorf("%s: %w", e.Key.Name, err)
 			}

@@ -143,6 +143,13 @@ func putAllowed(v *Values, text string) (err error) {
 	return err
 }
 
+func putAllowedHosts(v *Values, text string) (err error) {
+	if v.Policy.Names = (portsfile.ServerNames{}); text != "any" {
+		v.Policy.Names, err = portsfile.ParseServerNames(text)
+	}
+	return err
+}
+
 // parsePorts reads "22,80,6000-6010", or "none".
 func parsePorts(text string) ([]portsfile.Range, error) {
 	if text == "none" {

@@ -185,6 +185,11 @@ var keys = []Key{
 		put: putAllowed,
 	},
 	{
+		Name: allowedHosts, Default: "any", admits: true,
+		Doc: "names that apps may ask for with host, if no other app has them; of an app: names that it may have whoever else has them: host names, or any",
+		put: putAllowedHosts,
+	},
+	{
 		Name: "allow-bind", Default: "any", admits: true,
 		Doc: "addresses that apps may bind: addresses and networks, or any",
 		put: putBind,
@@ -204,6 +209,9 @@ const (
 
 // allowedPorts is also what lets an app have a reserved port.
 const allowedPorts = "allowed-ports"
+
+// allowedHosts is also what lets an app have a name of another app.
+const allowedHosts = "allowed-hosts"
 
 // option is the setting for mappings that do not give the option of the same name.
 func option(name string) Key {

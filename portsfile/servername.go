@@ -1,15 +1,12 @@
-package deploy
+package portsfile
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 
 	"golang.org/x/net/idna"
-
-	"dokku-expose/portsfile"
 )
 
 // MaxServerNames is how many names one option may have.
@@ -35,28 +32,36 @@ func ParseServerNames(text string) (ServerNames, error) {
 		offset int
 	)
 	for item := range strings.SplitSeq(text, ",") {
-		name, err := parseServerName(strings.Trim(item, " "))
+		name, err := ParseServerName(strings.Trim(item, " "))
 		if err != nil {
-			return ServerNames{}, &portsfile.ItemError{Offset: offset, Err: err}
+			return ServerNames{}, &ItemError{Offset: offset, Err: err}
 		}
 		names = append(names, name)
 		offset += len(item) + len(",")
 	}
+	return ServerNamesOf(names...), nil
+}
+
+// ServerNamesOf is the set of names that ParseServerName returned.
+func ServerNamesOf(names ...string) ServerNames {
+	names = slices.Clone(names)
 	slices.Sort(names)
-	return ServerNames{strings.Join(slices.Compact(names), ",")}, nil
+	return ServerNames{strings.Join(slices.Compact(names), ",")}
 }
 
 // hostNames are those of IDNA, as browsers look them up: in lower case, other scripts than Latin as Punycode.
 var hostNames = idna.New(idna.MapForLookup(), idna.StrictDomainName(true), idna.VerifyDNSLength(true), idna.BidiRule())
 
-func parseServerName(text string) (string, error) {
+// ParseServerName reads a host name as clients ask for it, or one that begins with "*." and stands for any one label there. It returns it in
+// lower case, in Punycode and without a dot at its end. The error says what was expected.
+func ParseServerName(text string) (string, error) {
 	host, wild := strings.CutPrefix(text, anyLabel)
 	if _, err := netip.ParseAddr(host); err == nil {
-		return "", fmt.Errorf("%s is an address, which no client asks for by TLS: expected a host name", portsfile.Quote(text))
+		return "", fmt.Errorf("%s is an address, which no client asks for by TLS: expected a host name", Quote(text))
 	}
 	name, err := hostNames.ToASCII(strings.TrimSuffix(host, "."))
 	if err != nil {
-		return "", fmt.Errorf("%s is not a host name: expected names such as mail.example.com,*.example.com", portsfile.Quote(text))
+		return "", fmt.Errorf("%s is not a host name: expected names such as mail.example.com,*.example.com", Quote(text))
 	}
 	if wild {
 		name = anyLabel + name
@@ -75,23 +80,9 @@ func (n ServerNames) List() []string {
 	return strings.Split(n.text, ",")
 }
 
-// MarshalText returns the canonical form.
-func (n ServerNames) MarshalText() ([]byte, error) { return []byte(n.text), nil }
-
-// UnmarshalText reads what MarshalText returned.
-func (n *ServerNames) UnmarshalText(text []byte) error {
-	if len(text) == 0 {
-		*n = ServerNames{}
-		return nil
-	}
-	parsed, err := ParseServerNames(string(text))
-	if err == nil && parsed.text != string(text) {
-		err = errors.New("server names are not in canonical form")
-	}
-	if err == nil {
-		*n = parsed
-	}
-	return err
+// Cover tells whether a name is among them, or one that a wildcard stands for.
+func (n ServerNames) Cover(name string) bool {
+	return slices.ContainsFunc(n.List(), func(pattern string) bool { return NameCovers(pattern, name) })
 }
 
 // Wildcard is the server name that stands for name and for all others that differ in the first label only, "" for a name of one label.
@@ -103,5 +94,5 @@ func Wildcard(name string) string {
 	return anyLabel + parent
 }
 
-// NameCovers tells whether clients that ask for name are among those that ask for pattern.
+// NameCovers tells whether all clients that ask for name are among those that ask for pattern.
 func NameCovers(pattern, name string) bool { return pattern == name || pattern == Wildcard(name) }
