@@ -2,10 +2,8 @@ package portsfile
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -77,15 +75,23 @@ type parser[O Options[O]] struct {
 	full    bool // the error about too many ports is reported
 	errs    ErrorList
 	omitted int // errors beyond maxErrors, the last of errs stands for them
+	held    *[]*Error
 }
 
 // fail reports an error in the current line. Errors are reported in the order of their columns.
 func (p *parser[O]) fail(column int, format string, args ...any) {
+	p.report(&Error{File: p.file, Line: p.line, Column: column, Msg: fmt.Sprintf(format, args...)})
+}
+
+func (p *parser[O]) report(e *Error) {
 	switch {
+	case p.held != nil:
+		*p.held = append(*p.held, e)
 	case len(p.errs) < maxErrors:
-		p.errs = append(p.errs, &Error{File: p.file, Line: p.line, Column: column, Msg: fmt.Sprintf(format, args...)})
+		p.errs = append(p.errs, e)
 	case p.omitted == 0:
-		p.errs = append(p.errs, &Error{File: p.file, Line: p.line, Column: column})
+		e.Msg = ""
+		p.errs = append(p.errs, e)
 		p.omitted = 1
 	default:
 		p.omitted++
@@ -139,19 +145,28 @@ func (p *parser[O]) parseLine(line string) {
 			return
 		}
 	}
-	p.parseOptions(&m, words[1:])
-	if m.Hosts != (ServerNames{}) {
+	// Options say who may share the port, but what is wrong with the port comes first.
+	wrong := p.later(func() { p.parseOptions(&m, words[1:]) })
+	if ok && m.Hosts != (ServerNames{}) {
 		if err := m.Options.NamesHost(); err != nil {
 			p.fail(words[0].column, "%v", err)
 		}
 	}
-	// An option that is wrong says nothing of who has the port.
-	if ok && p.claim(words[0].column, m) && len(p.errs)+p.omitted == before {
+	ok = ok && p.claim(words[0].column, m)
+	for _, e := range wrong {
+		p.report(e)
+	}
+	if ok && len(p.errs)+p.omitted == before {
 		p.entries = append(p.entries, Entry[O]{Mapping: m, Line: p.line})
 	}
-	if first := min(before, len(p.errs)); p.omitted == 0 {
-		slices.SortStableFunc(p.errs[first:], func(a, b *Error) int { return cmp.Compare(a.Column, b.Column) })
-	}
+}
+
+// later returns the errors that read reports, for those before them in the line to be reported first.
+func (p *parser[O]) later(read func()) (held []*Error) {
+	p.held = &held
+	read()
+	p.held = nil
+	return held
 }
 
 // resembles adds what a line looks like to the error that it got, which is the one after the first n.
