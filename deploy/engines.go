@@ -60,6 +60,7 @@ func (e *Engines) Observe(ctx context.Context, aspects ...Aspect) (Observation, 
 			o.Routes = append(o.Routes, r)
 		}
 	}
+	o.Unrecognized += e.other.Unrecognized
 	return o, nil
 }
 

@@ -45,6 +45,8 @@ type Observation struct {
 	Switches *Switches `json:"switches"`
 	// Reloads is how often the engine was reloaded, nil where there is no such thing.
 	Reloads *uint64 `json:"reloads"`
+	// Unrecognized are clients that were closed since no route has the server name which they asked for.
+	Unrecognized uint64 `json:"unrecognized_names,omitzero"`
 	// Warning says what could not be found out and is missing here, "" when nothing is.
 	Warning string `json:"warning,omitempty"`
 

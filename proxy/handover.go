@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 
 	"dokku-expose/deploy"
@@ -57,8 +58,11 @@ func (s *Server) TakeOver(t deploy.Table, sockets []*os.File) (err error) {
 	if len(sockets) != len(t.Routes) {
 		return fmt.Errorf("%d sockets for the %d routes of a table", len(sockets), len(t.Routes))
 	}
-	for _, file := range sockets {
-		socket, err := tcp.NewListener(file)
+	byFrontend := byFrontend(t.Routes)
+	for _, specs := range byFrontend {
+		// Routes that share a frontend have the same socket.
+		i := slices.IndexFunc(t.Routes, func(r deploy.Route) bool { return r.Key == specs[0].Key })
+		socket, err := tcp.NewListener(sockets[i])
 		if err != nil {
 			return err
 		}
@@ -66,15 +70,18 @@ func (s *Server) TakeOver(t deploy.Table, sockets []*os.File) (err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, spec := range t.Routes {
-		l := newListener(spec.Key.Frontend(), taken[i], s.limit, s.log)
-		if err := s.certify(&t.Routes[i]); err != nil {
-			// Clients of the port are told so until a table has a certificate for it.
-			s.log.Error("certificate", "port", spec.Key.String(), "app", spec.App, "error", err)
+	for i, specs := range byFrontend {
+		l := newListener(specs[0].Key.Frontend(), taken[i], s)
+		for j := range specs {
+			if err := s.certify(&specs[j]); err != nil {
+				// Clients of the port are told so until a table has a certificate for it.
+				s.log.Error("certificate", "port", specs[j].Key.String(), "app", specs[j].App, "error", err)
+			}
 		}
-		s.bind(l, spec)
+		s.bind(l, specs)
 		s.accept(l)
 	}
+	t.Routes = slices.Concat(byFrontend...)
 	s.table = t
 	s.limit.resize(len(s.listeners), t.TotalConnections)
 	return nil

@@ -20,14 +20,16 @@ const (
 	maxBackoff = time.Second
 )
 
-// listener gives the connections to one public address to the route that has the address at that moment. It is their
+// listener gives the connections to one public address to the routes that have the address at that moment. It is their
 // [tcp.Acceptor].
 type listener struct {
 	listen deploy.Frontend
 	tcp    *tcp.Listener
-	route  atomic.Pointer[route]
+	names  atomic.Pointer[names]
 	limit  *limiter
 	log    *slog.Logger
+	// unrecognized are clients that asked for a name which no route has.
+	unrecognized *atomic.Uint64
 	// What follows is the limiter's: how many connections it has, and may have at the most, 0 for no limit of its own; whether it
 	// waits for one of them to end, or for any.
 	count, most int
@@ -38,8 +40,8 @@ type listener struct {
 	backoff time.Duration
 }
 
-func newListener(listen deploy.Frontend, socket *tcp.Listener, limit *limiter, log *slog.Logger) *listener {
-	return &listener{listen: listen, tcp: socket, limit: limit, log: log, backoff: minBackoff}
+func newListener(listen deploy.Frontend, socket *tcp.Listener, s *Server) *listener {
+	return &listener{listen: listen, tcp: socket, limit: s.limit, log: s.log, unrecognized: &s.unrecognized, backoff: minBackoff}
 }
 
 // Admit implements [tcp.Acceptor].
@@ -50,7 +52,7 @@ func (l *listener) Admit() bool {
 // Accepted implements [tcp.Acceptor].
 func (l *listener) Accepted(client *tcp.Conn) {
 	s := &session{listener: l, client: client}
-	s.enter(l.route.Load())
+	s.enter()
 }
 
 // Missed implements [tcp.Acceptor].

@@ -18,6 +18,7 @@ func (s *Server) Observe(_ context.Context, aspects ...deploy.Aspect) (deploy.Ob
 		Switches: &deploy.Switches{Count: s.switches, Seconds: s.switchTime.Seconds()},
 	}
 	_, o.MaxConnections = s.limit.counts()
+	o.Unrecognized = s.unrecognized.Load()
 	counters := slices.Contains(aspects, deploy.Counters)
 	for _, r := range s.routes {
 		if state := r.observe(counters); counters || state.Listening {

@@ -30,6 +30,8 @@ type route struct {
 	// retrySlot is held by the one waiting client that tries servers which are not up.
 	retrySlot chan struct{}
 
+	// gate bounds the connections where the listener can't, since other routes share it.
+	gate gate
 	// admission limits the clients, nil for no limit.
 	admission atomic.Pointer[admission]
 	// tls ends TLS of the clients, nil where they speak none. certificate is the one that it shows; the server's mutex guards it.
@@ -347,7 +349,7 @@ func (r *route) closed(s *session) {
 	delete(s.upstream.sessions, s)
 	r.tidy(s.upstream)
 	r.mu.Unlock()
-	s.listener.limit.release(s.listener)
+	s.release()
 }
 
 // tidy forgets a retired server without connections. The mutex is held.

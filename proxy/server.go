@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dokku-expose/deploy"
@@ -39,6 +40,8 @@ type Server struct {
 	refused map[deploy.Key]string
 	// retired tells that the server does not listen any more, and never will again.
 	retired bool
+	// unrecognized are clients that asked for a server name which no route has.
+	unrecognized atomic.Uint64
 	// switches are the Applies that switched anything, switchTime is what they took.
 	switches   uint64
 	switchTime time.Duration
@@ -92,44 +95,45 @@ func (s *Server) Apply(_ context.Context, t deploy.Table) (deploy.Applied, error
 
 // apply does the work of Apply; mu is held.
 func (s *Server) apply(t deploy.Table) (applied deploy.Applied, err error) {
+	refused := make(map[deploy.Key]string)
+	refuse := func(spec deploy.Route, message string, why error) {
+		err = errors.Join(err, &deploy.RouteError{App: spec.App, Key: spec.Key, Err: why})
+		refused[spec.Key] = why.Error()
+		if s.refused[spec.Key] != why.Error() {
+			s.log.Error(message, "port", spec.Key.String(), "app", spec.App, "error", why)
+		}
+	}
+	var certified []deploy.Route
 	wanted := make(map[deploy.Frontend]bool, len(t.Routes))
-	for _, r := range t.Routes {
-		wanted[r.Key.Frontend()] = true
+	for _, spec := range t.Routes {
+		certErr := s.certify(&spec)
+		if certErr != nil {
+			refuse(spec, "certificate", certErr)
+		}
+		if certErr == nil || spec.Certificate != (deploy.Certificate{}) {
+			certified = append(certified, spec)
+			wanted[spec.Key.Frontend()] = true
+		}
 	}
 	// Old listeners close first: a new one may overlap them.
 	var gone []*upstream
 	for listen, l := range s.listeners {
 		if !wanted[listen] {
 			s.close(l)
-			gone = append(gone, l.route.Load().deactivate()...)
-			s.log.Info("closed", "port", listen.String(), "app", l.route.Load().app)
+			gone = append(gone, s.giveUp(l.names.Load(), nil)...)
 		}
 	}
 	s.table = deploy.Table{TotalConnections: t.TotalConnections}
-	refused := make(map[deploy.Key]string)
-	for _, spec := range t.Routes {
-		refuse := func(message string, why error) {
-			err = errors.Join(err, &deploy.RouteError{App: spec.App, Key: spec.Key, Err: why})
-			refused[spec.Key] = why.Error()
-			if s.refused[spec.Key] != why.Error() {
-				s.log.Error(message, "port", spec.Key.String(), "app", spec.App, "error", why)
-			}
-		}
-		if certErr := s.certify(&spec); certErr != nil {
-			refuse("certificate", certErr)
-			if spec.Certificate == (deploy.Certificate{}) {
-				continue
-			}
-		}
-		old, switched, routeErr := s.applyRoute(spec)
+	for _, specs := range byFrontend(certified) {
+		old, switched, listenErr := s.applyRoutes(specs)
 		gone = append(gone, old...)
-		if routeErr != nil {
-			refuse("can't listen", routeErr)
+		applied.Switched = append(applied.Switched, switched...)
+		if listenErr == nil {
+			s.table.Routes = append(s.table.Routes, specs...)
 			continue
 		}
-		s.table.Routes = append(s.table.Routes, spec)
-		if switched {
-			applied.Switched = append(applied.Switched, spec.Key)
+		for _, spec := range specs {
+			refuse(spec, "can't listen", listenErr)
 		}
 	}
 	s.refused = refused
@@ -152,23 +156,39 @@ func (s *Server) forgetUnused() {
 	maps.DeleteFunc(s.appChecks, func(app string, _ chan struct{}) bool { return !apps[app] })
 }
 
-func (s *Server) applyRoute(spec deploy.Route) (gone []*upstream, switched bool, err error) {
-	if err := Supports(spec); err != nil {
-		return nil, false, err
+// byFrontend are the routes of each frontend, in the order of the first ones.
+func byFrontend(routes []deploy.Route) (groups [][]deploy.Route) {
+	at := make(map[deploy.Frontend]int)
+	for _, r := range routes {
+		i, known := at[r.Key.Frontend()]
+		if !known {
+			i = len(groups)
+			at[r.Key.Frontend()] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], r)
 	}
-	l := s.listeners[spec.Key.Frontend()]
+	return groups
+}
+
+// applyRoutes applies all routes of a frontend, at least one.
+func (s *Server) applyRoutes(specs []deploy.Route) (gone []*upstream, switched []deploy.Key, err error) {
+	if err := Supports(specs[0]); err != nil {
+		return nil, nil, err
+	}
+	frontend := specs[0].Key.Frontend()
+	l := s.listeners[frontend]
 	opened := l == nil
 	if opened {
-		socket, err := listen(spec.Key.Frontend())
+		socket, err := listen(frontend)
 		if err != nil {
-			return nil, false, err
+			return nil, nil, err
 		}
-		l = newListener(spec.Key.Frontend(), socket, s.limit, s.log)
+		l = newListener(frontend, socket, s)
 	}
-	gone, switched = s.bind(l, spec)
+	gone, switched = s.bind(l, specs)
 	if opened {
 		s.accept(l)
-		s.log.Info("listening", "port", spec.Key.String(), "app", spec.App)
 	}
 	return gone, switched, nil
 }
@@ -204,16 +224,51 @@ func (s *Server) certify(spec *deploy.Route) error {
 	return nil
 }
 
-// bind has the route of spec serve a listener's connections from now on.
-func (s *Server) bind(l *listener, spec deploy.Route) (gone []*upstream, switched bool) {
-	r := s.route(spec)
-	gone, switched = r.update(spec)
-	s.limit.bound(l, spec.Options.MaxConnections)
-	if before := l.route.Swap(r); before != nil && before != r {
-		gone = append(gone, before.deactivate()...)
-		switched = true
+// bind has the routes of specs serve a listener's connections from now on.
+func (s *Server) bind(l *listener, specs []deploy.Route) (gone []*upstream, switched []deploy.Key) {
+	before, now := l.names.Load(), &names{byName: make(map[string]*route, len(specs))}
+	for _, spec := range specs {
+		r := s.route(spec)
+		now.byName[spec.Key.ServerName] = r
+		now.first = r
 	}
-	return gone, switched
+	most := specs[0].Options.MaxConnections
+	if now.shared() {
+		most = 0
+	}
+	s.limit.bound(l, most)
+	for _, spec := range specs {
+		r := now.byName[spec.Key.ServerName]
+		old, moved := r.update(spec)
+		gone = append(gone, old...)
+		r.gate.bound(spec.Options.MaxConnections)
+		if moved || before != nil && !before.has(r) {
+			switched = append(switched, spec.Key)
+		}
+		if before == nil || before.byName[spec.Key.ServerName] == nil {
+			s.log.Info("listening", "port", spec.Key.String(), "app", spec.App)
+		}
+	}
+	l.names.Store(now)
+	return append(gone, s.giveUp(before, now)...), switched
+}
+
+// giveUp takes routes out of service that a frontend had before, and has not any more.
+func (s *Server) giveUp(before, now *names) (gone []*upstream) {
+	if before == nil {
+		return nil
+	}
+	for name, r := range before.byName {
+		if now.has(r) {
+			continue
+		}
+		gone = append(gone, r.deactivate()...)
+		r.gate.bound(0)
+		if now == nil || now.byName[name] == nil {
+			s.log.Info("closed", "port", r.listen.String(), "app", r.app)
+		}
+	}
+	return gone
 }
 
 // accept begins to accept connections.

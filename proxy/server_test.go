@@ -20,6 +20,7 @@ func TestEngine(t *testing.T) {
 		enginetest.Run(t, start)
 		enginetest.RunOptions(t, start)
 		enginetest.RunTLS(t, start)
+		enginetest.RunNames(t, start)
 	})
 }
 

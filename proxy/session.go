@@ -10,6 +10,11 @@ import (
 // session is a client's connection, from when it was accepted until it ends.
 type session struct {
 	listener *listener
+	// named tells that the client has been asked for a server name, because routes share the listener; "" is none.
+	named bool
+	name  string
+	// gated tells that it counts at the gate of its route.
+	gated *gate
 	// client and ends are nil once it is linked, ends also until locate.
 	client *tcp.Conn
 	ends   *ends
@@ -47,47 +52,85 @@ func (s *session) locate() error {
 	return nil
 }
 
-// enter has a route serve the client, if its options let the client in. It runs in the client's loop.
-func (s *session) enter(r *route) {
-	a := r.admission.Load()
+// enter finds the route of a client. It runs in the client's loop.
+func (s *session) enter() {
+	routes := s.listener.names.Load()
+	a := routes.first.admission.Load()
 	switch {
-	case a == nil:
-		s.begin(r)
+	case a == nil || s.announced:
+		s.choose(routes)
 	case s.locate() != nil:
 		s.reject() // it has gone already
-	case !s.announced && contain(a.proxies, s.ends.source.Addr()):
-		s.awaitHeader(r)
-	case a.admits(s.ends.source.Addr()):
-		s.begin(r)
+	case contain(a.proxies, s.ends.source.Addr()):
+		s.awaitHeader(s.ends.source.Addr())
 	default:
-		s.reject()
+		s.choose(routes)
 	}
 }
 
-// awaitHeader reads the PROXY header.
-func (s *session) awaitHeader(r *route) {
-	s.client.ReadHead(headerTimeout, func(b []byte) (int, error) {
+// awaitHeader reads the PROXY header of a proxy.
+func (s *session) awaitHeader(proxy netip.Addr) {
+	s.client.ReadHead(headerTimeout, func(b []byte) (int, bool, error) {
 		n, told, err := parseHeader(b)
 		if told != nil {
 			s.ends = told
 		}
-		return n, err
+		return n, n > 0, err
 	}, func(err error) {
 		s.announced = true
+		routes := s.listener.names.Load()
 		// The address may have another app's route now, which does not trust that proxy.
-		if err != nil || s.listener.route.Load() != r {
+		if a := routes.first.admission.Load(); err != nil || a == nil || !contain(a.proxies, proxy) {
 			s.reject()
 			return
 		}
-		s.enter(r)
+		s.choose(routes)
 	})
+}
+
+// choose leaves the client to one of the routes.
+func (s *session) choose(routes *names) {
+	if routes.shared() {
+		s.awaitName()
+		return
+	}
+	s.admit(routes.first)
+}
+
+// admit has a route serve the client, if its options let the client in. It runs in the client's loop.
+func (s *session) admit(r *route) {
+	a := r.admission.Load()
+	switch {
+	case a != nil && s.locate() != nil:
+		s.reject() // it has gone already
+	case a != nil && !a.admits(s.ends.source.Addr()):
+		s.reject()
+	case s.named:
+		r.gate.enter(s, r)
+	default:
+		s.begin(r)
+	}
 }
 
 // reject closes a connection that is not let in, with a reset: it leaves nothing behind, where a flood would leave thousands of dying
 // sockets.
 func (s *session) reject() {
 	s.client.Reset()
+	s.release()
+}
+
+// release counts the end of a connection.
+func (s *session) release() {
+	s.ungate()
 	s.listener.limit.release(s.listener)
+}
+
+// ungate has the client leave the gate of its route.
+func (s *session) ungate() {
+	if s.gated != nil {
+		s.gated.leave()
+		s.gated = nil
+	}
 }
 
 // begin has a route serve the client. It runs in the client's loop. Only a client that is held, or speaks TLS, takes a goroutine.
@@ -108,12 +151,12 @@ func (s *session) terminate(server *tls.Server, r *route) {
 	client, err := s.client.Detach()
 	if err != nil {
 		r.short(err)
-		s.listener.limit.release(s.listener)
+		s.release()
 		return
 	}
 	if s.secure, err = server.Handshake(client); err != nil {
 		r.handshakesFailed.Add(1)
-		s.listener.limit.release(s.listener)
+		s.release()
 		return
 	}
 	s.serve(r)
@@ -127,10 +170,13 @@ func (s *session) serve(r *route) {
 		case changed != nil:
 			go r.hold(s, changed)
 		default:
-			if s.listener.route.Load() != r && !s.announced && s.secure == nil {
+			if s.listener.names.Load().of(s.name) != r && !s.announced && s.secure == nil {
 				// The address has another app's route since the connection was accepted. This may be the loop of an attempt to connect,
 				// and the client is read in its own loop.
-				s.client.Post(func() { s.enter(s.listener.route.Load()) })
+				s.client.Post(func() {
+					s.ungate()
+					s.enter()
+				})
 				return
 			}
 			s.giveUp()
@@ -144,5 +190,5 @@ func (s *session) giveUp() {
 		_ = s.secure.Close()
 	}
 	s.client.Close()
-	s.listener.limit.release(s.listener)
+	s.release()
 }

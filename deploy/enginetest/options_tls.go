@@ -356,9 +356,12 @@ func tryDialTLS(b *bench, r deploy.Route, cert certificate, change ...func(*tls.
 // secure has the client speak TLS from now on.
 func (c *client) secure(config *tls.Config) error {
 	conn := tls.Client(c.tcp, config)
-	c.conn, c.lines = conn, bufio.NewReader(conn)
+	c.use(conn)
 	return conn.Handshake()
 }
+
+// use has the client speak through conn, which is above its connection.
+func (c *client) use(conn stream) { c.conn, c.lines = conn, bufio.NewReader(conn) }
 
 // echoAs wants a greeting of a server, and an echo.
 func (c *client) echoAs(name string) {

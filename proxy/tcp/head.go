@@ -16,13 +16,13 @@ const MaxHead = bufferSize
 var errHeadTooLong = errors.New("what comes first is too long")
 
 // ReadHead takes what a client says first from its connection, and leaves there what follows. measure is given what has come so
-// far, up to [MaxHead] bytes, and tells how long the head is, 0 when there is more to come, or why it is none. done is called with
+// far, up to [MaxHead] bytes, and tells whether the head is complete and how many bytes to take, or why it is none. done is called with
 // nil or with what went wrong: measure's error, [os.ErrDeadlineExceeded] after timeout, [io.ErrUnexpectedEOF], or an error of the
 // system call.
 //
 // It is called in the loop of the connection, which it has until it calls done there, or before it returns. Neither measure nor done
 // may block.
-func (c *Conn) ReadHead(timeout time.Duration, measure func([]byte) (int, error), done func(error)) {
+func (c *Conn) ReadHead(timeout time.Duration, measure func([]byte) (length int, complete bool, err error), done func(error)) {
 	h := &head{conn: c, measure: measure, done: done, place: -1}
 	// Mostly it has come already.
 	h.look()
@@ -41,7 +41,7 @@ func (c *Conn) ReadHead(timeout time.Duration, measure func([]byte) (int, error)
 // head is one that is waited for. It is the loop's.
 type head struct {
 	conn    *Conn
-	measure func([]byte) (int, error)
+	measure func([]byte) (length int, complete bool, err error)
 	done    func(error)
 	place   int32
 	timer   *time.Timer
@@ -69,12 +69,15 @@ func (h *head) look() {
 		h.finish(io.ErrUnexpectedEOF)
 		return
 	}
-	length, err := h.measure(buffer[:n])
+	length, complete, err := h.measure(buffer[:n])
 	switch {
 	case err != nil:
 		h.finish(err)
-	case length > 0:
-		if n, err = unix.Read(h.conn.fd, buffer[:length]); err == nil && n < length {
+	case complete:
+		if length > 0 {
+			n, err = unix.Read(h.conn.fd, buffer[:length])
+		}
+		if err == nil && n < length {
 			err = io.ErrUnexpectedEOF
 		}
 		h.finish(err)

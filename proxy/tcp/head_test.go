@@ -14,11 +14,12 @@ import (
 var errNoLine = errors.New("no line")
 
 // line is a head that ends with a newline, and has no "!" in it.
-func line(b []byte) (int, error) {
+func line(b []byte) (length int, complete bool, err error) {
 	if bytes.IndexByte(b, '!') >= 0 {
-		return 0, errNoLine
+		return 0, false, errNoLine
 	}
-	return bytes.IndexByte(b, '\n') + 1, nil
+	length = bytes.IndexByte(b, '\n') + 1
+	return length, length > 0, nil
 }
 
 func TestReadHead(t *testing.T) {
@@ -57,7 +58,7 @@ func TestReadHead(t *testing.T) {
 				timeout = time.Minute
 			}
 			l.Serve(&acceptor{t: t, accepted: func(c *Conn) {
-				c.ReadHead(timeout, func(b []byte) (int, error) {
+				c.ReadHead(timeout, func(b []byte) (int, bool, error) {
 					looked <- len(b)
 					return line(b)
 				}, func(err error) { read <- result{c, err} })
@@ -72,7 +73,7 @@ func TestReadHead(t *testing.T) {
 				for n := 0; n < min(said, MaxHead); {
 					n = <-looked
 				}
-				if n, _ := line([]byte(s)); n > 0 {
+				if n, _, _ := line([]byte(s)); n > 0 {
 					break
 				}
 			}

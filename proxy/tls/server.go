@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// handshakeTimeout is how long a client may take: longer than the second after which the kernel repeats a lost packet, thrice.
-const handshakeTimeout = 10 * time.Second
+// HandshakeTimeout is how long a client may take: longer than the second after which the kernel repeats a lost packet, thrice.
+const HandshakeTimeout = 10 * time.Second
 
 // Server ends TLS for clients by a certificate, which another one may replace while it serves.
 type Server struct {
@@ -54,7 +54,7 @@ func (s *Server) Use(chain, key string) error {
 
 // Handshake makes a connection to a client one in which both speak through TLS. After an error it is closed.
 func (s *Server) Handshake(client *net.TCPConn) (*Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), HandshakeTimeout)
 	defer cancel()
 	c := &Conn{Conn: tls.Server(client, s.config), tcp: client}
 	if err := c.HandshakeContext(ctx); err != nil {
