@@ -148,20 +148,24 @@ func TestHalfClosedRelayEnds(t *testing.T) {
 	}
 
 	stuck := newRelayed(t, tcp.RelayOptions{HalfClosedTimeout: 100 * time.Millisecond})
-	if err := stuck.client.CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
 	const size = 64 << 20 // more than the kernel's buffers hold
 	sent := make(chan error, 1)
 	go func() {
 		_, err := stuck.server.Write(make([]byte, size))
 		sent <- errors.Join(err, stuck.server.CloseWrite())
 	}()
+	// It has begun.
+	if _, err := io.ReadFull(stuck.client, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := stuck.client.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
 	// The same time, and more, passes for another relay.
 	other := newRelayed(t, tcp.RelayOptions{IdleTimeout: time.Second})
 	<-other.done
-	if n, err := io.Copy(io.Discard, stuck.client); n != size || err != nil {
-		t.Errorf("the client reads %d of %d bytes, %v", n, size, err)
+	if n, err := io.Copy(io.Discard, stuck.client); n != size-1 || err != nil {
+		t.Errorf("the client reads %d of %d bytes, %v", n, size-1, err)
 	}
 	if err := errors.Join(<-sent, <-stuck.done); err != nil {
 		t.Error(err)
