@@ -139,12 +139,14 @@ func (r Request) namesElsewhere() func(Claim) error {
 // or these files may ask for it. Nobody knows what is the app's, but it must not become another app's for that.
 func (r Request) unreadable() func(Claim) error {
 	names := slices.Sorted(maps.Keys(r.Unreadable))
-	served, isServed := make(map[Key]string), make(map[string]bool)
+	var served Holders
+	isServed := make(map[string]bool)
 	own := make(map[Key]bool)
 	if len(names) > 0 {
 		for listen, service := range r.Serving {
 			if _, unreadable := r.Unreadable[service.App]; unreadable {
-				served[listen], isServed[service.App] = service.App, true
+				served.Add(Claim{App: service.App, Key: listen, Options: service.Options})
+				isServed[service.App] = true
 			}
 		}
 		for _, a := range r.Apps {
@@ -157,11 +159,11 @@ func (r Request) unreadable() func(Claim) error {
 		}
 	}
 	return func(c Claim) error {
-		for listen, app := range served {
-			if c.Key.Frontend().Overlaps(listen.Frontend()) {
-				return fmt.Errorf("public port %s (%s) leads to the app %s; use another port, or mend that app, which can't be asked whether it gives it up: %w",
-					c.Key, c.Where(), app, r.Unreadable[app].Err)
-			}
+		c.Options = c.options(r.Policy.Options)
+		if conflict := served.Conflict(c); conflict != nil {
+			app := conflict.Held.App
+			return fmt.Errorf("public port %s (%s) leads to the app %s; use another port, or mend that app, which can't be asked whether it gives it up: %w",
+				c.Key, c.Where(), app, r.Unreadable[app].Err)
 		}
 		for _, app := range names {
 			may := r.Unreadable[app]

@@ -96,7 +96,9 @@ func (k *Key) UnmarshalText(text []byte) error {
 		k.IP, err = netip.ParseAddr(strings.Trim(bind, "[]"))
 	}
 	if err == nil && named {
-		k.ServerName, err = portsfile.ParseServerName(name)
+		if k.ServerName, err = portsfile.ParseServerName(name); k.ServerName != name {
+			err = cmp.Or(err, fmt.Errorf("%q is not in canonical form", name))
+		}
 	}
 	k.Port = uint16(n)
 	return err
