@@ -19,14 +19,15 @@ import (
 	"dokku-expose/proxy/control"
 )
 
-// limited is an engine that does not support some public ports.
+// limited is an engine that does not support some public ports, nor some server names.
 type limited struct {
 	deploy.Engine
-	not []uint16
+	not      []uint16
+	nameless []string
 }
 
 func (l *limited) Supports(r deploy.Route) error {
-	if slices.Contains(l.not, r.Key.Port) {
+	if slices.Contains(l.not, r.Key.Port) || slices.Contains(l.nameless, r.Key.ServerName) {
 		return fmt.Errorf("port %d is %w", r.Key.Port, deploy.ErrUnsupported)
 	}
 	return l.Engine.Supports(r)
@@ -66,7 +67,7 @@ func TestEnginesBesideOneAnother(t *testing.T) {
 					Servers: []deploy.Server{{Container: "v1", Dyno: "web.1", Addr: app.Addr, Proven: true}}}
 			}
 			plain, special := route("plain"), route("special")
-			inForce, other := &limited{start(t), []uint16{special.Key.Port}}, builtin(t)
+			inForce, other := &limited{Engine: start(t), not: []uint16{special.Key.Port}}, builtin(t)
 			var warned error
 			engines := &deploy.Engines{InForce: inForce, Other: other, Fallback: true, Warn: func(err error) { warned = err }}
 			serves := func(e deploy.Engine, want ...deploy.Route) {
@@ -145,5 +146,48 @@ func TestEnginesBesideOneAnother(t *testing.T) {
 				t.Errorf("without a fallback: %v", err)
 			}
 		})
+	}
+}
+
+// A frontend can be bound once, so all routes that share it are with one engine.
+func TestEnginesShareNoFrontend(t *testing.T) {
+	app := enginetest.NewServer(t, "v1")
+	shared, apart := deploy.Key{Port: enginetest.FreePort(t)}, deploy.Key{Port: enginetest.FreePort(t)}
+	route := func(app *enginetest.Server, k deploy.Key, name string) deploy.Route {
+		k.ServerName = name
+		return deploy.Route{
+			App: "mail", Process: "web", Key: k, Options: deploy.Options{TLS: deploy.PassTLS},
+			Servers: []deploy.Server{{Container: "v1", Dyno: "web.1", Addr: app.Addr, Proven: true}},
+		}
+	}
+	inForce, other := &limited{Engine: builtin(t), nameless: []string{"special.example.com"}}, builtin(t)
+	engines := &deploy.Engines{InForce: inForce, Other: other, Fallback: true, Warn: func(err error) { t.Error(err) }}
+	serving := func(e deploy.Engine) (keys []deploy.Key) {
+		t.Helper()
+		o, err := e.Observe(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range o.Routes {
+			keys = append(keys, r.Key)
+		}
+		return keys
+	}
+	rest, special, mail := route(app, shared, ""), route(app, shared, "special.example.com"), route(app, apart, "mail.example.com")
+	for _, step := range []struct{ table, inForce, other []deploy.Route }{
+		{[]deploy.Route{rest, mail}, []deploy.Route{rest, mail}, nil},
+		{[]deploy.Route{rest, special, mail}, []deploy.Route{mail}, []deploy.Route{rest, special}},
+		{[]deploy.Route{rest, mail}, []deploy.Route{rest, mail}, nil},
+	} {
+		if _, err := engines.Apply(t.Context(), deploy.Table{Routes: step.table}); err != nil {
+			t.Fatal(err)
+		}
+		for e, want := range map[deploy.Engine][]deploy.Route{inForce: step.inForce, other: step.other, engines: step.table} {
+			got := serving(e)
+			if !slices.ContainsFunc(want, func(r deploy.Route) bool { return !slices.Contains(got, r.Key) }) && len(got) == len(want) {
+				continue
+			}
+			t.Errorf("%d routes in the table: %T serves %v, want %d", len(step.table), e, got, len(want))
+		}
 	}
 }
