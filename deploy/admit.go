@@ -104,29 +104,41 @@ func (r Request) listens(f Frontend) bool {
 // namesElsewhere returns a function that says that the server name of a claim is another app's: a domain of it in Dokku, or a name that it
 // has at any port. Neither may be taken from it, unless an operator says so.
 func (r Request) namesElsewhere() func(Claim) error {
-	own := portsfile.ServerNamesOf(r.Domains[r.App]...)
-	type holder struct{ name, who string }
+	own := slices.Clone(r.Domains[r.App])
+	type holder struct {
+		name, who string
+		// at is where a mapping has it, the zero value for a domain in Dokku.
+		at Frontend
+	}
 	var holders []holder
 	for _, app := range slices.Sorted(maps.Keys(r.Domains)) {
 		for _, domain := range r.Domains[app] {
 			if app != r.App {
-				holders = append(holders, holder{domain, fmt.Sprintf("is a domain of the app %s (dokku domains:report %s)", app, app)})
+				holders = append(holders, holder{name: domain, who: fmt.Sprintf("is a domain of the app %s (dokku domains:report %s)", app, app)})
 			}
 		}
 	}
 	for i := range r.Apps {
 		for _, c := range r.Apps[i].Claims() {
-			if c.App != r.App && c.Key.ServerName != "" {
-				holders = append(holders, holder{c.Key.ServerName, fmt.Sprintf("is a name of the app %s (%s, public port %s)", c.App, c.Where(), c.Key)})
+			switch {
+			case c.Key.ServerName == "":
+			case c.App == r.App:
+				// Who came later does not take what it has.
+				own = append(own, c.Key.ServerName)
+			default:
+				holders = append(holders, holder{c.Key.ServerName, fmt.Sprintf("is a name of the app %s (%s, public port %s)", c.App, c.Where(), c.Key), c.Key.Frontend()})
 			}
 		}
 	}
 	return func(c Claim) error {
 		name := c.Key.ServerName
-		if name == "" || own.Cover(name) || r.Policy.OwnNames.Cover(name) {
+		if name == "" || slices.Contains(own, name) || r.Policy.OwnNames.Cover(name) {
 			return nil
 		}
-		i := slices.IndexFunc(holders, func(h holder) bool { return portsfile.NameCovers(h.name, name) || portsfile.NameCovers(name, h.name) })
+		i := slices.IndexFunc(holders, func(h holder) bool {
+			// At the same frontend a wildcard takes nothing from a name that it covers.
+			return portsfile.NameCovers(h.name, name) || portsfile.NameCovers(name, h.name) && h.at != c.Key.Frontend()
+		})
 		if i < 0 {
 			return nil
 		}

@@ -22,13 +22,15 @@ type Claim struct {
 	// File and Line say where the app's PORTS asks for it. An operator's claim (`expose:add`) has neither.
 	File string
 	Line int
-	// Mapped are the public ports of the whole mapping that it is a part of. An operator's is taken back as a whole.
+	// Mapped and Hosts are the public ports and the server names of the whole mapping that it is a part of. An operator's is taken back as
+	// a whole.
 	Mapped portsfile.Range
+	Hosts  portsfile.ServerNames
 }
 
 // Mapping is the public side of that mapping, as `expose:remove` names it.
 func (c Claim) Mapping() string {
-	return Mapping{Bind: c.Key.IP, Public: c.Mapped}.Listen()
+	return Mapping{Bind: c.Key.IP, Public: c.Mapped, Hosts: c.Hosts}.Clients()
 }
 
 // Where says who asked, for messages: "PORTS line 3", "expose:add".
@@ -124,7 +126,7 @@ func expand(app, file string, line int, m Mapping) []Claim {
 		for _, name := range names {
 			claims = append(claims, Claim{
 				App: app, Key: Key{IP: m.Bind, Port: public, ServerName: name}, Private: private, Process: m.Process, Options: m.Options,
-				File: file, Line: line, Mapped: m.Public,
+				File: file, Line: line, Mapped: m.Public, Hosts: m.Hosts,
 			})
 		}
 	}

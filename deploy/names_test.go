@@ -51,6 +51,11 @@ func TestAdmitNames(t *testing.T) {
 		{"a domain of another app", mine, Request{Domains: map[string][]string{"news": {"www.example.com", "mail.example.com"}}}, "mail.example.com is a domain of the app news (dokku domains:report news)"},
 		{"a name below a domain of another app", mine, Request{Domains: map[string][]string{"news": {"*.example.com"}}}, "*.example.com is a domain of the app news"},
 		{"names above a domain of another app", "443:1 tls=terminate host=*.example.com", Request{Domains: map[string][]string{"news": {"www.example.com"}}}, "www.example.com is a domain of the app news"},
+		{"names above a name of another app", "444:1 tls=terminate host=*.example.com", Request{Apps: news("443:1 tls=passthrough host=a.example.com")}, "a.example.com is a name of the app news"},
+		{"names above a name that goes first", "443:1 tls=terminate host=*.example.com", Request{Apps: news("443:1 tls=passthrough host=a.example.com")}, ""},
+		{"a name below names of another app", mine, Request{Apps: news("443:1 tls=passthrough host=*.example.com")}, "*.example.com is a name of the app news"},
+		{"a name that it has already", mine, Request{Apps: append(news("443:1 tls=passthrough host=*.example.com"), App{Name: "mail", Operator: named(t, "mail", mine)})}, ""},
+		{"a name below a domain of its own", mine, Request{Domains: map[string][]string{"mail": {"*.example.com"}, "news": {"mail.example.com"}}}, "mail.example.com is a domain of the app news"},
 		{"a domain of its own, too", mine, Request{Domains: map[string][]string{"mail": {"mail.example.com"}, "news": {"mail.example.com"}}}, ""},
 		{"an operator allows a domain of another app", mine, Request{
 			Policy: Policy{OwnNames: names("*.example.com")}, Domains: map[string][]string{"news": {"mail.example.com"}},

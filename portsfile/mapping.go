@@ -82,6 +82,14 @@ func (m Mapping[O]) Listen() string {
 	}
 }
 
+// Clients returns whom the mapping is for: the public half, and the server names if there are any, "443@a.example.com,b.example.com".
+func (m Mapping[O]) Clients() string {
+	if m.Hosts == (ServerNames{}) {
+		return m.Listen()
+	}
+	return m.Listen() + "@" + m.Hosts.String()
+}
+
 // Ports returns each public port with the private port that it leads to, in ascending order.
 func (m Mapping[O]) Ports() iter.Seq2[uint16, uint16] {
 	return func(yield func(public, private uint16) bool) {

@@ -30,6 +30,7 @@ var (
 	descOldProcesses   = desc("old_processes", "Former processes of the engine that have connections still.")
 	descOldOpen        = desc("old_processes_open_connections", "Connections of former processes of the engine.")
 	descReloads        = desc("reloads_total", "Reloads of the engine.")
+	descUnrecognized   = desc("unrecognized_names_total", "Clients that were closed since no route has the server name which they asked for.")
 	descSwitch         = desc("switch_duration_seconds", "Time that it took to move public ports to other containers.")
 
 	descListening = desc("listening", "Whether the public port is open: 1 or 0.", routeLabels...)
@@ -114,6 +115,7 @@ func (s sink) engine(f deploy.Observation) {
 	}
 	s.gauge(descOldOpen, float64(old))
 	s.maybe(descReloads, f.Reloads)
+	s.counter(descUnrecognized, f.Unrecognized)
 	if f.Switches != nil {
 		s.metrics <- prometheus.MustNewConstSummary(descSwitch, f.Switches.Count, f.Switches.Seconds, nil)
 	}

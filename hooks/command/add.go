@@ -12,13 +12,14 @@ var addCommand = command{
 	text: "Adds public ports to an app beside those of its PORTS file",
 	more: `
 A mapping is written as in a PORTS file: 25:5025, 127.0.0.1:5432:5432, 6000-6010:7000-7010. Options go for all of the
-mappings. They take effect at once, without a deploy, and stay until expose:remove. Options but for process are settings,
-too (expose:set), for all mappings that don't say otherwise:
+mappings. They take effect at once, without a deploy, and stay until expose:remove. Options but for process and host
+are settings, too (expose:set), for all mappings that don't say otherwise:
 
 ` + deploy.OptionsReference() + `
 
   dokku expose:add mail 25:5025 587:5587
-  dokku expose:add mail 993:5993 process=imap rate=20/10s`,
+  dokku expose:add mail 993:5993 process=imap rate=20/10s
+  dokku expose:add mail 8883:1883 tls=terminate host=mqtt.example.com`,
 	run: func(ctx context.Context, h *host.Host, call call) error {
 		app, args, err := takeApp(h, call.args)
 		if err != nil {

@@ -1,7 +1,9 @@
 package command
 
 import (
+	"cmp"
 	"fmt"
+	"strings"
 	"time"
 
 	"dokku-expose/deploy"
@@ -11,7 +13,7 @@ import (
 // soon is how long before its end a certificate is told of: letsencrypt renews those that end in less than a month.
 const soon = 14 * 24 * time.Hour
 
-// checkCertificates looks for certificates that have ended or are about to. Those that can't be served are problems of the plan.
+// checkCertificates looks for certificates that have ended or are about to, or are for other names. Those that can't be served are problems of the plan.
 func checkCertificates(h *host.Host, table deploy.Table, note func(app, public string, err error)) {
 	leaves := h.Leaves()
 	for _, r := range table.Routes {
@@ -24,6 +26,11 @@ func checkCertificates(h *host.Host, table deploy.Table, note func(app, public s
 		}
 		end := leaf.NotAfter.UTC().Format("2006-01-02 15:04 MST")
 		renew := fmt.Sprintf("renew it: dokku letsencrypt:enable %s, or dokku certs:add %s CRT KEY", leaf.Owner, leaf.Owner)
+		// A certificate for any one label is one for a label that nobody has.
+		if name := strings.Replace(r.Key.ServerName, "*", "any", 1); name != "" && leaf.VerifyHostname(name) != nil {
+			note(r.App, r.Key.String(), fmt.Errorf("its certificate is not for %s but for %s; give %s one that is: dokku letsencrypt:enable %s, or dokku certs:add %s CRT KEY",
+				r.Key.ServerName, cmp.Or(strings.Join(leaf.DNSNames, ", "), "no name"), leaf.Owner, leaf.Owner, leaf.Owner))
+		}
 		switch left := time.Until(leaf.NotAfter); {
 		case left <= 0:
 			note(r.App, r.Key.String(), fmt.Errorf("its certificate has ended on %s; %s", end, renew))

@@ -63,8 +63,12 @@ The state of a port is one of these:
 func listTable(list []exposed) string {
 	rows := [][]string{{"APP", "PUBLIC", "PRIVATE", "PROCESS", "FROM", "STATE", "CONTAINERS"}}
 	for _, e := range list {
+		public := e.Public
+		if len(e.Hosts) > 0 {
+			public += "@" + strings.Join(e.Hosts, ",")
+		}
 		rows = append(rows, []string{
-			e.App, e.Public, e.Private, e.Process, dokku.Visible(e.From), e.State, strings.Join(e.Containers, " "),
+			e.App, public, e.Private, e.Process, dokku.Visible(e.From), e.State, strings.Join(e.Containers, " "),
 		})
 	}
 	return columns(rows)

@@ -15,10 +15,12 @@ var removeCommand = command{
 	args: "<app> <public>...",
 	text: "Removes public ports that expose:add added to an app",
 	more: `
-A public port is named as it was added: 25, 127.0.0.1:5432, 6000-6010. New connections are refused at once, established
-ones go on. Ports of the app's PORTS file go with the next deploy of a PORTS without them.
+A public port is named as it was added: 25, 127.0.0.1:5432, 6000-6010. That is all mappings of the port; with @ and the
+host names it is one of them. New connections are refused at once, established ones go on. Ports of the app's PORTS file
+go with the next deploy of a PORTS without them.
 
-  dokku expose:remove mail 25`,
+  dokku expose:remove mail 25
+  dokku expose:remove mail 8883@mqtt.example.com`,
 	run: func(ctx context.Context, h *host.Host, call call) error {
 		app, args, err := takeApp(h, call.args)
 		if err != nil {
@@ -57,22 +59,32 @@ func removeMappings(ctx context.Context, h *host.Host, app string, publics []str
 	})
 }
 
-// named tells which addresses are those of public sides of mappings: 25, 127.0.0.1:5432, 6000-6010.
+// named tells which addresses are those of public sides of mappings: 25, 127.0.0.1:5432, 6000-6010, 443@mail.example.com.
 func named(publics []string) (func(deploy.Key) bool, error) {
-	addresses := make(map[deploy.Key]bool)
+	addresses, names := make(map[deploy.Frontend]bool), make(map[deploy.Key]bool)
 	var errs []error
 	for _, public := range publics {
 		// The private side is of no interest here.
-		m, err := deploy.ParseMapping(public + ":" + public[strings.LastIndexByte(public, ':')+1:])
+		listen, hosts, isNamed := strings.Cut(public, "@")
+		text := listen + ":" + listen[strings.LastIndexByte(listen, ':')+1:]
+		if isNamed {
+			text += " tls=passthrough host=" + hosts
+		}
+		m, err := deploy.ParseMapping(text)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("public port %q: %w", public, err))
 			continue
 		}
 		for port := range m.Ports() {
-			addresses[deploy.Key{IP: m.Bind, Port: port}] = true
+			for _, name := range m.Names() {
+				key := deploy.Key{IP: m.Bind, Port: port, ServerName: name}
+				if names[key] = true; !isNamed {
+					addresses[key.Frontend()] = true
+				}
+			}
 		}
 	}
-	return func(l deploy.Key) bool { return addresses[l] }, errors.Join(errs...)
+	return func(k deploy.Key) bool { return names[k] || addresses[k.Frontend()] }, errors.Join(errs...)
 }
 
 // tellGiven says where an app's other ports lead once it has given some up, and what is wrong with them.
@@ -90,11 +102,11 @@ func tellGiven(h *host.Host, outcome deploy.Outcome, app string) {
 func without(app string, have []deploy.Mapping, publics []string) ([]deploy.Mapping, error) {
 	var errs []error
 	for _, public := range publics {
-		rest := slices.DeleteFunc(slices.Clone(have), func(m deploy.Mapping) bool { return m.Listen() == public })
+		rest := slices.DeleteFunc(slices.Clone(have), func(m deploy.Mapping) bool { return m.Listen() == public || m.Clients() == public })
 		if len(rest) == len(have) {
 			var known []string
 			for _, m := range have {
-				known = append(known, m.Listen())
+				known = append(known, m.Clients())
 			}
 			errs = append(errs, fmt.Errorf("%s has no public port %s that expose:add added; it has: %s", app, public, orNone(known)))
 		}

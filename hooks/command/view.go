@@ -17,10 +17,12 @@ import (
 
 // exposed is one mapping of an app as commands show it.
 type exposed struct {
-	App     string `json:"app"`
-	Public  string `json:"public"`
-	Private string `json:"private"`
-	Process string `json:"process"`
+	App    string `json:"app"`
+	Public string `json:"public"`
+	// Hosts are the server names of the clients that it is for, none for all that no other mapping has.
+	Hosts   []string `json:"hosts"`
+	Private string   `json:"private"`
+	Process string   `json:"process"`
 	// From is where it comes from: "PORTS line 3", "expose:add".
 	From string `json:"from"`
 	// State is one of those that the help of expose:list names.
@@ -78,8 +80,8 @@ func exposedOf(h *host.Host, app string, v view) ([]exposed, error) {
 	entries, wrong := deploy.ParsePorts(ports.File, ports.Text)
 	asked := make(map[deploy.Key]bool)
 	add := func(m deploy.Mapping, from string) {
-		for port := range m.Ports() {
-			asked[deploy.Key{IP: m.Bind, Port: port}] = true
+		for _, c := range deploy.OperatorClaims(app, m) {
+			asked[c.Key] = true
 		}
 		list = append(list, v.exposed(a, m, from))
 	}
@@ -104,7 +106,11 @@ func (v view) unasked(app string, asked map[deploy.Key]bool) (list []deploy.Mapp
 		if service.App != app || asked[listen] {
 			continue
 		}
-		m := deploy.Mapping{Bind: listen.IP, Public: portsfile.Range{First: listen.Port, Last: listen.Port}, Process: service.Process}
+		hosts := portsfile.ServerNamesOf()
+		if listen.ServerName != "" {
+			hosts = portsfile.ServerNamesOf(listen.ServerName)
+		}
+		m := deploy.Mapping{Hosts: hosts, Bind: listen.IP, Public: portsfile.Range{First: listen.Port, Last: listen.Port}, Process: service.Process}
 		for _, addr := range service.All() {
 			m.Private = portsfile.Range{First: addr.Port(), Last: addr.Port()}
 		}
@@ -115,12 +121,13 @@ func (v view) unasked(app string, asked map[deploy.Key]bool) (list []deploy.Mapp
 
 func (v view) exposed(a deploy.App, m deploy.Mapping, from string) exposed {
 	e := exposed{
-		App: a.Name, Public: m.Listen(), Private: m.Private.String(), Process: m.Process, From: from, Containers: []string{},
+		App: a.Name, Public: m.Listen(), Hosts: append([]string{}, m.Hosts.List()...), Private: m.Private.String(), Process: m.Process, From: from,
+		Containers: []string{},
 	}
 	total, listening, out := 0, 0, false
-	for public := range m.Ports() {
+	for _, c := range deploy.OperatorClaims(a.Name, m) {
 		total++
-		service, ok := v.serving[deploy.Key{IP: m.Bind, Port: public}]
+		service, ok := v.serving[c.Key]
 		if !ok || service.App != a.Name {
 			continue
 		}

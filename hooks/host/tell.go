@@ -67,8 +67,7 @@ func (h *Host) Tell(outcome deploy.Outcome, app string) {
 func summary(routes []deploy.Route) []string {
 	var (
 		order []string
-		names = make(map[string][]string)
-		ports = make(map[string][]uint16)
+		from  = make(map[string][]deploy.Key)
 	)
 	for _, r := range routes {
 		to := "no container; new connections are held"
@@ -79,23 +78,14 @@ func summary(routes []deploy.Route) []string {
 			}
 			to = strings.Join(servers, ", ")
 		}
-		if _, seen := names[to]; !seen {
+		if from[to] == nil {
 			order = append(order, to)
-			names[to] = nil
 		}
-		if r.Key.IP.IsValid() {
-			names[to] = append(names[to], r.Key.String())
-		} else {
-			ports[to] = append(ports[to], r.Key.Port)
-		}
+		from[to] = append(from[to], r.Key)
 	}
 	var lines []string
 	for _, to := range order {
-		from := names[to]
-		if len(ports[to]) > 0 {
-			from = append([]string{deploy.PortRanges(ports[to], ", ")}, from...)
-		}
-		lines = append(lines, strings.Join(from, ", ")+" -> "+to)
+		lines = append(lines, deploy.PublicAddresses(from[to])+" -> "+to)
 	}
 	return lines
 }
