@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -188,4 +189,49 @@ func TestHandOverOfTLS(t *testing.T) {
 	r.Certificate = deploy.Certificate{}
 	proxytest.Apply(t, servers[2], r)
 	echo(dial())
+}
+
+// Routes that share a frontend go with one socket, however often that comes.
+func TestHandOverOfNames(t *testing.T) {
+	cert := testcert.New(t, time.Hour, "mail.example.com", "news.example.com")
+	port := enginetest.FreePort(t)
+	var routes []deploy.Route
+	for _, app := range []string{"mail", "news"} {
+		r := proxytest.RouteTo(app, port, enginetest.NewServer(t, app))
+		r.Key.ServerName, r.Options.TLS = app+".example.com", deploy.TerminateTLS
+		r.Certificate = deploy.Certificate{Chain: cert.Chain, Key: cert.Key, ID: "first"}
+		routes = append(routes, r)
+	}
+	asks := func(app string) {
+		t.Helper()
+		config := cert.Client.Clone()
+		config.ServerName = app + ".example.com"
+		c, err := tls.Dial("tcp", fmt.Sprint("127.0.0.1:", port), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if line, err := bufio.NewReader(c).ReadString('\n'); !strings.HasPrefix(line, app+" ") {
+			t.Errorf("%q answers, %v, want %s", line, err, app)
+		}
+	}
+	before, after := newServer(t), newServer(t)
+	proxytest.Apply(t, before, routes...)
+	err := before.HandOver(func(table deploy.Table, sockets []syscall.Conn) error {
+		if len(table.Routes) != 2 || len(sockets) != 2 {
+			t.Errorf("got %d sockets for %+v", len(sockets), table)
+		}
+		return after.TakeOver(table, filesOf(t, sockets...))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asks("mail")
+	asks("news")
+	proxytest.Apply(t, after, routes[1])
+	asks("news")
+	proxytest.Apply(t, after)
+	if _, err := net.Dial("tcp", fmt.Sprint("127.0.0.1:", port)); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("the port is open still: %v", err)
+	}
 }
