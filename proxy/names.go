@@ -10,10 +10,19 @@ type names struct {
 	byName map[string]*route
 	// first is any one of them: all read the PROXY headers of the same proxies.
 	first *route
+	// shared tells that clients have to say which route they want.
+	shared bool
 }
 
-// shared tells whether clients have to say which route they want.
-func (n *names) shared() bool { return len(n.byName) > 1 || n.byName[""] == nil }
+// newNames are the routes, at least one.
+func newNames(routes []*route) *names {
+	n := &names{byName: make(map[string]*route, len(routes)), first: routes[0]}
+	for _, r := range routes {
+		n.byName[r.listen.ServerName] = r
+		n.shared = n.shared || r.listen.ServerName != ""
+	}
+	return n
+}
 
 // of is the route for a name, nil for one that nobody has.
 func (n *names) of(name string) *route {

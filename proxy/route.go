@@ -88,6 +88,7 @@ func (r *route) update(spec deploy.Route) (gone []*upstream, switched bool) {
 	if !r.active || r.spec.Options != spec.Options {
 		r.admission.Store(newAdmission(spec.Options, r.admission.Load()))
 	}
+	r.gate.bound(spec.Options.MaxConnections)
 	r.spec, r.active = spec, true
 	r.wake()
 	switched = !slices.Equal(before, r.addrs())
@@ -202,6 +203,7 @@ func (r *route) deactivate() (gone []*upstream) {
 	r.current, r.retired, r.active = nil, nil, false
 	gone = r.retire(old)
 	r.restartChecks(0)
+	r.gate.bound(0)
 	r.wake()
 	return gone
 }

@@ -226,22 +226,19 @@ func (s *Server) certify(spec *deploy.Route) error {
 
 // bind has the routes of specs serve a listener's connections from now on.
 func (s *Server) bind(l *listener, specs []deploy.Route) (gone []*upstream, switched []deploy.Key) {
-	before, now := l.names.Load(), &names{byName: make(map[string]*route, len(specs))}
-	for _, spec := range specs {
-		r := s.route(spec)
-		now.byName[spec.Key.ServerName] = r
-		now.first = r
+	routes := make([]*route, len(specs))
+	for i, spec := range specs {
+		routes[i] = s.route(spec)
 	}
-	most := specs[0].Options.MaxConnections
-	if now.shared() {
+	before, now, most := l.names.Load(), newNames(routes), specs[0].Options.MaxConnections
+	if now.shared {
 		most = 0
 	}
 	s.limit.bound(l, most)
-	for _, spec := range specs {
-		r := now.byName[spec.Key.ServerName]
+	for i, spec := range specs {
+		r := routes[i]
 		old, moved := r.update(spec)
 		gone = append(gone, old...)
-		r.gate.bound(spec.Options.MaxConnections)
 		if moved || before != nil && !before.has(r) {
 			switched = append(switched, spec.Key)
 		}
@@ -263,7 +260,6 @@ func (s *Server) giveUp(before, now *names) (gone []*upstream) {
 			continue
 		}
 		gone = append(gone, r.deactivate()...)
-		r.gate.bound(0)
 		if now == nil || now.byName[name] == nil {
 			s.log.Info("closed", "port", r.listen.String(), "app", r.app)
 		}

@@ -13,7 +13,7 @@ type session struct {
 	// named tells that the client has been asked for a server name, because routes share the listener; "" is none.
 	named bool
 	name  string
-	// gated tells that it counts at the gate of its route.
+	// gated is the gate that it counts at, nil for none.
 	gated *gate
 	// client and ends are nil once it is linked, ends also until locate.
 	client *tcp.Conn
@@ -90,7 +90,7 @@ func (s *session) awaitHeader(proxy netip.Addr) {
 
 // choose leaves the client to one of the routes.
 func (s *session) choose(routes *names) {
-	if routes.shared() {
+	if routes.shared {
 		s.awaitName()
 		return
 	}
