@@ -60,6 +60,9 @@ type Key struct {
 	ServerName string
 }
 
+// ServerNamesFor are the names whose route a client gets that asks for name: the first one of them that has any.
+func ServerNamesFor(name string) [3]string { return [...]string{name, portsfile.Wildcard(name), ""} }
+
 // KeyAt is the key of all TCP clients at addr.
 func KeyAt(addr netip.AddrPort) Key { return Key{IP: addr.Addr(), Port: addr.Port()} }
 

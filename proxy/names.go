@@ -1,7 +1,7 @@
 package proxy
 
 import (
-	"dokku-expose/portsfile"
+	"dokku-expose/deploy"
 	"dokku-expose/proxy/tls"
 )
 
@@ -26,7 +26,7 @@ func newNames(routes []*route) *names {
 
 // of is the route for a name, nil for one that nobody has.
 func (n *names) of(name string) *route {
-	for _, key := range []string{name, portsfile.Wildcard(name), ""} {
+	for _, key := range deploy.ServerNamesFor(name) {
 		if r := n.byName[key]; r != nil {
 			return r
 		}

@@ -43,10 +43,8 @@ func RunOptions(t *testing.T, start func(t *testing.T) deploy.Engine) {
 func Sample(tb testing.TB, o deploy.Option) (options deploy.Options) {
 	tb.Helper()
 	text := map[string]string{"NETWORK,...": "192.0.2.0/24,2001:db8::/32", "NUMBER": "7", "NUMBER/10s": "7/10s", "TIME": "1m30.5s"}[o.Value]
-	for _, word := range o.Words {
-		if word != o.Default {
-			text = word
-		}
+	if i := slices.IndexFunc(o.Words, func(word string) bool { return word != o.Default }); i >= 0 {
+		text = o.Words[i]
 	}
 	if err := o.Parse(&options, text); err != nil {
 		tb.Fatalf("%s: Sample has no %s: %v", o.Key, o.Value, err)
