@@ -215,11 +215,12 @@ func (e *Engine) each(ctx context.Context, routes []deploy.Route, live *snapshot
 	if err != nil {
 		return nil, err
 	}
+	routes, unnamed := e.certifyUnknown(routes, live)
 	routes, uncertified, err := e.certify(ctx, routes, live)
 	if err != nil {
 		return nil, err
 	}
-	errs = append(errs, uncertified...)
+	errs = slices.Concat(errs, unnamed, uncertified)
 	err = try(routes)
 	if bad := (*rejection)(nil); errors.As(err, &bad) {
 		errs = append(errs, bad.routes...)
@@ -255,7 +256,7 @@ func (e *Engine) want(routes []deploy.Route, live *snapshot, keep bool) (wanted,
 	if !keep {
 		g = g.next()
 	}
-	return e.render(plan(routes, live, keep), stats, g)
+	return e.render(plan(routes, live, keep), stats, g, live.maxConnections)
 }
 
 // attempt makes routes real, or leaves everything as it was.

@@ -15,13 +15,12 @@ import (
 // bindable returns those routes that HAProxy listens for already or can, and an error for each other one.
 func (e *Engine) bindable(routes []deploy.Route, live *snapshot) (good []deploy.Route, refused []*deploy.RouteError, err error) {
 	own := ownListens(live)
-	var fresh []deploy.Route
-	probed := make(map[deploy.Frontend]error)
+	// fresh are the routes that do not run, with what is known against each.
+	fresh := make(map[deploy.Key]error)
 	for _, r := range routes {
 		// A proxy's name does not say the protocol: that of TCP runs, maybe.
 		if _, ok := live.proxies[proxyName(r.App, r.Key)]; !ok || r.Key.Proto != deploy.TCP {
-			fresh = append(fresh, r)
-			probed[r.Key.Frontend()] = e.probe(r, own)
+			fresh[r.Key] = e.probe(r, own)
 		}
 	}
 	if len(fresh) == 0 {
@@ -32,7 +31,7 @@ func (e *Engine) bindable(routes []deploy.Route, live *snapshot) (good []deploy.
 		return nil, nil, fmt.Errorf("sockets of this host: %w", err)
 	}
 	for _, r := range routes {
-		reason, isFresh := probed[r.Key.Frontend()]
+		reason, isFresh := fresh[r.Key]
 		if isFresh {
 			reason = holder(r.Key.Frontend(), sockets, own, reason)
 		}

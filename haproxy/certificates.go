@@ -263,6 +263,9 @@ func (e *Engine) removeBundles(proxies []proxy) {
 		if secure(p.route) {
 			used[e.bundleFile(p.name)] = true
 		}
+		if p.named {
+			used[e.bundleFile(unknownProxy)] = true
+		}
 	}
 	for _, entry := range entries {
 		path := filepath.Join(dir, entry.Name())

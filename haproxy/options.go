@@ -121,6 +121,9 @@ const handshakeTimeout = 10 * time.Second
 func rulesOf(p proxy) rules {
 	o := p.route.Options
 	four, six := families(o.AcceptProxy)
+	if p.named { // The proxy called names has read their headers.
+		four, six = nil, nil
+	}
 	r := rules{
 		MaxConnections: o.MaxConnections, IdleTimeout: milliseconds(o.IdleTimeout), HalfClosed: milliseconds(halfClosed(p.route)), Balance: o.Balance,
 		Proxies4: len(four) > 0, Proxies6: len(six) > 0, Stage: "connection", Rate: o.Rate, Retries: retries(p),
@@ -131,6 +134,9 @@ func rulesOf(p proxy) rules {
 	}
 	if r.Proxies4 || r.Proxies6 {
 		r.Stage, r.Timeout = "session", milliseconds(headerTimeout)
+	}
+	if p.named {
+		r.Stage = "session"
 	}
 	if secure(p.route) {
 		r.Timeout += milliseconds(handshakeTimeout)

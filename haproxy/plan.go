@@ -27,9 +27,9 @@ func slotsFor(n int) int {
 // plan gives each server of each route a slot. With keep, proxies keep the number of slots that they run with, which may be
 // more than they need, so that this alone is no reason for a reload.
 func plan(routes []deploy.Route, live *snapshot, keep bool) []proxy {
-	proxies := make([]proxy, 0, len(routes))
+	proxies, named := make([]proxy, 0, len(routes)), namedFrontends(routes)
 	for _, r := range routes {
-		proxies = append(proxies, proxy{name: proxyName(r.App, r.Key), route: r})
+		proxies = append(proxies, proxy{name: proxyName(r.App, r.Key), route: r, named: named[r.Key.Frontend()]})
 	}
 	slices.SortFunc(proxies, func(a, b proxy) int { return cmp.Compare(a.name, b.name) })
 	for _, group := range grouped(proxies) {

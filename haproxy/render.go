@@ -2,6 +2,7 @@ package haproxy
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -39,6 +40,8 @@ var nowhere = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), holdPor
 type proxy struct {
 	name  string
 	route deploy.Route
+	// named tells that routes share its frontend by server names, so that its clients come from the proxy called names.
+	named bool
 	// slots are the servers by slot: s1 is slots[0]. A nil one is free.
 	slots []*deploy.Server
 }
@@ -52,8 +55,8 @@ var configuration = template.Must(template.New("haproxy.cfg").
 	Parse(templates.HAProxy))
 
 // render makes the configuration of proxies. Its structure identifies all of it but the servers' addresses and the networks that
-// may connect, which are what can be changed without a reload.
-func (e *Engine) render(proxies []proxy, stats bool, g generation) (w wanted, err error) {
+// may connect, which are what can be changed without a reload. connections is how many HAProxy takes, 0 where that is not known.
+func (e *Engine) render(proxies []proxy, stats bool, g generation, connections int) (w wanted, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("HAProxy's configuration: %w", err)
@@ -66,6 +69,7 @@ func (e *Engine) render(proxies []proxy, stats bool, g generation) (w wanted, er
 	if err != nil {
 		return wanted{}, err
 	}
+	v.NamesMaxConn = namesMaxConn(cmp.Or(e.cfg.TotalConnections, connections))
 	sum, err := v.sum()
 	if err != nil {
 		return wanted{}, err
@@ -88,7 +92,8 @@ const proxySize = 1200
 // sum is the same for configurations that differ in nothing but what can be changed without a reload.
 func (v view) sum() (string, error) {
 	head := v
-	head.Proxies = nil
+	// What a worker takes is known once it runs. That is no reason for another one.
+	head.Proxies, head.NamesMaxConn = nil, 0
 	sum := sha256.New()
 	if err := json.NewEncoder(sum).Encode(head); err != nil {
 		return "", err
@@ -153,6 +158,10 @@ type view struct {
 	Mark    acl
 	acls    []acl
 	Proxies []proxyView
+	// Names is nil where no routes share a frontend by server names.
+	Names *namesView
+	// NamesMaxConn is how many clients they may have at once.
+	NamesMaxConn int
 }
 
 type statsView struct {
@@ -200,8 +209,12 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) (view, error) {
 		}
 	}
 	ipv6, written := listeners.HasIPv6(), make(map[rules]string)
+	v.Names = e.namesView(proxies, ipv6)
 	for i, p := range proxies {
 		pv := proxyView{Name: p.name, About: quote(e.about(p.route)), Bind: bind(p.route.Key.Frontend(), ipv6), shape: strconv.Itoa(len(p.slots))}
+		if p.named {
+			pv.Bind = e.bindUnix(p.name) + " accept-proxy"
+		}
 		if secure(p.route) {
 			pv.Bind += " ssl crt " + quote(e.bundleFile(p.name))
 		}
