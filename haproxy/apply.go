@@ -256,7 +256,7 @@ func (e *Engine) want(routes []deploy.Route, live *snapshot, keep bool) (wanted,
 	if !keep {
 		g = g.next()
 	}
-	return e.render(plan(routes, live, keep), stats, g, live.maxConnections)
+	return e.render(plan(routes, live, keep), stats, g, live)
 }
 
 // attempt makes routes real, or leaves everything as it was.

@@ -264,7 +264,7 @@ func (e *Engine) removeBundles(proxies []proxy) {
 			used[e.bundleFile(p.name)] = true
 		}
 		if p.named {
-			used[e.bundleFile(unknownProxy)] = true
+			used[e.bundleFile(alertFrontend)] = true
 		}
 	}
 	for _, entry := range entries {

@@ -37,6 +37,11 @@ func (e *Engine) count(ctx context.Context, live *snapshot, o *deploy.Observatio
 		return err
 	}
 	live.addTo(routes, stat, true)
+	for _, row := range stat.rows {
+		if proxy, object := stat.name(row); proxy == unknownBackend && object == "BACKEND" {
+			o.Unrecognized = stat.number(row, "stot")
+		}
+	}
 	for _, pid := range p.workers {
 		if pid == live.pid {
 			continue

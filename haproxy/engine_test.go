@@ -34,6 +34,10 @@ func TestTLS(t *testing.T) {
 	enginetest.RunTLS(t, func(t *testing.T) deploy.Engine { return haproxytest.Start(t).Engine })
 }
 
+func TestSharedFrontends(t *testing.T) {
+	enginetest.RunNames(t, func(t *testing.T) deploy.Engine { return haproxytest.Start(t).Engine })
+}
+
 const (
 	user = "expose"
 	// Every character that means something to HAProxy's configuration language, and one that does to HTTP.

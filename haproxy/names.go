@@ -1,6 +1,7 @@
 package haproxy
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -11,23 +12,27 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"dokku-expose/deploy"
 )
 
-// Routes that share a frontend by server names are named. One proxy for all of them, called names, has their public addresses, and reads
-// each ClientHello. It connects its client to the named route's own proxy, on a unix socket of HAProxy's own, and says in a PROXY header who
-// the client is: all rules are where they are for other routes. A client of a name that no route has is connected to the proxy called
-// unknown, which answers with the TLS alert for that.
+// Routes that share a frontend by server names are named. One frontend for all of them, called names, has their public addresses, and reads
+// each ClientHello. A backend for each named route says who may connect, before TLS, and passes on to the route's own proxy: by a unix socket
+// of HAProxy's own, with a PROXY header that says who the client is. Everything else is there, as for other routes. A client of a name that
+// no route has gets to the frontend called alert.
 
 const (
-	// namesProxy is the name of the proxy that all named routes share, unknownProxy that of the one for all other names.
-	namesProxy, unknownProxy = "names", "unknown"
+	// namesPrefix begins the name of a named route's backend. No route's proxy has a name like that: it would have no port.
+	namesPrefix = "names:"
+	// unknownBackend is the backend for names that no route has, alertFrontend is where it leads to.
+	unknownBackend, alertFrontend = "unknown", "alert"
 	// someConnections is how many connections HAProxy takes at least, where it has not told yet: its service has files for more.
 	someConnections = 20_000
 	// maxUnixPath is how long the path of a socket may be that HAProxy binds: it binds a longer one, with its process id, first.
@@ -35,12 +40,9 @@ const (
 )
 
 // namesMaxConn is how many clients named routes may have at once, of the connections that HAProxy takes. A client takes two of these, one in
-// the proxy called names and one in its route's. Were all taken in the first one, every client would wait for the second one forever.
+// the frontend called names and one in its route's. Were all taken in the first one, every client would wait for the second one forever.
 func namesMaxConn(connections int) int {
-	if connections == 0 {
-		connections = someConnections
-	}
-	return max(connections/2, 1)
+	return max(cmp.Or(connections, someConnections)/2, 1)
 }
 
 // namedFrontends are the frontends of which some route has a server name.
@@ -54,7 +56,7 @@ func namedFrontends(routes []deploy.Route) map[deploy.Frontend]bool {
 	return named
 }
 
-// namesView is the proxy for named routes in words of HAProxy's language.
+// namesView is what named routes have in common, in words of HAProxy's language.
 type namesView struct {
 	Binds []string
 	// HalfClosed is in milliseconds, 0 for no limit: as much as any route allows.
@@ -63,19 +65,17 @@ type namesView struct {
 	Delay, HeaderTimeout int64
 	// Proxies are conditions, each for some proxies of a frontend whose header is read.
 	Proxies []string
-	// Exact, Wildcard and Rest say for which clients which route's server is used. The first one that applies is used.
+	// Exact, Wildcard and Rest say which clients get to which route. The first one that applies counts.
 	Exact, Wildcard, Rest []string
-	// Servers are the routes' proxies.
-	Servers []string
-	// Unknown is the address of the proxy for other names, UnknownBind its bind.
-	Unknown, UnknownBind string
+	// Alert is the address of the frontend for other names, AlertBind its bind.
+	Alert, AlertBind string
 }
 
 // namesView is nil when no proxy is named.
 func (e *Engine) namesView(proxies []proxy, ipv6 bool) *namesView {
 	v := &namesView{
-		Delay: milliseconds(handshakeTimeout), Unknown: e.unixAddr(unknownProxy),
-		UnknownBind: e.bindUnix(unknownProxy) + " ssl strict-sni crt " + quote(e.bundleFile(unknownProxy)),
+		Delay: milliseconds(handshakeTimeout), Alert: e.unixAddr(alertFrontend),
+		AlertBind: e.bindUnix(alertFrontend) + " ssl strict-sni crt " + quote(e.bundleFile(alertFrontend)),
 	}
 	bound, limited := make(map[deploy.Frontend]bool), true
 	for _, p := range proxies {
@@ -91,8 +91,7 @@ func (e *Engine) namesView(proxies []proxy, ipv6 bool) *namesView {
 		d := milliseconds(p.route.HalfClosedTimeout())
 		limited = limited && d > 0
 		v.HalfClosed = max(v.HalfClosed, d)
-		v.Servers = append(v.Servers, p.name+" "+e.unixAddr(p.name))
-		use := p.name + " if " + onFrontend(frontend)
+		use := namesPrefix + p.name + " if " + onFrontend(frontend)
 		switch name := p.route.Key.ServerName; {
 		case name == "":
 			v.Rest = append(v.Rest, use)
@@ -123,6 +122,38 @@ func (v *namesView) addProxies(f deploy.Frontend, proxies deploy.Networks) {
 	}
 }
 
+// leftView is for clients that a former worker has read the ClientHello of, and connects to a named route that is not there any more.
+type leftView struct {
+	// Binds are in the frontend called names, which looks for another route.
+	Binds []string
+	// Proxies are frontends of their own, for what has become an address without names: binds by the proxy's name.
+	Proxies map[string][]string
+}
+
+// left is what named, the names of former named proxies, leave.
+func (e *Engine) left(proxies []proxy, named map[string]bool) leftView {
+	v, at := leftView{Proxies: make(map[string][]string)}, make(map[deploy.Frontend]proxy)
+	stays := make(map[string]bool)
+	for _, p := range proxies {
+		at[p.route.Key.Frontend()], stays[p.name] = p, p.named
+	}
+	for _, name := range slices.Sorted(maps.Keys(named)) {
+		_, k, _ := parseName(name)
+		bind := e.bindUnix(name) + " accept-proxy"
+		switch p, ok := at[k.Frontend()]; {
+		case !ok || stays[name]:
+		case p.named:
+			v.Binds = append(v.Binds, bind+" name "+quote(k.Frontend().String()))
+		default:
+			if secure(p.route) {
+				bind += " ssl crt " + quote(e.bundleFile(p.name))
+			}
+			v.Proxies[p.name] = append(v.Proxies[p.name], bind)
+		}
+	}
+	return v
+}
+
 // socketFile is the path of the socket on which a proxy gets its clients from HAProxy itself. The name is a hash, because an app's may be
 // too long for a path. One whose route is gone stays as a file until HAProxy's folder is made anew, and nobody listens there.
 func (e *Engine) socketFile(proxy string) string {
@@ -138,13 +169,13 @@ func (e *Engine) bindUnix(proxy string) string { return e.unixAddr(proxy) + " mo
 
 // supportsNames is Supports for routes with a server name.
 func (e *Engine) supportsNames() error {
-	if path := e.socketFile(namesProxy); len(path) > maxUnixPath {
+	if path := e.socketFile(alertFrontend); len(path) > maxUnixPath {
 		return fmt.Errorf("HAProxy needs a socket for each server name, and the path %s is longer than %d bytes", path, maxUnixPath)
 	}
 	return e.supportsTLS()
 }
 
-// certifyUnknown makes the certificate of the proxy for unknown names, if routes need it and there is none. Named routes that do not run are
+// certifyUnknown makes the certificate of the frontend called alert, if routes need it and there is none. Named routes that do not run are
 // not served without it.
 func (e *Engine) certifyUnknown(routes []deploy.Route, live *snapshot) (good []deploy.Route, refused []*deploy.RouteError) {
 	named := namedFrontends(routes)
@@ -169,7 +200,7 @@ func (e *Engine) certifyUnknown(routes []deploy.Route, live *snapshot) (good []d
 
 // makeUnknownBundle makes a certificate that no client gets to see, for a name that nobody can have. HAProxy warns of TLS without any.
 func (e *Engine) makeUnknownBundle() error {
-	path := e.bundleFile(unknownProxy)
+	path := e.bundleFile(alertFrontend)
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -178,7 +209,7 @@ func (e *Engine) makeUnknownBundle() error {
 		return err
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: unknownProxy + ".invalid"},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: unknownBackend + ".invalid"},
 		NotBefore: time.Unix(0, 0), NotAfter: time.Now().AddDate(100, 0, 0),
 	}
 	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)

@@ -174,39 +174,39 @@ func TestNamesWithoutTLS(t *testing.T) {
 	cert, listen := testcert.New(t, time.Hour, "a.example.com"), port(t)
 	v1 := enginetest.NewServer(t, "v1")
 	apply(t, h, named(t, "one", listen, "a.example.com", v1, cert), passed(t, "two", listen, "", v1))
-	for _, c := range []struct {
-		name, text string
-		within     time.Duration
-	}{
-		{"text", "EHLO example.com\r\n", 3 * time.Second},
-		{"nothing", "", 15 * time.Second},
-		{"half a hello", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 15 * time.Second},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			conn, err := net.Dial("tcp", "127.0.0.1:"+listen.String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			if _, err := io.WriteString(conn, c.text); err != nil {
-				t.Fatal(err)
-			}
-			if err := conn.SetDeadline(time.Now().Add(c.within)); err != nil {
-				t.Fatal(err)
-			}
-			if got, err := io.ReadAll(conn); len(got) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Errorf("got %q, %v", got, err)
-			}
-		})
-	}
-	t.Cleanup(func() {
-		for _, r := range traffic(t, h).Routes {
-			if r.Total > 0 {
-				t.Errorf("%s counts %d connections", r.Key, r.Total)
-			}
+	t.Run("clients", func(t *testing.T) {
+		for _, c := range []struct {
+			name, text string
+			within     time.Duration
+		}{
+			{"text", "EHLO example.com\r\n", 3 * time.Second},
+			{"nothing", "", 15 * time.Second},
+			{"half a hello", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 15 * time.Second},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				t.Parallel()
+				conn, err := net.Dial("tcp", "127.0.0.1:"+listen.String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				if _, err := io.WriteString(conn, c.text); err != nil {
+					t.Fatal(err)
+				}
+				if err := conn.SetDeadline(time.Now().Add(c.within)); err != nil {
+					t.Fatal(err)
+				}
+				if got, err := io.ReadAll(conn); len(got) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("got %q, %v", got, err)
+				}
+			})
 		}
 	})
+	for _, r := range traffic(t, h).Routes {
+		if r.Total > 0 {
+			t.Errorf("%s counts %d connections", r.Key, r.Total)
+		}
+	}
 }
 
 // Names come and go, and a frontend has names and has none, while other clients connect and stay connected.
@@ -256,7 +256,7 @@ func TestNamesComeAndGoUnderLoad(t *testing.T) {
 		nobody(t, listen, asking(cert, "b.example.com"))
 	}
 	if r := l.Stop(); r.Failed() > 0 || r.Held.Broken > 0 || r.Held.Open != 8 {
-		t.Error(r.Summary())
+		t.Errorf("%s\n%v", r.Summary(), r.Failures)
 	}
 	apply(t, h, route("news", port(t), v1))
 	wait.Until(t, "nobody listens", func() bool {

@@ -99,7 +99,8 @@ type rules struct {
 	// Timeout is how long a PROXY header and a TLS handshake may take, in milliseconds; 0 without both. Wait is for HAProxy before 3.0,
 	// which has one time for these and the wait for a container that may follow.
 	Timeout, Wait int64
-	// Stage is when HAProxy knows where a client comes from: at once, or when a header has told it.
+	// Stage is when HAProxy knows where a client comes from: at once, or when a header has told it. It is "" where the rules are another
+	// section's.
 	Stage string
 	Rate  int
 	// Table is the proxy's name where there is a rate.
@@ -121,7 +122,7 @@ const handshakeTimeout = 10 * time.Second
 func rulesOf(p proxy) rules {
 	o := p.route.Options
 	four, six := families(o.AcceptProxy)
-	if p.named { // The proxy called names has read their headers.
+	if p.named { // The frontend called names reads them.
 		four, six = nil, nil
 	}
 	r := rules{
@@ -136,7 +137,7 @@ func rulesOf(p proxy) rules {
 		r.Stage, r.Timeout = "session", milliseconds(headerTimeout)
 	}
 	if p.named {
-		r.Stage = "session"
+		r.Stage = ""
 	}
 	if secure(p.route) {
 		r.Timeout += milliseconds(handshakeTimeout)
@@ -146,6 +147,15 @@ func rulesOf(p proxy) rules {
 	}
 	if r.Rate > 0 {
 		r.Table = p.name
+	}
+	return r
+}
+
+// gateOf are the rules of a named proxy's backend.
+func gateOf(p proxy) rules {
+	r := rules{HalfClosed: milliseconds(p.route.HalfClosedTimeout()), Stage: "content", Rate: p.route.Options.Rate}
+	if r.Rate > 0 {
+		r.Table = namesPrefix + p.name
 	}
 	return r
 }

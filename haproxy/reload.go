@@ -82,7 +82,7 @@ func (w wanted) blamed(message string) (p proxy, why string, ok bool) {
 			section = line
 		}
 	}
-	name, _ := strings.CutPrefix(section, "listen ")
+	name := strings.TrimPrefix(strings.TrimPrefix(section, "listen "), "backend "+namesPrefix)
 	i := slices.IndexFunc(w.proxies, func(p proxy) bool { return p.name == name })
 	if i < 0 {
 		return proxy{}, "", false

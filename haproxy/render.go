@@ -55,8 +55,8 @@ var configuration = template.Must(template.New("haproxy.cfg").
 	Parse(templates.HAProxy))
 
 // render makes the configuration of proxies. Its structure identifies all of it but the servers' addresses and the networks that
-// may connect, which are what can be changed without a reload. connections is how many HAProxy takes, 0 where that is not known.
-func (e *Engine) render(proxies []proxy, stats bool, g generation, connections int) (w wanted, err error) {
+// may connect, which are what can be changed without a reload. live is what runs.
+func (e *Engine) render(proxies []proxy, stats bool, g generation, live *snapshot) (w wanted, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("HAProxy's configuration: %w", err)
@@ -69,7 +69,7 @@ func (e *Engine) render(proxies []proxy, stats bool, g generation, connections i
 	if err != nil {
 		return wanted{}, err
 	}
-	v.NamesMaxConn = namesMaxConn(cmp.Or(e.cfg.TotalConnections, connections))
+	v.NamesMaxConn, v.Left = namesMaxConn(cmp.Or(e.cfg.TotalConnections, live.maxConnections)), e.left(proxies, live.named)
 	sum, err := v.sum()
 	if err != nil {
 		return wanted{}, err
@@ -92,8 +92,8 @@ const proxySize = 1200
 // sum is the same for configurations that differ in nothing but what can be changed without a reload.
 func (v view) sum() (string, error) {
 	head := v
-	// What a worker takes is known once it runs. That is no reason for another one.
-	head.Proxies, head.NamesMaxConn = nil, 0
+	// What is known once a worker runs, and what is for the moment of its start, is no reason for another one.
+	head.Proxies, head.NamesMaxConn, head.Left = nil, 0, leftView{}
 	sum := sha256.New()
 	if err := json.NewEncoder(sum).Encode(head); err != nil {
 		return "", err
@@ -101,7 +101,7 @@ func (v view) sum() (string, error) {
 	words := append(make([]string, 0, 8*len(v.Proxies)), templates.HAProxy)
 	for i := range v.Proxies {
 		p := &v.Proxies[i]
-		words = append(words, p.Name, p.About, p.Bind, p.Rules, p.Hold, p.Token, p.shape)
+		words = append(words, p.Name, p.About, p.Bind, p.Rules, p.Hold, p.Token, p.Gate, p.shape)
 	}
 	_, err := io.WriteString(sum, strings.Join(words, "\x00"))
 	return hex.EncodeToString(sum.Sum(nil)[:8]), err
@@ -162,6 +162,7 @@ type view struct {
 	Names *namesView
 	// NamesMaxConn is how many clients they may have at once.
 	NamesMaxConn int
+	Left         leftView
 }
 
 type statsView struct {
@@ -180,8 +181,9 @@ type proxyView struct {
 	About, Bind string
 	// Allow and Slots are lines that the running HAProxy can be told to change, shape is what it can't change of them.
 	Allow, Slots, shape string
-	// Rules are the lines made of rules.
-	Rules string
+	// Rules are the lines made of rules. Gate are those of a named proxy's backend, which Allow belongs to then, and Socket is where that
+	// connects to.
+	Rules, Gate, Socket string
 	// Hold is the address where connections are held, "" for nowhere.
 	Hold  string
 	Token string // what held connections say whose they are with; "" when no other worker may take them over
@@ -194,8 +196,8 @@ func (v view) statsAddress() string {
 	return v.Stats.Listen.String()
 }
 
-func (e *Engine) view(proxies []proxy, stats bool, g generation) (view, error) {
-	v := view{
+func (e *Engine) view(proxies []proxy, stats bool, g generation) (v view, err error) {
+	v = view{
 		StatsSocket: e.cfg.StatsSocket, HardStopAfter: milliseconds(e.cfg.WorkerDeadline), MaxConn: e.cfg.TotalConnections,
 		Connect: milliseconds(connectTimeout), Takeover: e.takeover(g),
 	}
@@ -208,12 +210,12 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) (view, error) {
 			v.Stats.Daemon = "unix@" + e.cfg.DaemonSocket
 		}
 	}
-	ipv6, written := listeners.HasIPv6(), make(map[rules]string)
+	ipv6, written := listeners.HasIPv6(), make(writtenRules)
 	v.Names = e.namesView(proxies, ipv6)
 	for i, p := range proxies {
 		pv := proxyView{Name: p.name, About: quote(e.about(p.route)), Bind: bind(p.route.Key.Frontend(), ipv6), shape: strconv.Itoa(len(p.slots))}
 		if p.named {
-			pv.Bind = e.bindUnix(p.name) + " accept-proxy"
+			pv.Bind, pv.Socket = e.bindUnix(p.name)+" accept-proxy", e.unixAddr(p.name)
 		}
 		if secure(p.route) {
 			pv.Bind += " ssl crt " + quote(e.bundleFile(p.name))
@@ -223,15 +225,12 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) (view, error) {
 			pv.Allow += "\n    acl " + a.String()
 			pv.shape += " " + a.Name
 		}
-		r := rulesOf(p)
-		if _, made := written[r]; !made {
-			var b strings.Builder
-			if err := configuration.ExecuteTemplate(&b, "rules", r); err != nil {
-				return view{}, err
-			}
-			written[r] = b.String()
+		if pv.Rules, err = written.lines("rules", rulesOf(p)); err == nil && p.named {
+			pv.Gate, err = written.lines("gate", gateOf(p))
 		}
-		pv.Rules = written[r]
+		if err != nil {
+			return view{}, err
+		}
 		for i, server := range p.slots {
 			pv.Slots += "\n    server " + slotName(i) + " "
 			if server != nil {
@@ -249,6 +248,20 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) (view, error) {
 		v.Proxies = append(v.Proxies, pv)
 	}
 	return v, nil
+}
+
+// writtenRules are lines made of rules, by themselves.
+type writtenRules map[rules]string
+
+// lines are made by a template of this name. Rules that are equal have the same name.
+func (w writtenRules) lines(name string, r rules) (string, error) {
+	if text, made := w[r]; made {
+		return text, nil
+	}
+	var b strings.Builder
+	err := configuration.ExecuteTemplate(&b, name, r)
+	w[r] = b.String()
+	return w[r], err
 }
 
 // about says on the statistics page what a proxy is for: only what seldom changes, since each change of it is a reload. The page takes

@@ -39,6 +39,8 @@ type snapshot struct {
 	structure, stats string
 	// proxies are the slots of each route's proxy, by its name, without the one that holds connections.
 	proxies map[string][]slot
+	// named are the names of the named proxies among them.
+	named map[string]bool
 	// certificates are the fingerprints of the bundles that it has loaded, by file, "" for the one that somebody began to replace, and
 	// transaction is the file of that. Only readCertificates fills them.
 	certificates map[string]string
@@ -102,7 +104,7 @@ func (e *Engine) snapshot(ctx context.Context, commands string) (*snapshot, erro
 
 // parse reads the answers to `show servers state` and `show info`.
 func (e *Engine) parse(answer string) (*snapshot, error) {
-	s := &snapshot{proxies: make(map[string][]slot)}
+	s := &snapshot{proxies: make(map[string][]slot), named: make(map[string]bool)}
 	for line := range strings.Lines(answer) {
 		line = strings.TrimSpace(line)
 		if key, value, ok := strings.Cut(line, ": "); ok {
@@ -157,6 +159,9 @@ func (s *snapshot) server(line string) error {
 	slots, known := s.proxies[proxy]
 	if !known {
 		_, _, known = parseName(proxy)
+	}
+	if named, ok := strings.CutPrefix(proxy, namesPrefix); ok && s.named != nil {
+		s.named[named] = true
 	}
 	if !known || name == holdSlot {
 		return nil
