@@ -271,6 +271,36 @@ func TestNamesComeAndGoUnderLoad(t *testing.T) {
 	}
 }
 
+// A client that is held goes from worker to worker, also where its name is the only one at last.
+func TestNamedAndHeldThroughReloads(t *testing.T) {
+	h := haproxytest.Start(t)
+	cert, listen, v1 := testcert.New(t, time.Hour, "a.example.com"), port(t), enginetest.NewServer(t, "v1")
+	mail, news := named(t, "mail", listen, "a.example.com", v1, cert), named(t, "news", listen, "b.example.com", v1, cert)
+	servers := mail.Servers
+	mail.Servers, mail.Hold = nil, time.Minute
+	apply(t, h, mail)
+	conn, err := tls.Dial("tcp", "127.0.0.1:"+listen.String(), cert.Client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for _, routes := range [][]deploy.Route{{mail, news}, {mail}, {mail, news}} {
+		if applied := apply(t, h, routes...); applied.Reload == "" {
+			t.Error("no reload")
+		}
+	}
+	mail.Servers = servers
+	if applied := apply(t, h, mail, news); applied.Reload != "" {
+		t.Errorf("reload: %s", applied.Reload)
+	}
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if got := firstLine(t, conn); !strings.HasPrefix(got, "v1 ") {
+		t.Errorf("%s answered", got)
+	}
+}
+
 // A port that somebody else has is an error of each route there, and of no other one.
 func TestNamesWhosePortIsTaken(t *testing.T) {
 	h := haproxytest.Start(t)
