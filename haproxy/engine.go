@@ -35,8 +35,8 @@ type Config struct {
 	DaemonSocket string
 	// WorkerDeadline is how long an old worker may keep its connections after a reload (hard-stop-after). 0: no limit.
 	WorkerDeadline time.Duration
-	// TotalConnections is how many connections there may be at once, the next ones wait to be accepted. 0: as many as the limit of
-	// open files allows.
+	// TotalConnections is how many connections there may be at once, the next ones wait to be accepted. A client that gets to its route by a
+	// server name has two. 0: as many as the limit of open files allows.
 	TotalConnections int
 	// Listeners tells who listens on this host. nil: the host's real sockets.
 	Listeners func() ([]listeners.Listener, error)

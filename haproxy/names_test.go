@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -332,11 +333,17 @@ func TestNamesWhosePortIsTaken(t *testing.T) {
 
 // What named routes wait for must not be what they have taken themselves.
 func TestNamesAndTotalConnections(t *testing.T) {
-	const total = 8
+	for _, total := range []int{1, 8} {
+		t.Run(strconv.Itoa(total), func(t *testing.T) { manyAtOnce(t, total) })
+	}
+}
+
+// manyAtOnce has more clients come at once than there may be.
+func manyAtOnce(t *testing.T, total int) {
 	h := haproxytest.Start(t, func(c *haproxy.Config) { c.TotalConnections = total })
 	cert, listen, v1 := testcert.New(t, time.Hour, "a.example.com"), port(t), enginetest.NewServer(t, "v1")
 	apply(t, h, named(t, "one", listen, "a.example.com", v1, cert))
-	began := make(chan error, 5*total)
+	began := make(chan error, 40)
 	for range cap(began) {
 		go func() {
 			conn, err := tls.Dial("tcp", "127.0.0.1:"+listen.String(), cert.Client)

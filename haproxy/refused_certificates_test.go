@@ -143,11 +143,13 @@ func TestWithoutOpenSSL(t *testing.T) {
 	}
 	engine := haproxy.New(haproxy.Config{Binary: program})
 	plain := route("mail", deploy.Key{Port: 993})
-	secure := withOptions(t, plain, "tls=terminate")
+	secure, named := withOptions(t, plain, "tls=terminate"), passed(t, "mail", plain.Key, certified, &enginetest.Server{})
 	install("-OPENSSL")
 	for range 3 {
-		if err := engine.Supports(secure); !errors.Is(err, deploy.ErrUnsupported) || !strings.Contains(err.Error(), "without OpenSSL") {
-			t.Errorf("got %v, want that TLS is not supported", err)
+		for _, r := range []deploy.Route{secure, named} {
+			if err := engine.Supports(r); !errors.Is(err, deploy.ErrUnsupported) || !strings.Contains(err.Error(), "without OpenSSL") {
+				t.Errorf("%s: got %v, want that TLS is not supported", r.Key, err)
+			}
 		}
 		if err := engine.Supports(plain); err != nil {
 			t.Error(err)
@@ -155,7 +157,7 @@ func TestWithoutOpenSSL(t *testing.T) {
 	}
 	install("+OPENSSL")
 	for range 3 {
-		if err := engine.Supports(secure); err != nil {
+		if err := errors.Join(engine.Supports(secure), engine.Supports(named)); err != nil {
 			t.Error(err)
 		}
 	}

@@ -211,7 +211,9 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) (v view, err er
 		}
 	}
 	ipv6, written := listeners.HasIPv6(), make(writtenRules)
-	v.Names = e.namesView(proxies, ipv6)
+	if v.Names = e.namesView(proxies, ipv6); v.Names != nil && v.MaxConn > 0 {
+		v.MaxConn = max(v.MaxConn, 2) // one client's
+	}
 	for i, p := range proxies {
 		pv := proxyView{Name: p.name, About: quote(e.about(p.route)), Bind: bind(p.route.Key.Frontend(), ipv6), shape: strconv.Itoa(len(p.slots))}
 		if p.named {
