@@ -40,7 +40,7 @@ var nowhere = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), holdPor
 type proxy struct {
 	name  string
 	route deploy.Route
-	// named tells that routes share its frontend by server names, so that its clients come from the proxy called names.
+	// named tells that routes share its frontend by server names, so that its clients come by the frontend called names.
 	named bool
 	// slots are the servers by slot: s1 is slots[0]. A nil one is free.
 	slots []*deploy.Server
