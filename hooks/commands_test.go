@@ -65,7 +65,7 @@ func TestCommandsShowWhatIsServed(t *testing.T) {
 		h.wantRows("list", []string{"mail"}, rows...)
 		h.wantRows("list", []string{"web"}, heading)
 		got := decode[[]map[string]any](h, h.expose(0, "list", "mail", "--format", "json").Stdout)
-		want := map[string]any{"app": "mail", "public": fmt.Sprint(a), "private": "5025", "process": "web",
+		want := map[string]any{"app": "mail", "public": fmt.Sprint(a), "hosts": []any{}, "private": "5025", "process": "web",
 			"from": "PORTS line 2", "state": "serving", "containers": []any{"web.1"}}
 		if len(got) != 3 || !reflect.DeepEqual(got[0], want) {
 			h.t.Errorf("list in JSON: %v, want %v first", got, want)
