@@ -30,7 +30,7 @@ test: ## all tests with the race detector; as root it installs and starts what t
 	command -v "$${cc%% *}" >/dev/null || { race=; echo "No C compiler is installed, so the race detector is off"; }; \
 	CGO_ENABLED=$${race:+1} $(GO) vet $$race ./...; \
 	$(GO) build ./...; \
-	CGO_ENABLED=$${race:+1} $(GO) test $$race -vet=off -count=1 -timeout 45m -json ./... | $(GO) run ./internal/testsummary
+	CGO_ENABLED=$${race:+1} $(GO) test $$race -vet=off -count=1 -timeout 75m -json ./... | $(GO) run ./internal/testsummary
 
 # CI=true: nothing is skipped. `make test` has the tests that need no nodes too, where Kubernetes has been built.
 test-k3s: ## the tests with a real Kubernetes and nodes that run pods, as root; it is built once: 9 minutes of CPU time
