@@ -123,7 +123,7 @@ func (r Request) namesElsewhere() func(Claim) error {
 			switch {
 			case c.Key.ServerName == "":
 			case c.App == r.App:
-				// Who came later does not take what it has.
+				// An app that came later does not take it.
 				own = append(own, c.Key.ServerName)
 			default:
 				holders = append(holders, holder{c.Key.ServerName, fmt.Sprintf("is a name of the app %s (%s, public port %s)", c.App, c.Where(), c.Key), c.Key.Frontend()})

@@ -122,7 +122,7 @@ func TestNames(t *testing.T) {
 	silent.ServerName, silent.InsecureSkipVerify = "", true
 	nobody(t, listen, silent)
 
-	// What no other name takes, and what is no name.
+	// Names that no other route has, and texts that are no names.
 	apply(t, h, named(t, "one", listen, "a.example.com", exact, cert), named(t, "two", listen, anyHost, wild, cert),
 		passed(t, "two", listen, "", app))
 	rest := asking(cert, "other.test")
@@ -331,7 +331,7 @@ func TestNamesWhosePortIsTaken(t *testing.T) {
 	answersClient(t, taken, cert.Client, "v1")
 }
 
-// What named routes wait for must not be what they have taken themselves.
+// Named routes must not wait for connections that they have taken themselves.
 func TestNamesAndTotalConnections(t *testing.T) {
 	for _, total := range []int{1, 8} {
 		t.Run(strconv.Itoa(total), func(t *testing.T) { manyAtOnce(t, total) })

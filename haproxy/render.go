@@ -92,7 +92,7 @@ const proxySize = 1200
 // sum is the same for configurations that differ in nothing but what can be changed without a reload.
 func (v view) sum() (string, error) {
 	head := v
-	// What is known once a worker runs, and what is for the moment of its start, is no reason for another one.
+	// The limit is known once a worker runs, and Left is for the moment of its start: neither is a reason for another worker.
 	head.Proxies, head.NamesMaxConn, head.Left = nil, 0, leftView{}
 	sum := sha256.New()
 	if err := json.NewEncoder(sum).Encode(head); err != nil {

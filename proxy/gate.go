@@ -16,7 +16,7 @@ func (g *gate) enter(s *session, r *route) {
 	s.gated = g
 	g.mu.Lock()
 	if g.most > 0 && g.count >= g.most {
-		// Who ends may be in another loop than the client.
+		// The connection that ends may be in another loop than the client.
 		g.waiting = append(g.waiting, func() { s.client.Post(func() { s.begin(r) }) })
 		g.mu.Unlock()
 		return

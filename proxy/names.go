@@ -48,7 +48,7 @@ func (s *session) awaitName() {
 			return 0, false, err
 		}
 		if r = s.listener.names.Load().of(s.name); r == nil {
-			// What is unread makes the end a reset, which could overtake the alert.
+			// Unread bytes make the end a reset, which could overtake the alert.
 			length = len(b)
 		}
 		return length, true, err

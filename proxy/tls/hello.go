@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// What a client says begins with records, in which there are messages: https://www.rfc-editor.org/rfc/rfc8446, 4 and 5.1.
+// A client speaks in records, which hold messages: https://www.rfc-editor.org/rfc/rfc8446, 4 and 5.1.
 const (
 	recordHeader, messageHeader = 5, 4
 	handshakeRecord             = 22
