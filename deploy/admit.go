@@ -104,17 +104,20 @@ func (r Request) listens(f Frontend) bool {
 // namesElsewhere returns a function that says that the server name of a claim is another app's: a domain of it in Dokku, or a name that it
 // has at any port. Neither may be taken from it, unless an operator says so.
 func (r Request) namesElsewhere() func(Claim) error {
+	if namesOf(r.Claims) == portsfile.ServerNamesOf() {
+		return func(Claim) error { return nil }
+	}
 	own := slices.Clone(r.Domains[r.App])
 	type holder struct {
-		name, who string
-		// at is where a mapping has it, the zero value for a domain in Dokku.
-		at Frontend
+		name, app string
+		// by is the mapping that has it, the zero value for a domain in Dokku.
+		by Claim
 	}
 	var holders []holder
 	for _, app := range slices.Sorted(maps.Keys(r.Domains)) {
 		for _, domain := range r.Domains[app] {
 			if app != r.App {
-				holders = append(holders, holder{name: domain, who: fmt.Sprintf("is a domain of the app %s (dokku domains:report %s)", app, app)})
+				holders = append(holders, holder{name: domain, app: app})
 			}
 		}
 	}
@@ -126,7 +129,7 @@ func (r Request) namesElsewhere() func(Claim) error {
 				// An app that came later does not take it.
 				own = append(own, c.Key.ServerName)
 			default:
-				holders = append(holders, holder{c.Key.ServerName, fmt.Sprintf("is a name of the app %s (%s, public port %s)", c.App, c.Where(), c.Key), c.Key.Frontend()})
+				holders = append(holders, holder{c.Key.ServerName, c.App, c})
 			}
 		}
 	}
@@ -137,13 +140,18 @@ func (r Request) namesElsewhere() func(Claim) error {
 		}
 		i := slices.IndexFunc(holders, func(h holder) bool {
 			// At the same frontend a wildcard takes nothing from a name that it covers.
-			return portsfile.NameCovers(h.name, name) || portsfile.NameCovers(name, h.name) && h.at != c.Key.Frontend()
+			return portsfile.NameCovers(h.name, name) || portsfile.NameCovers(name, h.name) && h.by.Key.Frontend() != c.Key.Frontend()
 		})
 		if i < 0 {
 			return nil
 		}
-		return fmt.Errorf("public port %s (%s): %s %s; use another name, or have an operator allow it: dokku expose:set %s allowed-hosts %s",
-			c.Key, c.Where(), holders[i].name, holders[i].who, r.App, r.Policy.namesWith([]Claim{c}))
+		h := holders[i]
+		has := fmt.Sprintf("a domain of the app %s (dokku domains:report %s)", h.app, h.app)
+		if h.by.App != "" {
+			has = fmt.Sprintf("a name of the app %s (%s, public port %s)", h.app, h.by.Where(), h.by.Key)
+		}
+		return fmt.Errorf("public port %s (%s): %s is %s; use another name, or have an operator allow it: dokku expose:set %s allowed-hosts %s",
+			c.Key, c.Where(), h.name, has, r.App, r.Policy.namesWith([]Claim{c}))
 	}
 }
 
