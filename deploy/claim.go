@@ -92,7 +92,7 @@ func PublicAddresses(keys []Key) string {
 				text += udpSuffix
 			}
 			if k.ServerName != "" {
-				text += nameSeparator + k.ServerName
+				text += portsfile.HostSeparator + k.ServerName
 			}
 			texts = append(texts, text)
 		}

@@ -69,14 +69,11 @@ func KeyAt(addr netip.AddrPort) Key { return Key{IP: addr.Addr(), Port: addr.Por
 // Frontend is where the clients connect to.
 func (k Key) Frontend() Frontend { return Frontend{k.Proto, k.IP, k.Port} }
 
-// nameSeparator stands between the frontend and the server name in text.
-const nameSeparator = "@"
-
 // String returns the frontend, with the name if there is one: "25", "443@mail.example.com".
 func (k Key) String() string {
 	text := k.Frontend().String()
 	if k.ServerName != "" {
-		text += nameSeparator + k.ServerName
+		text += portsfile.HostSeparator + k.ServerName
 	}
 	return text
 }
@@ -87,7 +84,7 @@ func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 // UnmarshalText implements [encoding.TextUnmarshaler].
 func (k *Key) UnmarshalText(text []byte) error {
 	bind, found := "", false
-	port, name, named := strings.Cut(string(text), nameSeparator)
+	port, name, named := strings.Cut(string(text), portsfile.HostSeparator)
 	if tcp, udp := strings.CutSuffix(port, udpSuffix); udp {
 		k.Proto, port = UDP, tcp
 	}

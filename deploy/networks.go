@@ -40,17 +40,14 @@ func parseNetworks(text string) (Networks, error) {
 	if text == noNetworks {
 		return NetworksOf(), nil
 	}
-	var (
-		prefixes []netip.Prefix
-		offset   int
-	)
-	for item := range strings.SplitSeq(text, ",") {
-		prefix, err := parseNetwork(strings.Trim(item, " "))
-		if err != nil {
-			return Networks{}, &portsfile.ItemError{Offset: offset, Err: err}
-		}
+	var prefixes []netip.Prefix
+	err := portsfile.Items(text, func(item string) error {
+		prefix, err := parseNetwork(item)
 		prefixes = append(prefixes, prefix)
-		offset += len(item) + len(",")
+		return err
+	})
+	if err != nil {
+		return Networks{}, err
 	}
 	return NetworksOf(prefixes...), nil
 }

@@ -82,12 +82,15 @@ func (m Mapping[O]) Listen() string {
 	}
 }
 
+// HostSeparator stands between public ports and server names in text.
+const HostSeparator = "@"
+
 // Clients returns whom the mapping is for: the public half, and the server names if there are any, "443@a.example.com,b.example.com".
 func (m Mapping[O]) Clients() string {
 	if m.Hosts == (ServerNames{}) {
 		return m.Listen()
 	}
-	return m.Listen() + "@" + m.Hosts.String()
+	return m.Listen() + HostSeparator + m.Hosts.String()
 }
 
 // Ports returns each public port with the private port that it leads to, in ascending order.

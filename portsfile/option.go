@@ -39,6 +39,19 @@ type ItemError struct {
 func (e *ItemError) Error() string { return e.Err.Error() }
 func (e *ItemError) Unwrap() error { return e.Err }
 
+// Items reads each item of a list whose items stand between commas, with blanks around them or not. An error of read is returned as an
+// [ItemError].
+func Items(text string, read func(item string) error) error {
+	offset := 0
+	for item := range strings.SplitSeq(text, ",") {
+		if err := read(strings.Trim(item, " ")); err != nil {
+			return &ItemError{Offset: offset, Err: err}
+		}
+		offset += len(item) + len(",")
+	}
+	return nil
+}
+
 // Language is the PORTS language with the options of a program, beside process and host.
 type Language[O Options[O]] []Option[O]
 

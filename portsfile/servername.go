@@ -27,17 +27,14 @@ func ParseServerNames(text string) (ServerNames, error) {
 	if n := strings.Count(text, ",") + 1; n > MaxServerNames {
 		return ServerNames{}, fmt.Errorf("expected at most %d names, not %d", MaxServerNames, n)
 	}
-	var (
-		names  []string
-		offset int
-	)
-	for item := range strings.SplitSeq(text, ",") {
-		name, err := ParseServerName(strings.Trim(item, " "))
-		if err != nil {
-			return ServerNames{}, &ItemError{Offset: offset, Err: err}
-		}
+	var names []string
+	err := Items(text, func(item string) error {
+		name, err := ParseServerName(item)
 		names = append(names, name)
-		offset += len(item) + len(",")
+		return err
+	})
+	if err != nil {
+		return ServerNames{}, err
 	}
 	return ServerNamesOf(names...), nil
 }

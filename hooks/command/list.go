@@ -9,6 +9,7 @@ import (
 
 	"dokku-expose/hooks/dokku"
 	"dokku-expose/hooks/host"
+	"dokku-expose/portsfile"
 )
 
 var listCommand = command{
@@ -65,7 +66,7 @@ func listTable(list []exposed) string {
 	for _, e := range list {
 		public := e.Public
 		if len(e.Hosts) > 0 {
-			public += "@" + strings.Join(e.Hosts, ",")
+			public += portsfile.HostSeparator + strings.Join(e.Hosts, ",")
 		}
 		rows = append(rows, []string{
 			e.App, public, e.Private, e.Process, dokku.Visible(e.From), e.State, strings.Join(e.Containers, " "),

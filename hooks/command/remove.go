@@ -9,6 +9,7 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/hooks/host"
+	"dokku-expose/portsfile"
 )
 
 var removeCommand = command{
@@ -65,7 +66,7 @@ func named(publics []string) (func(deploy.Key) bool, error) {
 	var errs []error
 	for _, public := range publics {
 		// The private side is of no interest here.
-		listen, hosts, isNamed := strings.Cut(public, "@")
+		listen, hosts, isNamed := strings.Cut(public, portsfile.HostSeparator)
 		text := listen + ":" + listen[strings.LastIndexByte(listen, ':')+1:]
 		if isNamed {
 			text += " tls=passthrough host=" + hosts
