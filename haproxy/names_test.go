@@ -49,34 +49,6 @@ func asking(cert testcert.Certificate, name string) *tls.Config {
 	return c
 }
 
-// newTLSServer is an app that ends TLS itself, and greets by its name.
-func newTLSServer(t *testing.T, name string, cert testcert.Certificate) *enginetest.Server {
-	t.Helper()
-	pair, err := tls.LoadX509KeyPair(cert.Chain, cert.Key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = ln.Close() })
-	go func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				fmt.Fprintf(conn, "%s %s 0\n", name, name)
-				_, _ = io.Copy(conn, conn)
-			}()
-		}
-	}()
-	return &enginetest.Server{Name: name, Addr: netip.MustParseAddrPort(ln.Addr().String())}
-}
-
 const (
 	anyHost = "*.example.com"
 	// unrecognized is what Go's client makes of the alert 112.
@@ -100,7 +72,7 @@ func nobody(t *testing.T, l deploy.Key, client *tls.Config) {
 func TestNames(t *testing.T) {
 	h := haproxytest.Start(t)
 	cert, listen := testcert.New(t, time.Hour, "a.example.com", anyHost, "deep.b.example.com", "example.com"), port(t)
-	exact, wild, app := enginetest.NewServer(t, "exact"), enginetest.NewServer(t, "wild"), newTLSServer(t, "app", cert)
+	exact, wild, app := enginetest.NewServer(t, "exact"), enginetest.NewServer(t, "wild"), enginetest.NewTLSServer(t, "app", cert)
 	apply(t, h, named(t, "one", listen, "a.example.com", exact, cert), named(t, "two", listen, anyHost, wild, cert),
 		passed(t, "two", listen, "b.example.com", app))
 	for name, want := range map[string]string{

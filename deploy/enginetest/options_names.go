@@ -104,7 +104,7 @@ var naming = []testCase{
 		n.apply(mail, news, rest)
 		loads := []*load.Load{n.load("mail.example.com"), n.load("news.example.com")}
 		for range 5 {
-			mail.Servers, news.Servers = proven(NewServer(b, "mail")), proven(n.secureServer("news"))
+			mail.Servers, news.Servers = proven(NewServer(b, "mail")), proven(NewTLSServer(b, "news", n.cert))
 			b.switchTo(mail, news, rest)
 			for _, l := range loads {
 				b.await(l)
@@ -344,7 +344,7 @@ func (n *serverNames) ends(app, name string) deploy.Route {
 
 // passes is a route of an app that speaks TLS itself.
 func (n *serverNames) passes(app, name string) deploy.Route {
-	return with(n.b, route(app, n.key(name), proven(n.secureServer(app))...), "tls=passthrough")
+	return with(n.b, route(app, n.key(name), proven(NewTLSServer(n.b, app, n.cert))...), "tls=passthrough")
 }
 
 func (n *serverNames) key(name string) deploy.Key {
@@ -353,14 +353,14 @@ func (n *serverNames) key(name string) deploy.Key {
 	return k
 }
 
-// secureServer is a server that speaks TLS.
-func (n *serverNames) secureServer(app string) *Server {
-	n.b.Helper()
-	pair, err := tls.LoadX509KeyPair(n.cert.Chain, n.cert.Key)
+// NewTLSServer is NewServer for an app that speaks TLS itself, by a certificate.
+func NewTLSServer(t testing.TB, name string, cert testcert.Certificate) *Server {
+	t.Helper()
+	pair, err := tls.LoadX509KeyPair(cert.Chain, cert.Key)
 	if err != nil {
-		n.b.Fatal(err)
+		t.Fatal(err)
 	}
-	s := Reserve(n.b, app)
+	s := Reserve(t, name)
 	s.talk = func(conn net.Conn) {
 		secure := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{pair}})
 		s.echo(secure)
