@@ -22,7 +22,7 @@ import (
 
 func traffic(t *testing.T, h *haproxytest.HAProxy) deploy.Observation {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	defer cancel()
 	got, err := h.Engine.Observe(ctx, deploy.Counters)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/haproxy/haproxytest"
+	"dokku-expose/internal/wait"
 )
 
 // The README says which PROXY headers HAProxy does not read, though the built-in engine does (2.4, 2.6 and 3.4 are alike).
@@ -40,7 +41,7 @@ func TestHeadersThatHAProxyRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+			if err := conn.SetDeadline(time.Now().Add(wait.Patience)); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := io.WriteString(conn, c.text); err != nil {

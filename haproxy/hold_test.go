@@ -41,7 +41,7 @@ func TestHeldThroughManyReloads(t *testing.T) {
 	}
 	mail.Servers = route("mail", mail.Key, enginetest.NewServer(t, "v1")).Servers
 	apply(t, h, mail)
-	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(wait.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	if got, _, _ := strings.Cut(firstLine(t, conn), " "); got != "v1" {
@@ -79,7 +79,7 @@ func TestHeldWhileReloading(t *testing.T) {
 	n, broken := 0, 0
 	for conn := range held {
 		n++
-		if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		if err := conn.SetDeadline(time.Now().Add(wait.Patience)); err != nil {
 			t.Fatal(err)
 		}
 		if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.HasPrefix(line, "v1 ") {
@@ -122,7 +122,7 @@ func TestTakeoverIsClosed(t *testing.T) {
 		if _, err := io.WriteString(conn, header); err != nil {
 			t.Fatal(err)
 		}
-		if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		if err := conn.SetDeadline(time.Now().Add(wait.Patience)); err != nil {
 			t.Fatal(err)
 		}
 		line, err := bufio.NewReader(conn).ReadString('\n')
@@ -185,7 +185,7 @@ func open(t *testing.T, l deploy.Key) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(wait.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	return conn

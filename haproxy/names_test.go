@@ -133,7 +133,7 @@ func TestNameWithADot(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		if err := conn.SetDeadline(time.Now().Add(wait.Patience)); err != nil {
 			t.Fatal(err)
 		}
 		if err := tls.Client(dotted{conn}, asking(cert, name)).Handshake(); err == nil || !strings.Contains(err.Error(), unrecognized) {
@@ -266,7 +266,7 @@ func TestNamedAndHeldThroughReloads(t *testing.T) {
 	if applied := apply(t, h, mail, news); applied.Reload != "" {
 		t.Errorf("reload: %s", applied.Reload)
 	}
-	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(wait.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	if got := firstLine(t, conn); !strings.HasPrefix(got, "v1 ") {
@@ -332,7 +332,7 @@ func manyAtOnce(t *testing.T, total int) {
 			if err != nil {
 				t.Error(err)
 			}
-		case <-time.After(30 * time.Second):
+		case <-time.After(wait.Patience):
 			t.Fatal("nothing moves")
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/haproxy"
 	"dokku-expose/haproxy/haproxytest"
+	"dokku-expose/internal/wait"
 )
 
 // closed wants a connection to be closed at accept.
@@ -23,7 +24,7 @@ func closed(t *testing.T, l deploy.Key) {
 		return // faster than it could be told that it was connected
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(wait.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	if line, err := bufio.NewReader(conn).ReadString('\n'); err == nil {
@@ -164,7 +165,7 @@ func TestTotalConnections(t *testing.T) {
 	if err := one.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := third.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := third.SetReadDeadline(time.Now().Add(wait.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	if line, err := bufio.NewReader(third).ReadString('\n'); err != nil || !strings.HasPrefix(line, "v1") {

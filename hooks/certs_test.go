@@ -14,6 +14,7 @@ import (
 	"dokku-expose/internal/load"
 	"dokku-expose/internal/rig"
 	"dokku-expose/internal/testcert"
+	"dokku-expose/internal/wait"
 )
 
 // greetedTLS connects as a client that trusts this certificate only, and returns its connection and the version that answers.
@@ -23,7 +24,7 @@ func (h *host) greetedTLS(port uint16, cert testcert.Certificate) (*conn, error)
 		return nil, err
 	}
 	h.t.Cleanup(func() { _ = raw.Close() })
-	if err := raw.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := raw.SetDeadline(time.Now().Add(wait.Patience)); err != nil {
 		return nil, err
 	}
 	secure := tls.Client(raw, cert.Client)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"dokku-expose/internal/rig"
+	"dokku-expose/internal/wait"
 )
 
 // A port that the app opens for one client at a time is deployed although nobody listens on it, and nothing says that anything is
@@ -13,7 +14,7 @@ import (
 func TestPortsThatAreOpenedOnDemand(t *testing.T) { forEachEngine(t, portsThatAreOpenedOnDemand) }
 
 func portsThatAreOpenedOnDemand(t *testing.T, engine func(*rig.Options)) {
-	h := start(t, engine, settings("hold", patience.String()))
+	h := start(t, engine, settings("hold", wait.Patience.String()))
 	control, passive := h.port(), h.port()
 	mappings := []string{lead(control, private), lead(passive, 9999) + " check=off"}
 	h.push("ftp", source("v1", mappings...))

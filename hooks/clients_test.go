@@ -11,6 +11,7 @@ import (
 	"dokku-expose/internal/load"
 	"dokku-expose/internal/rig"
 	"dokku-expose/internal/rig/rigtest"
+	"dokku-expose/internal/wait"
 )
 
 // conn is a connection that was greeted.
@@ -30,7 +31,7 @@ func (h *host) dialAt(address netip.AddrPort) (*conn, error) {
 		return nil, err
 	}
 	h.t.Cleanup(func() { _ = c.Close() })
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(wait.Patience)); err != nil {
 		return nil, err
 	}
 	lines := bufio.NewReader(c)
@@ -64,7 +65,7 @@ func (h *host) load(port uint16, openers, holders int) *load.Load {
 
 func (h *host) loadAt(config load.Config) *load.Load {
 	h.t.Helper()
-	config.Timeout = patience
+	config.Timeout = wait.Patience
 	// Without a pause the clients would take the machine that everything else runs on, too.
 	config.Pause = 5 * time.Millisecond
 	l, err := load.Start(h.t.Context(), config)

@@ -17,6 +17,7 @@ import (
 	"dokku-expose/deploy"
 	"dokku-expose/internal/need"
 	"dokku-expose/internal/rig"
+	"dokku-expose/internal/wait"
 )
 
 // settingsFile is the file of an app's settings, "" for the host's.
@@ -61,7 +62,7 @@ func TestClosingWithoutDocker(t *testing.T) {
 				h.must(err)
 				echo := func() {
 					h.t.Helper()
-					h.must(held.SetDeadline(time.Now().Add(patience)))
+					h.must(held.SetDeadline(time.Now().Add(wait.Patience)))
 					h.must(held.echo())
 				}
 				container := h.current("news", "web.1")

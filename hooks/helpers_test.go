@@ -20,6 +20,7 @@ import (
 
 	"dokku-expose/internal/load"
 	"dokku-expose/internal/rig"
+	"dokku-expose/internal/wait"
 )
 
 const (
@@ -27,8 +28,6 @@ const (
 	private = 5025
 	// linger is how long an app goes on with its connections after SIGTERM.
 	linger = 2 * time.Second
-	// patience bounds the wait for what must come; how long it takes is not judged.
-	patience = 30 * time.Second
 )
 
 // host is a Dokku host, and what tests ask of it.
@@ -122,12 +121,12 @@ func await(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	over := time.After(patience)
+	over := time.After(wait.Patience)
 	for !is() {
 		select {
 		case <-tick.C:
 		case <-over:
-			t.Fatalf("%s: not after %s", what, patience)
+			t.Fatalf("%s: not after %s", what, wait.Patience)
 		}
 	}
 }
@@ -336,7 +335,7 @@ func (h *host) haproxySays(command string) string {
 	c, err := net.Dial("unix", filepath.Join(h.Run, "stats.sock"))
 	h.must(err)
 	defer c.Close()
-	h.must(c.SetDeadline(time.Now().Add(patience)))
+	h.must(c.SetDeadline(time.Now().Add(wait.Patience)))
 	_, err = fmt.Fprintln(c, command)
 	h.must(err)
 	text, err := io.ReadAll(c)

@@ -102,7 +102,7 @@ func testDeploysAtTheSameTime(t *testing.T, engine func(*rig.Options)) {
 func TestDeployWithChecksDisabledHoldsConnections(t *testing.T) { forEachEngine(t, testChecksDisabled) }
 
 func testChecksDisabled(t *testing.T, engine func(*rig.Options)) {
-	h := start(t, engine, settings("hold", patience.String()))
+	h := start(t, engine, settings("hold", wait.Patience.String()))
 	public := h.port()
 	h.must(h.CreateApp("mail"))
 	h.must(h.ChecksDisable("mail"))

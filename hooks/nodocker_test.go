@@ -18,6 +18,7 @@ import (
 	"dokku-expose/internal/dockertest"
 	"dokku-expose/internal/need"
 	"dokku-expose/internal/rig"
+	"dokku-expose/internal/wait"
 )
 
 // gate is a way to Docker that a test can close, for a host whose apps have a network of their own: the Docker behind it lives on,
@@ -149,7 +150,7 @@ func TestDaemonWithoutDocker(t *testing.T) {
 
 func testWithoutDocker(t *testing.T, engine func(*rig.Options), lose func(*gate)) {
 	g := newGate(t)
-	h := g.start(engine, settings("hold", patience.String()))
+	h := g.start(engine, settings("hold", wait.Patience.String()))
 	mailPort, chatPort, newsPort := h.port(), h.port(), h.port()
 	h.push("mail", source("mail-1", lead(mailPort, private)))
 	// Nobody may ask these, and the same goes for them.
@@ -182,7 +183,7 @@ func testWithoutDocker(t *testing.T, engine func(*rig.Options), lose func(*gate)
 func TestDaemonStartedWithoutDocker(t *testing.T) {
 	t.Parallel()
 	g := newGate(t)
-	h := g.start(settings("hold", patience.String()))
+	h := g.start(settings("hold", wait.Patience.String()))
 	mailPort, newsPort := h.port(), h.port()
 	h.push("mail", source("mail-1", lead(mailPort, private)))
 	h.push("news", source("news-1", lead(newsPort, private)))
@@ -231,7 +232,7 @@ func testDaemonDelayed(t *testing.T, engine func(*rig.Options)) {
 	for range 2 {
 		c, err := net.Dial("tcp", loopback(mailPort).String())
 		h.must(err)
-		h.must(c.SetDeadline(time.Now().Add(patience)))
+		h.must(c.SetDeadline(time.Now().Add(wait.Patience)))
 		if said, err := io.ReadAll(c); len(said) > 0 {
 			t.Errorf("a connection to mail was told %q (%v)", said, err)
 		}
@@ -254,7 +255,7 @@ func testAcceptsAgain(t *testing.T, engine func(*rig.Options)) {
 	need.Root(t)
 	need.Program(t, "nsenter", "util-linux")
 	need.Program(t, "ip", "iproute2")
-	h := start(t, engine, settings("hold", patience.String()))
+	h := start(t, engine, settings("hold", wait.Patience.String()))
 	port := h.port()
 	h.push("mail", source("v1", lead(port, private)))
 	h.watched()

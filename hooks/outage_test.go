@@ -10,6 +10,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"dokku-expose/internal/rig"
+	"dokku-expose/internal/wait"
 )
 
 // A file that an operator broke by hand stops its own app's deploys. That app's ports stay what they are, and nobody else
@@ -152,7 +153,7 @@ func TestMistakeInTheHostsSettingsKeepsNobodyInService(t *testing.T) {
 }
 
 func testMistakeInTheHostsSettings(t *testing.T, engine func(*rig.Options)) {
-	h := start(t, engine, settings("hold", patience.String()))
+	h := start(t, engine, settings("hold", wait.Patience.String()))
 	mailPort, chatPort, newsPort := h.port(), h.port(), h.port()
 	h.push("mail", source("mail-1", lead(mailPort, private)))
 	h.push("chat", source("chat-1", lead(chatPort, private)))
@@ -188,7 +189,7 @@ func testMistakeInTheHostsSettings(t *testing.T, engine func(*rig.Options)) {
 // Nor does one that a new daemon finds, which never read anything else: who serves what is the engine's to tell then.
 func TestMistakeInTheHostsSettingsAtTheDaemonsStart(t *testing.T) {
 	t.Parallel()
-	h := start(t, settings("hold", patience.String()))
+	h := start(t, settings("hold", wait.Patience.String()))
 	mailPort, newsPort := h.port(), h.port()
 	h.push("mail", source("mail-1", lead(mailPort, private)))
 	h.push("news", source("news-1", lead(newsPort, private)))

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"dokku-expose/internal/freeport"
+	"dokku-expose/internal/wait"
 )
 
 // realConsent is the environment variable that says, with the value 1, that the Dokku of this machine is there for tests:
@@ -206,7 +207,7 @@ func (d *realHost) background(name string, args ...string) *exec.Cmd {
 // terminate ends what background has started.
 func (d *realHost) terminate(cmd *exec.Cmd) {
 	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
-	over := time.AfterFunc(patience, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	over := time.AfterFunc(wait.Patience, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 	_ = cmd.Wait()
 	over.Stop()
 }

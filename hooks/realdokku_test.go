@@ -20,6 +20,7 @@ import (
 	"dokku-expose/internal/load"
 	"dokku-expose/internal/rig"
 	"dokku-expose/internal/testcert"
+	"dokku-expose/internal/wait"
 )
 
 // The sequences that the rig replays, once on a Dokku that calls them itself: what the rig takes for granted of Dokku is
@@ -240,7 +241,7 @@ func (d *realHost) create(app string) {
 func (d *realHost) underLoad(app string, public uint16) *load.Load {
 	d.t.Helper()
 	l, err := load.Start(d.t.Context(), load.Config{
-		Addr: loopback(public), Openers: 2, Pause: 20 * time.Millisecond, Holders: 5, Timeout: patience,
+		Addr: loopback(public), Openers: 2, Pause: 20 * time.Millisecond, Holders: 5, Timeout: wait.Patience,
 	})
 	d.must(err)
 	d.t.Cleanup(func() { l.Stop() })

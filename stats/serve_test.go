@@ -23,8 +23,6 @@ import (
 
 const (
 	user, password = "expose", "it's a: password"
-	// patience bounds every wait.
-	patience = 60 * time.Second
 )
 
 // hostile is a name with all that means something to HTML and to Prometheus.
@@ -83,7 +81,7 @@ func start(t testing.TB, o Options) (stop func()) {
 // ask makes one request on a connection of its own, and tries again until somebody listens.
 func ask(t testing.TB, o Options, method, path string, change ...func(*http.Request)) (*http.Response, string) {
 	t.Helper()
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: wait.Patience}
 	var response *http.Response
 	wait.Until(t, "the page answers", func() bool {
 		request, err := http.NewRequestWithContext(t.Context(), method, "http://"+o.Listen.String()+path, nil)

@@ -12,10 +12,8 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
+	"dokku-expose/internal/wait"
 )
-
-// patience bounds every wait: it is what a broken engine costs, not a measure of a good one.
-const patience = 30 * time.Second
 
 // client is one connection to a public address.
 type client struct {
@@ -44,12 +42,12 @@ func dial(t testing.TB, addr netip.AddrPort) *client {
 
 func tryDial(t testing.TB, addr netip.AddrPort) (*client, error) {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", addr.String(), patience)
+	conn, err := net.DialTimeout("tcp", addr.String(), wait.Patience)
 	if err != nil {
 		return nil, err
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(wait.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	c := newClient(t, conn.(*net.TCPConn))

@@ -49,7 +49,7 @@ var failing = []testCase{
 	{"a container that went down gets connections when a table proves it, those that wait first", func(b *bench) {
 		mail, listen := NewServer(b, "mail"), b.port()
 		r := quick("mail", listen, proven(mail)...)
-		r.Hold = patience
+		r.Hold = wait.Patience
 		b.apply(r)
 		for range 3 {
 			mail.Refuse()

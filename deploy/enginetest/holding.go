@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
+	"dokku-expose/internal/wait"
 )
 
 // holding is about connections that come while no container is up.
@@ -45,7 +46,7 @@ var holding = []testCase{
 	}},
 	{"a connection waits on after another app got a port", func(b *bench) {
 		mail, chat, listen := route("mail", b.port()), route("chat", b.port()), b.port()
-		mail.Hold, chat.Hold = patience, patience
+		mail.Hold, chat.Hold = wait.Patience, wait.Patience
 		b.apply(mail, chat)
 		one, two := dial(b, local(mail.Key)), dial(b, local(chat.Key))
 		one.write("early bird\n")

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
+	"dokku-expose/internal/wait"
 )
 
 // byOption are the tests of each option of the registry.
@@ -91,13 +92,13 @@ func tryDialFrom(b *bench, from netip.Addr, listen deploy.Key) (*client, error) 
 	if from.Is6() {
 		to = loopback6
 	}
-	dialer := net.Dialer{Timeout: patience, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))}
+	dialer := net.Dialer{Timeout: wait.Patience, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))}
 	conn, err := dialer.DialContext(b.Context(), "tcp", netip.AddrPortFrom(to, listen.Port).String())
 	if err != nil {
 		return nil, err
 	}
 	b.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(wait.Patience)); err != nil {
 		b.Fatal(err)
 	}
 	return newClient(b, conn.(*net.TCPConn)), nil
@@ -142,7 +143,7 @@ func (c *client) silent() {
 	if text, err := c.lines.Peek(1); !errors.Is(err, os.ErrDeadlineExceeded) {
 		c.t.Fatalf("got %q and %v, want silence", text, err)
 	}
-	if err := c.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.conn.SetReadDeadline(time.Now().Add(wait.Patience)); err != nil {
 		c.t.Fatal(err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"dokku-expose/deploy"
+	"dokku-expose/internal/wait"
 )
 
 // telling is about the option proxy-protocol, https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt.
@@ -178,7 +179,7 @@ var believing = []testCase{
 		idle := with(b, route("idle", b.port(), proven(v1)...), "accept-proxy=127.0.0.2")
 		idle.Hold = time.Second
 		held := with(b, route("held", b.port()), "accept-proxy=127.0.0.2")
-		held.Hold = patience
+		held.Hold = wait.Patience
 		b.apply(mute, idle, held)
 		proxied := func(r deploy.Route) *client {
 			c := dialFrom(b, loopback2, r.Key)

@@ -167,7 +167,7 @@ var idling = []testCase{
 					b.Error(err)
 					return
 				}
-				_ = c.SetDeadline(time.Now().Add(patience))
+				_ = c.SetDeadline(time.Now().Add(wait.Patience))
 				if _, err := io.ReadAll(c); errors.Is(err, os.ErrDeadlineExceeded) {
 					b.Error("an idle connection stays")
 				}

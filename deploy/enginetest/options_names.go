@@ -434,7 +434,7 @@ func hello(t testing.TB, name string) string {
 	// A client refuses to ask for what is no name, but not for as long a one.
 	asked := strings.TrimSuffix(name, ".") + "x"
 	here, there := net.Pipe()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	defer cancel()
 	go func() {
 		_ = tls.Client(here, &tls.Config{ServerName: asked}).HandshakeContext(ctx)

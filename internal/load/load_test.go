@@ -19,6 +19,7 @@ import (
 
 	"dokku-expose/internal/need"
 	"dokku-expose/internal/netns"
+	"dokku-expose/internal/wait"
 )
 
 // server is a public address in the hands of a test: handle says what happens to each connection.
@@ -112,12 +113,9 @@ func start(t *testing.T, cfg Config) *Load {
 	return l
 }
 
-// patience is how long a test waits for what must come; how long it takes is not judged.
-const patience = 30 * time.Second
-
 func await(t *testing.T, l *Load, n int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	defer cancel()
 	if err := l.Await(ctx, n); err != nil {
 		t.Fatal(err)
@@ -127,7 +125,7 @@ func await(t *testing.T, l *Load, n int) {
 // until waits for something that clients will see.
 func until(t *testing.T, l *Load, what string, ok func(Report) bool) Report {
 	t.Helper()
-	for began := time.Now(); time.Since(began) < patience; runtime.Gosched() {
+	for began := time.Now(); time.Since(began) < wait.Patience; runtime.Gosched() {
 		if r := l.Report(); ok(r) {
 			return r
 		}

@@ -10,12 +10,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/docker/docker/api/types/container"
 
 	"dokku-expose/internal/rig"
 	"dokku-expose/internal/rig/rigtest"
+	"dokku-expose/internal/wait"
 )
 
 func TestMain(m *testing.M) { os.Exit(rigtest.Run(m)) }
@@ -124,12 +124,9 @@ func (s *stubbed) address(id string) string {
 	return s.inspect(id).NetworkSettings.Networks["bridge"].IPAddress
 }
 
-// patience is how long a test waits for what must come; how long it takes is not judged.
-const patience = 30 * time.Second
-
 func (s *stubbed) awaitExit(id string) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(s.t.Context(), wait.Patience)
 	defer cancel()
 	done, errs := s.Docker.ContainerWait(ctx, id, container.WaitConditionNotRunning)
 	select {

@@ -18,7 +18,7 @@ import (
 )
 
 // servicePatience bounds how long a service may need to answer for the first time, and to end.
-const servicePatience = 30 * time.Second
+const servicePatience = 2 * time.Minute
 
 // service is one of the plugin's, which a service manager keeps running on a real host.
 type service struct {

@@ -11,6 +11,7 @@ import (
 
 	"dokku-expose/internal/need"
 	"dokku-expose/internal/rig"
+	"dokku-expose/internal/wait"
 )
 
 func TestSupervisedServiceIsStartedAgain(t *testing.T) {
@@ -27,7 +28,7 @@ func TestSupervisedServiceIsStartedAgain(t *testing.T) {
 	s.must(s.StartHAProxy())
 	first := s.HAProxyGroup()
 	s.must(syscall.Kill(first, syscall.SIGKILL))
-	over := time.After(30 * time.Second)
+	over := time.After(wait.Patience)
 	for s.HAProxyGroup() == first || s.HAProxyGroup() == 0 || !answers() {
 		select {
 		case <-over:

@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// patience is how long a condition may take to become true, on a machine with much else to do.
-const patience = time.Minute
+// Patience is how long a test waits for what must come, on a machine with much else to do. How long it takes is not judged.
+const Patience = 2 * time.Minute
 
 // Until asks until the answer is true; what completes the sentence "waited in vain until".
 func Until(t testing.TB, what string, ask func() bool) {
 	t.Helper()
-	deadline := time.After(patience)
+	deadline := time.After(Patience)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for !ask() {

@@ -11,10 +11,9 @@ import (
 	"time"
 
 	"dokku-expose/internal/testcert"
+	"dokku-expose/internal/wait"
 	"dokku-expose/proxy/tcp"
 )
-
-const patience = 30 * time.Second
 
 // pair is a connection over TCP.
 func pair(t *testing.T) (dialed, accepted *net.TCPConn) {
@@ -34,7 +33,7 @@ func pair(t *testing.T) (dialed, accepted *net.TCPConn) {
 	}
 	for _, c := range []net.Conn{conn, other} {
 		t.Cleanup(func() { _ = c.Close() })
-		if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		if err := c.SetDeadline(time.Now().Add(wait.Patience)); err != nil {
 			t.Fatal(err)
 		}
 	}

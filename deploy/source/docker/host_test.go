@@ -17,6 +17,7 @@ import (
 
 	"dokku-expose/internal/dockertest"
 	"dokku-expose/internal/need"
+	"dokku-expose/internal/wait"
 )
 
 func TestDirect(t *testing.T) {
@@ -109,7 +110,7 @@ func TestHostSubnets(t *testing.T) {
 
 func TestAddressesAreThoseThatPackageNetFinds(t *testing.T) {
 	// Other tests' networks may come and go between the two.
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(wait.Patience); ; {
 		found, err := addresses()
 		if err != nil {
 			t.Fatal(err)
