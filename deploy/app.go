@@ -45,6 +45,8 @@ type App struct {
 	// Certificate is what clients of its routes with TLS are shown, CertificateErr why it has none that could be.
 	Certificate    Certificate
 	CertificateErr error
+	// ClientCA are the authorities of its clients' certificates, see [Route].
+	ClientCA string
 
 	Upstream Upstream
 	// Options are what an operator has set for all routes of the app.
@@ -55,7 +57,7 @@ type App struct {
 
 // SetAs gives the app the settings of another one, all of them.
 func (a *App) SetAs(o App) {
-	a.Upstream, a.Options = o.Upstream, o.Options
+	a.Upstream, a.Options, a.ClientCA = o.Upstream, o.Options, o.ClientCA
 	a.Hold, a.HealthCheck, a.CutOld, a.HalfClosed = o.Hold, o.HealthCheck, o.CutOld, o.HalfClosed
 }
 
@@ -153,8 +155,8 @@ func (a *App) effective() []Claim {
 	return claims
 }
 
-// route is one of the app's routes, without servers.
-func (a *App) route(process string, listen Key, options Options) Route {
+// route is one of the app's routes, without servers. What is kept as it is served may have another clientCA than the app.
+func (a *App) route(process string, listen Key, options Options, clientCA string) Route {
 	r := Route{
 		App: a.Name, Process: process, Key: listen, Options: options,
 		Hold: a.Hold, HealthCheck: a.HealthCheck, CutOld: a.CutOld, HalfClosed: a.HalfClosed,
@@ -163,7 +165,7 @@ func (a *App) route(process string, listen Key, options Options) Route {
 		r.HealthCheck = 0
 	}
 	if options.TLS == TerminateTLS {
-		r.Certificate = a.Certificate
+		r.Certificate, r.ClientCA = a.Certificate, clientCA
 	}
 	return r
 }

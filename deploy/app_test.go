@@ -12,7 +12,7 @@ func TestSetAsTakesAllSettings(t *testing.T) {
 	// These fields say what an app is and has; all others are settings.
 	others := []string{"Name", "Source", "Pods", "Left", "Err", "Off", "Operator", "Images", "Current", "Places", "Deploying", "Certificate", "CertificateErr"}
 	last := App{
-		Name: "mail", Upstream: UpstreamPublished, Options: Options{Rate: 7},
+		Name: "mail", Upstream: UpstreamPublished, Options: Options{Rate: 7}, ClientCA: "PEM",
 		Hold: time.Second, HealthCheck: 2 * time.Second, CutOld: 3 * time.Second, HalfClosed: 4 * time.Second,
 	}
 	app := App{Name: "new"}

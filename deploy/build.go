@@ -81,7 +81,9 @@ type draft struct {
 	app     *App
 	claim   Claim
 	options Options
-	servers []Server
+	// clientCA is for [Route].
+	clientCA string
+	servers  []Server
 	// targets are where each container of these may be asked: the app may listen on one of several addresses only.
 	targets map[string][]Target
 	// kept are servers of the app that the engine serves now, and that may have to go on doing so.
@@ -138,7 +140,7 @@ func (b *builder) collect(drafts map[Key]*draft, a *App, places []Place, claims 
 		}
 		d := drafts[claim.Key]
 		if d == nil {
-			d = &draft{app: a, claim: claim, options: claim.options(a.Options), targets: make(map[string][]Target)}
+			d = &draft{app: a, claim: claim, options: claim.options(a.Options), clientCA: a.ClientCA, targets: make(map[string][]Target)}
 			drafts[claim.Key] = d
 		}
 		for _, p := range byProcess[claim.Process] {
@@ -235,9 +237,9 @@ func (b *builder) asServed(a *App, claims []Claim) []*draft {
 		if !a.goesBy(state.App) || !a.mayAsk(frontend) {
 			continue
 		}
-		d := &draft{app: a, claim: Claim{App: a.Name, Process: state.Process, Key: frontend}, options: state.Options}
+		d := &draft{app: a, claim: Claim{App: a.Name, Process: state.Process, Key: frontend}, options: state.Options, clientCA: state.ClientCA}
 		if i := slices.IndexFunc(claims, func(c Claim) bool { return c.Key == frontend }); i >= 0 {
-			d.options = claims[i].options(a.Options)
+			d.options, d.clientCA = claims[i].options(a.Options), a.ClientCA
 		}
 		if d.servers = state.servers(); b.trust(a) != None {
 			d.servers = b.stillOwn(a, state)
@@ -285,7 +287,7 @@ func serverAt(container, dyno string, t Target) Server {
 // route makes the final route of a draft: each server that does not accept gives its place back to the one that the
 // engine serves there now, if that one is still the app's and accepts.
 func (b *builder) route(d *draft) Route {
-	r := d.app.route(d.claim.Process, d.claim.Key, d.options)
+	r := d.app.route(d.claim.Process, d.claim.Key, d.options, d.clientCA)
 	if b.trust(d.app) != Fresh {
 		for _, s := range d.servers {
 			s.Proven = b.serving[r.Key].carried(r.App, s.Addr)

@@ -191,6 +191,8 @@ type Route struct {
 	Options Options `json:",omitzero"`
 	// Certificate is for Options.TLS. None there leaves the route with the one that it has.
 	Certificate Certificate `json:",omitzero"`
+	// ClientCA are the authorities of which a client needs a certificate where TLS ends here, in PEM; "" asks clients for none.
+	ClientCA string `json:",omitzero"`
 }
 
 // DefaultHalfClosed is how long a half-closed connection may be without any data where a route asks for nothing else.

@@ -79,6 +79,8 @@ type RouteState struct {
 	// Options are the route's as it was applied. An engine that can't tell says that nobody is let in: whoever keeps a route as it is
 	// must not open it.
 	Options Options `json:"options,omitzero"`
+	// ClientCA is the route's as it was applied.
+	ClientCA string `json:"client_ca,omitzero"`
 	// Listening is false for an address that is closed and has connections still.
 	Listening bool `json:"listening"`
 	// Held are connections that wait for a container now; they are not among those of the servers.

@@ -119,10 +119,13 @@ func (o Options) Valid() bool {
 	return !slices.ContainsFunc(registry, func(row Option) bool { return !row.valid(&o) })
 }
 
-// NamesHost implements [portsfile.Options].
-func (o Options) NamesHost() error {
-	if !o.names() {
+// Complete implements [portsfile.Options].
+func (o Options) Complete(hosts bool) error {
+	switch {
+	case hosts && !o.names():
 		return fmt.Errorf("option host needs tls=%s or tls=%s beside it: clients say by TLS which host they ask for", TerminateTLS, PassTLS)
+	case o.ALPN.Protocols() != nil && o.TLS != TerminateTLS:
+		return fmt.Errorf("option alpn needs tls=%s beside it: the app chooses the protocol else", TerminateTLS)
 	}
 	return nil
 }

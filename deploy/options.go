@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"strings"
 	"time"
 )
 
@@ -27,6 +28,8 @@ type Options struct {
 	Check Check `json:",omitzero"`
 	// TLS is what becomes of TLS that clients speak.
 	TLS TLS `json:",omitzero"`
+	// ALPN are the protocols that are chosen from where TLS ends here. A client that offers none of them goes on without one.
+	ALPN ALPN `json:",omitzero"`
 }
 
 // ProxyProtocol is a form of the PROXY protocol's header, or none.
@@ -77,12 +80,28 @@ const (
 	PassTLS TLS = "passthrough"
 )
 
+// ALPN are names of protocols inside of TLS (RFC 7301), each once, the best first, with commas between them: "imap,pop3".
+type ALPN string
+
+// NoALPN leaves the protocol unsaid.
+const NoALPN ALPN = "none"
+
+// Protocols returns the names, nil for none.
+func (a ALPN) Protocols() []string {
+	if a == "" || a == NoALPN {
+		return nil
+	}
+	return strings.Split(string(a), ",")
+}
+
 const (
 	// RatePeriod is the time that the option rate counts in.
 	RatePeriod = 10 * time.Second
 	// MaxRate and MaxMaxConnections are the most that these options can be.
 	MaxRate           = 100_000
 	MaxMaxConnections = 1_000_000
+	// MaxProtocols is how many protocols the option alpn may name.
+	MaxProtocols = 8
 	// MinIdleTimeout and MaxIdleTimeout are what that option can be. Longer times than 24 days are too long for HAProxy's clock.
 	MinIdleTimeout = time.Second
 	MaxIdleTimeout = 24 * 24 * time.Hour

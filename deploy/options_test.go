@@ -165,13 +165,13 @@ func TestBrokenAppKeepsItsOptions(t *testing.T) {
 	s.container("mail-1", imageA, "web.1", 1, 15025)
 	s.serves(25, "mail", "127.9.0.1:15025")
 	service := s.serving[Key{Port: 25}]
-	service.Options = options(t, "allow=192.0.2.1 rate=5/10s")
+	service.Options, service.ClientCA = options(t, "allow=192.0.2.1 rate=5/10s tls=terminate"), "PEM"
 	s.serving[Key{Port: 25}] = service
 	a := App{Name: "mail", Err: fmt.Errorf("mail.toml:1: broken"), Options: options(t, "allow=0.0.0.0/0")}
 	table, _ := s.plan(a)
 	for _, table := range []Table{table, confirmed(s.snapshot(a))} {
-		if len(table.Routes) != 1 || table.Routes[0].Options != service.Options {
-			t.Errorf("routes %+v, want one with %q", table.Routes, service.Options)
+		if len(table.Routes) != 1 || table.Routes[0].Options != service.Options || table.Routes[0].ClientCA != service.ClientCA {
+			t.Errorf("routes %+v, want one with %q, and the clients' certificates", table.Routes, service.Options)
 		}
 	}
 }

@@ -86,7 +86,7 @@ func Without(s Snapshot, givenUp func(app string, f Key) bool) *Table {
 		if i := slices.IndexFunc(s.Apps, func(a App) bool { return a.Name == state.App }); i >= 0 {
 			app = s.Apps[i]
 		}
-		r := app.route(state.Process, frontend, state.Options)
+		r := app.route(state.Process, frontend, state.Options, state.ClientCA)
 		r.Servers = state.servers()
 		table.Routes = append(table.Routes, r)
 	}

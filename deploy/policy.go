@@ -25,6 +25,8 @@ type Policy struct {
 	Bind []netip.Prefix
 	// Max is how many public ports the app may have.
 	Max int
+	// ClientCA are the authorities of clients' certificates, see [Route]. A push gets no port that asks for none then.
+	ClientCA string
 	// Options are what an operator has set for all routes of the app. A push gets what is stricter, its own or these.
 	Options Options
 }
@@ -54,7 +56,7 @@ func plural(n int, one, many string) string {
 }
 
 // rules are the settings that refuse, in the order in which they are told.
-var rules = []string{"reserved-ports", "allowed-ports", "allowed-hosts", "allow-bind", "allow", "accept-proxy", "max-ports"}
+var rules = []string{"reserved-ports", "allowed-ports", "allowed-hosts", "allow-bind", "allow", "accept-proxy", "client-ca", "max-ports"}
 
 // Check returns what the policy refuses of all that app asks for, one refusal for each rule and reason. To follow the remedies of
 // all of them is enough.
@@ -86,6 +88,9 @@ func (p Policy) Check(app string, claims []Claim) []*Refusal {
 		if rule, reason := c.contradicts(p.Options); rule != "" {
 			refuse(c, rule, reason)
 		}
+		if p.ClientCA != "" && c.pushed() && c.options(p.Options).TLS != TerminateTLS {
+			refuse(c, "client-ca", "")
+		}
 		if i == p.Max {
 			refuse(c, "max-ports", fmt.Sprintf("an app may have %d public %s (setting max-ports), and asks for %d", p.Max, plural(p.Max, "port", "ports"), len(claims)))
 		}
@@ -105,6 +110,8 @@ func (p Policy) Check(app string, claims []Claim) []*Refusal {
 			r.Reason = are + " not among those that apps may use (setting allowed-ports)"
 		case "allowed-hosts":
 			r.Reason = strings.Join(namesOf(r.Claims).List(), ", ") + " is not among the host names that apps may use (setting allowed-hosts)"
+		case "client-ca":
+			r.Reason = "clients need a certificate (setting client-ca), and " + ports + " asks for none without tls=" + string(TerminateTLS)
 		case "allow-bind":
 			r.Reason = strings.Join(addressesOf(r.Claims), ", ") + " is not among the addresses that apps may bind (setting allow-bind)"
 		}
@@ -128,6 +135,8 @@ func (p Policy) remedy(app, rule string, refused map[string][]Claim, asked int) 
 		value = p.namesWith(claims)
 	case "allow-bind":
 		value = p.bindWith(claims)
+	case "client-ca":
+		instead, value = "add tls="+string(TerminateTLS)+", or have an operator ask clients of this app for none", "none"
 	case "max-ports":
 		instead, value = "an operator can allow more", strconv.Itoa(asked)
 	default:

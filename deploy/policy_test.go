@@ -34,6 +34,13 @@ func TestPolicy(t *testing.T) {
 			[]Claim{claim("a", 25, 1, "web"), {Key: listen(t, "0.0.0.0", 26)}, {Key: listen(t, "::1", 27)}},
 			[]string{"allow-bind"},
 		},
+		{
+			"port that asks clients for no certificate",
+			Policy{Allowed: all, Max: 9, ClientCA: "PEM"},
+			[]Claim{claim("a", 25, 1, "web"), {Key: Key{Port: 26}}, {Key: Key{Port: 27}, File: "PORTS", Line: 2, Options: Options{TLS: PassTLS}}, {Key: Key{Port: 28}, File: "PORTS", Line: 3, Options: Options{TLS: TerminateTLS}}},
+			[]string{"client-ca"},
+		},
+		{"port that asks clients for a certificate by the setting", Policy{Allowed: all, Max: 9, ClientCA: "PEM", Options: Options{TLS: TerminateTLS}}, []Claim{claim("a", 25, 1, "web")}, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

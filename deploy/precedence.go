@@ -16,6 +16,9 @@ func (c Claim) options(set Options) Options {
 	for _, row := range registry {
 		row.combine(&o, &set, c.pushed())
 	}
+	if o.TLS != TerminateTLS {
+		o.ALPN = ""
+	}
 	return o
 }
 

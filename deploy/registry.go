@@ -3,10 +3,13 @@ package deploy
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"dokku-expose/portsfile"
 )
 
 // registry has a row for each field of [Options], in the order of the canonical form.
@@ -71,6 +74,13 @@ var registry = []Option{
 		setting: "TLS for clients: terminate, by the app's certificate in Dokku, passthrough to the app, or off",
 		field:   func(o *Options) *TLS { return &o.TLS },
 	}, NoTLS, TerminateTLS, PassTLS),
+	row[ALPN]{
+		key: "alpn", value: "PROTOCOL,...", fallback: string(NoALPN),
+		doc:     "the protocols that ALPN chooses from where TLS ends here, the best first, as `imap`; who offers none of them goes on without",
+		setting: "the protocols that ALPN chooses from where TLS ends, the best first, such as imap; or none",
+		field:   func(o *Options) *ALPN { return &o.ALPN },
+		parse:   parseALPN, format: func(a ALPN) string { return string(a) },
+	}.option(),
 }
 
 // Registry returns all options in the order of their documentation.
@@ -92,6 +102,32 @@ func connections(most int, per, expected string) func(string) (int, error) {
 		}
 		return n, nil
 	}
+}
+
+// protocol is a name that ALPN may have, of those that need no escapes in a configuration: https://www.iana.org/assignments/tls-extensiontype-values
+var protocol = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9./_+-]{0,31}$`)
+
+func parseALPN(text string) (ALPN, error) {
+	if text == string(NoALPN) {
+		return NoALPN, nil
+	}
+	var names []string
+	err := portsfile.Items(text, func(name string) error {
+		switch {
+		case !protocol.MatchString(name) || name == string(NoALPN):
+			return fmt.Errorf("expected protocols as clients name them, such as imap, or %s alone", NoALPN)
+		case slices.Contains(names, name):
+			return fmt.Errorf("%s is there twice", name)
+		case len(names) == MaxProtocols:
+			return fmt.Errorf("expected %d protocols at most", MaxProtocols)
+		}
+		names = append(names, name)
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	return ALPN(strings.Join(names, ",")), nil
 }
 
 func parseIdleTimeout(text string) (time.Duration, error) {

@@ -90,7 +90,11 @@ func TestOptionsSurvive(t *testing.T) {
 			t.Errorf("the setting %s: %v", o.Key, err)
 		}
 	}
+	everything.TLS = deploy.TerminateTLS
 	for _, o := range append(samples(t), deploy.Options{}, everything) {
+		if o.ALPN != "" {
+			o.TLS = deploy.TerminateTLS // PORTS has one beside the other only.
+		}
 		if read, err := deploy.ParseOptions(o.String()); err != nil || read != o || !o.Valid() {
 			t.Errorf("%q is read as %q, %v", o, read, err)
 		}

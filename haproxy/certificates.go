@@ -40,6 +40,43 @@ func (e *Engine) bundleFile(proxy string) string {
 	return filepath.Join(filepath.Dir(e.cfg.ConfigFile), fmt.Sprintf("%s%x.pem", bundlePrefix, sum[:16]))
 }
 
+// tlsWords are what a bind says of TLS, "" where it does not end here.
+func (e *Engine) tlsWords(p proxy) string {
+	if !secure(p.route) {
+		return ""
+	}
+	words := " ssl crt " + quote(e.bundleFile(p.name))
+	if p.route.ClientCA != "" {
+		words += " verify required ca-file " + quote(e.caFile(p.route.ClientCA))
+	}
+	if protocols := p.route.Options.ALPN.Protocols(); protocols != nil {
+		words += " alpn " + strings.Join(protocols, ",")
+	}
+	return words
+}
+
+// caFile is the path of a file with authorities of clients' certificates. Others are in another file, so that they are a change of the
+// configuration.
+func (e *Engine) caFile(authorities string) string {
+	sum := sha256.Sum256([]byte(authorities))
+	return filepath.Join(filepath.Dir(e.cfg.ConfigFile), fmt.Sprintf("%sca-%x.pem", bundlePrefix, sum[:16]))
+}
+
+// writeCA writes the authorities of a route's clients, if there are any, before a configuration names their file.
+func (e *Engine) writeCA(r deploy.Route) error {
+	if r.ClientCA == "" {
+		return nil
+	}
+	path := e.caFile(r.ClientCA)
+	if text, err := os.ReadFile(path); err == nil && string(text) == r.ClientCA {
+		return nil
+	}
+	if err := e.replace(path, []byte(r.ClientCA)); err != nil {
+		return fmt.Errorf("HAProxy's authorities of clients: %w", err)
+	}
+	return nil
+}
+
 // certify brings the certificates of routes into force, in their files and in the running worker. It returns the routes that have one or
 // need none. A route whose new certificate is refused goes on with the one that it has.
 func (e *Engine) certify(ctx context.Context, routes []deploy.Route, live *snapshot) (good []deploy.Route, refused []*deploy.RouteError, err error) {
@@ -61,6 +98,9 @@ func (e *Engine) certify(ctx context.Context, routes []deploy.Route, live *snaps
 		if !secure(r) {
 			good = append(good, r)
 			continue
+		}
+		if err := e.writeCA(r); err != nil {
+			return nil, nil, err
 		}
 		has, why, err := e.certifyRoute(ctx, r, live)
 		if err != nil {
@@ -261,7 +301,7 @@ func (e *Engine) removeBundles(proxies []proxy) {
 	used := make(map[string]bool)
 	for _, p := range proxies {
 		if secure(p.route) {
-			used[e.bundleFile(p.name)] = true
+			used[e.bundleFile(p.name)], used[e.caFile(p.route.ClientCA)] = true, true
 		}
 		if p.named {
 			used[e.bundleFile(alertFrontend)] = true

@@ -145,9 +145,7 @@ func (e *Engine) left(proxies []proxy, named map[string]bool) leftView {
 		case p.named:
 			v.Binds = append(v.Binds, bind+" name "+quote(k.Frontend().String()))
 		default:
-			if secure(p.route) {
-				bind += " ssl crt " + quote(e.bundleFile(p.name))
-			}
+			bind += e.tlsWords(p)
 			v.Proxies[p.name] = append(v.Proxies[p.name], bind)
 		}
 	}

@@ -62,7 +62,7 @@ func routes(live *snapshot, all []saved) []deploy.RouteState {
 		if !known { // Nobody may take it to be open.
 			route.Options.Allow = deploy.NetworksOf()
 		}
-		r := deploy.RouteState{App: app, Key: listen, Listening: true, Process: route.Process, Options: route.Options, Servers: []deploy.ServerState{}}
+		r := deploy.RouteState{App: app, Key: listen, Listening: true, Process: route.Process, Options: route.Options, ClientCA: route.ClientCA, Servers: []deploy.ServerState{}}
 		for _, s := range live.proxies[name] {
 			if s.ready {
 				r.Servers = append(r.Servers, deploy.ServerState{Addr: s.addr, Up: s.up})

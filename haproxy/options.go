@@ -167,7 +167,7 @@ func header(r deploy.Route) string {
 		return "send-proxy"
 	case deploy.ProxyV2:
 		if secure(r) {
-			return "send-proxy-v2 proxy-v2-options ssl,authority"
+			return "send-proxy-v2 proxy-v2-options ssl,cert-cn,authority"
 		}
 		return "send-proxy-v2"
 	}

@@ -219,9 +219,7 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) (v view, err er
 		if p.named {
 			pv.Bind, pv.Socket = e.bindUnix(p.name)+" accept-proxy", e.unixAddr(p.name)
 		}
-		if secure(p.route) {
-			pv.Bind += " ssl crt " + quote(e.bundleFile(p.name))
-		}
+		pv.Bind += e.tlsWords(p)
 		for _, a := range allowACLs(i, p.route.Options.Allow) {
 			v.acls = append(v.acls, a)
 			pv.Allow += "\n    acl " + a.String()

@@ -141,5 +141,32 @@ func TestCertificates(t *testing.T) {
 			h.expose(0, "set", "mail", "cert")
 			h.answersTLS(public, first, "v2")
 		})
+		h.run("clients need a certificate", func() {
+			client := testcert.New(t, year, "alice")
+			pair, err := tls.LoadX509KeyPair(client.Chain, client.Key)
+			h.must(err)
+			h.wants(h.expose(1, "set", "mail", "client-ca", client.Key).Stderr, "private key", "certificates only")
+			h.wants(h.expose(1, "set", "mail", "client-ca", client.Chain+".none").Stderr, "no such file", "stdin")
+			before := h.answersTLS(public, first, "v2")
+			h.expose(0, "set", "mail", "client-ca", client.Chain)
+			h.wants(h.expose(0, "report", "mail", "--expose-computed-client-ca").Stdout, "CN=alice until ")
+			if c, err := h.greetedTLS(public, first); err == nil {
+				t.Errorf("a client without one gets to %s", c.version)
+			}
+			known := first
+			known.Client = first.Client.Clone()
+			known.Client.Certificates = []tls.Certificate{pair}
+			h.answersTLS(public, known, "v2")
+			h.must(before.echo())
+			// An open port that asks for none stays open, and a push gets no such port.
+			h.answers(plain, "v2")
+			h.wants(h.expose(1, "check").Stderr, fmt.Sprintf("mail: public port %d: it asks clients for no certificate", plain))
+			h.wants(h.refused("pre-build", "mail", source("v3", lead(public, private)+" tls=terminate", lead(plain, private))), fmt.Sprintf("public port %d (PORTS line 2)", plain), "setting client-ca")
+			h.push("mail", source("v3", lead(public, private)+" tls=terminate"))
+			h.answersTLS(public, known, "v3")
+			h.expose(0, "check")
+			h.expose(0, "set", "mail", "client-ca")
+			h.answersTLS(public, first, "v3")
+		})
 	})
 }

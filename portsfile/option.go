@@ -13,8 +13,8 @@ type Options[O any] interface {
 	comparable
 	// String returns the options that are given as the canonical line has them, "" for none.
 	String() string
-	// NamesHost says why clients can't say which host they ask for; nil when they can.
-	NamesHost() error
+	// Complete says which option of a mapping lacks another one beside it; hosts tells that it has host.
+	Complete(hosts bool) error
 	// Beside says why no mapping with the other options can have the same port, whatever its host; nil when it can.
 	Beside(O) error
 }

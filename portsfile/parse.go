@@ -147,8 +147,8 @@ func (p *parser[O]) parseLine(line string) {
 	}
 	// Options say who may share the port, but what is wrong with the port comes first.
 	wrong := p.later(func() { p.parseOptions(&m, words[1:]) })
-	if ok && m.Hosts != (ServerNames{}) {
-		if err := m.Options.NamesHost(); err != nil {
+	if ok {
+		if err := m.Options.Complete(m.Hosts != (ServerNames{})); err != nil {
 			p.fail(words[0].column, "%v", err)
 		}
 	}

@@ -44,17 +44,27 @@ func (e ends) header(form deploy.ProxyProtocol, secure *tls.Conn) ([]byte, error
 	}
 	h := proxyproto.HeaderProxyFromAddrs(version, net.TCPAddrFromAddrPort(e.source), net.TCPAddrFromAddrPort(e.destination))
 	if secure != nil && form == deploy.ProxyV2 {
-		// The client has shown no certificate that could have been verified.
-		ssl, err := tlvparse.PP2SSL{
+		told := tlvparse.PP2SSL{
 			Client: tlvparse.PP2_BITFIELD_CLIENT_SSL, Verify: 1,
 			TLV: []proxyproto.TLV{{Type: proxyproto.PP2_SUBTYPE_SSL_VERSION, Value: []byte(secure.Version())}},
-		}.Marshal()
+		}
+		if c := secure.ClientCertificate(); c != nil {
+			told.Client |= tlvparse.PP2_BITFIELD_CLIENT_CERT_CONN | tlvparse.PP2_BITFIELD_CLIENT_CERT_SESS
+			told.Verify = 0
+			if name := c.Subject.CommonName; name != "" {
+				told.TLV = append(told.TLV, proxyproto.TLV{Type: proxyproto.PP2_SUBTYPE_SSL_CN, Value: []byte(name)})
+			}
+		}
+		ssl, err := told.Marshal()
 		if err != nil {
 			return nil, err
 		}
 		tlvs := []proxyproto.TLV{ssl}
 		if name := secure.ServerName(); name != "" {
 			tlvs = append(tlvs, proxyproto.TLV{Type: proxyproto.PP2_TYPE_AUTHORITY, Value: []byte(name)})
+		}
+		if protocol := secure.Protocol(); protocol != "" {
+			tlvs = append(tlvs, proxyproto.TLV{Type: proxyproto.PP2_TYPE_ALPN, Value: []byte(protocol)})
 		}
 		if err := h.SetTLVs(tlvs); err != nil {
 			return nil, err

@@ -34,7 +34,7 @@ func (r *route) observe(counters bool) deploy.RouteState {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	state := deploy.RouteState{
-		App: r.app, Process: r.spec.Process, Key: r.listen, Options: r.spec.Options, Listening: r.active, Servers: []deploy.ServerState{},
+		App: r.app, Process: r.spec.Process, Key: r.listen, Options: r.spec.Options, ClientCA: r.spec.ClientCA, Listening: r.active, Servers: []deploy.ServerState{},
 	}
 	if !counters {
 		for _, u := range r.current {

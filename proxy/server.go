@@ -205,7 +205,10 @@ func (s *Server) certify(spec *deploy.Route) error {
 	if r.tls.Load() == nil {
 		r.tls.Store(tls.NewServer())
 	}
-	var err error
+	err := r.tls.Load().Configure(tls.Options{Protocols: spec.Options.ALPN.Protocols(), ClientCA: spec.ClientCA})
+	if err != nil {
+		return err
+	}
 	switch wanted := spec.Certificate; wanted {
 	case r.certificate:
 	case deploy.Certificate{}:

@@ -20,7 +20,7 @@ import (
 var byOption = map[string][]testCase{
 	"allow": admitting, "proxy-protocol": telling, "accept-proxy": believing, "max-connections": crowding, "rate": hurrying,
 	"idle-timeout": idling, "balance": slices.Concat(balancing, bySource), "check": checkless,
-	"tls": terminating,
+	"tls": terminating, "alpn": askingClients,
 }
 
 // RunOptions tests what an engine does about the options of routes. start is as for [Run].
@@ -43,7 +43,7 @@ func RunOptions(t *testing.T, start func(t *testing.T) deploy.Engine) {
 // Sample is a value of an option that is not its default.
 func Sample(tb testing.TB, o deploy.Option) (options deploy.Options) {
 	tb.Helper()
-	text := map[string]string{"NETWORK,...": "192.0.2.0/24,2001:db8::/32", "NUMBER": "7", "NUMBER/10s": "7/10s", "TIME": "1m30.5s"}[o.Value]
+	text := map[string]string{"NETWORK,...": "192.0.2.0/24,2001:db8::/32", "NUMBER": "7", "NUMBER/10s": "7/10s", "TIME": "1m30.5s", "PROTOCOL,...": "imap,x/1"}[o.Value]
 	if i := slices.IndexFunc(o.Words, func(word string) bool { return word != o.Default }); i >= 0 {
 		text = o.Words[i]
 	}

@@ -221,6 +221,7 @@ type service struct {
 	App           string
 	Servers, Down []netip.AddrPort
 	Options       deploy.Options
+	ClientCA      string
 }
 
 // observe is what the engine says that it serves.
@@ -247,7 +248,7 @@ func (b *bench) serving(want map[deploy.Key]service) {
 			}
 			r.Options.TLS = ""
 		}
-		got[listen] = service{r.App, r.Addresses(true), r.Addresses(false), r.Options}
+		got[listen] = service{r.App, r.Addresses(true), r.Addresses(false), r.Options, r.ClientCA}
 	}
 	if !reflect.DeepEqual(got, want) {
 		b.Errorf("serving %v, want %v", got, want)

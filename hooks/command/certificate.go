@@ -8,6 +8,7 @@ import (
 
 	"dokku-expose/deploy"
 	"dokku-expose/hooks/host"
+	"dokku-expose/hooks/settings"
 )
 
 // soon is how long before its end a certificate is told of: letsencrypt renews those that end in less than a month.
@@ -18,6 +19,11 @@ func checkCertificates(h *host.Host, table deploy.Table, note func(app, public s
 	leaves := h.Leaves()
 	for _, r := range table.Routes {
 		if r.Options.TLS != deploy.TerminateTLS {
+			// What is wrong with the settings is told of them.
+			if values, err := h.Settings.Effective(r.App); err == nil && values.Policy.ClientCA != "" {
+				note(r.App, r.Key.String(), fmt.Errorf("it asks clients for no certificate, whatever the setting client-ca says, because its TLS does not end here; "+
+					"add tls=%s to the mapping, or say that none is needed: dokku expose:set %s client-ca %s", deploy.TerminateTLS, r.App, settings.NoFile))
+			}
 			continue
 		}
 		leaf := leaves(r.App)

@@ -155,7 +155,7 @@ func settingRows(scope string, explained []settings.Explained) []dokku.Row {
 	var rows []dokku.Row
 	for _, e := range explained {
 		row := func(kind, value string) {
-			rows = append(rows, dokku.Row{Flag: "--expose-" + kind + e.Key.Name, Value: value})
+			rows = append(rows, dokku.Row{Flag: "--expose-" + kind + e.Key.Name, Value: e.Key.Show(value)})
 		}
 		if e.Key.Scope != settings.GlobalOnly && scope != settings.Global {
 			row("", e.App)

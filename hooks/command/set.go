@@ -2,6 +2,9 @@ package command
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"os"
 
 	"dokku-expose/deploy"
 	"dokku-expose/hooks/host"
@@ -39,6 +42,13 @@ It takes effect at once. expose:report shows the settings in force. The keys:
 		if len(args) == 2 {
 			value = args[1]
 		}
+		if settings.OfFile(args[0]) && value != "" && value != settings.NoFile {
+			text, err := readValue(h, value)
+			if err != nil {
+				return err
+			}
+			value = text
+		}
 		set := func() error { return h.Settings.Set(app, args[0], value) }
 		if settings.Admits(args[0]) {
 			// Neither Docker nor an engine is asked: they may be why an operator sets it.
@@ -71,4 +81,25 @@ It takes effect at once. expose:report shows the settings in force. The keys:
 			return err
 		})
 	},
+}
+
+// maxValue is how long a file may be that a setting is set to.
+const maxValue = 64 << 10
+
+// readValue reads the file that a setting is set to, "-" for stdin.
+func readValue(h *host.Host, path string) (string, error) {
+	file := h.Stdin
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return "", fmt.Errorf("%w; the user dokku has to be able to read it, or give it on stdin: dokku expose:set ... - < %s", err, path)
+		}
+		defer f.Close()
+		file = f
+	}
+	text, err := io.ReadAll(io.LimitReader(file, maxValue+1))
+	if err == nil && len(text) > maxValue {
+		err = fmt.Errorf("%s is longer than %d KiB", path, maxValue>>10)
+	}
+	return string(text), err
 }

@@ -164,6 +164,7 @@ func (h *Host) app(name string, reading *settings.Reading) deploy.App {
 	}
 	if app.Terminates() {
 		app.Certificate, _, app.CertificateErr = h.certificate(certificateOwner(name, values))
+		app.ClientCA = values.Policy.ClientCA
 	}
 	return app
 }

@@ -36,6 +36,9 @@ type Key struct {
 
 	// admits tells that it only decides which public ports may be asked for: those in force stay as they are.
 	admits bool
+	// file tells that the value is what a file says. It is long: summary is what is shown of it.
+	file    bool
+	summary func(text string) string
 	// routes tells that it is an option of routes: how connections are treated.
 	routes bool
 	// put parses the text and puts the value into its place.
@@ -164,10 +167,16 @@ var keys = []Key{
 	},
 	option("balance"),
 	option("tls"),
+	option("alpn"),
 	{
 		Name: "cert", Default: OwnCertificate,
 		Doc: "whose certificate clients with TLS see: own, which is the app's, or the name of another app",
 		put: putCertificate,
+	},
+	{
+		Name: "client-ca", Default: "none", file: true,
+		Doc: "the authorities of which clients need a certificate where tls=terminate: a file in PEM, which is copied, or - for stdin; or none",
+		put: putClientCA, summary: summarizeCA,
 	},
 	{
 		Name: "stats-listen", Scope: GlobalOnly, Default: "127.0.0.1:8404",
@@ -260,6 +269,20 @@ func Admits(name string) bool {
 func OfRoutes(name string) bool {
 	key, known := findKey(name)
 	return known && key.routes
+}
+
+// OfFile tells whether the value of a setting is what a file says, so that its path is given.
+func OfFile(name string) bool {
+	key, known := findKey(name)
+	return known && key.file
+}
+
+// Show is what is shown of a value.
+func (k Key) Show(text string) string {
+	if k.summary == nil || text == "" || text == k.Default {
+		return text
+	}
+	return k.summary(text)
 }
 
 // unknown says which settings there are in this scope, and which of them may have been meant. Others are names that the
