@@ -126,14 +126,21 @@ func (v *namesView) addProxies(f deploy.Frontend, proxies deploy.Networks) {
 type leftView struct {
 	// Binds are in the frontend called names, which looks for another route.
 	Binds []string
-	// Proxies are frontends of their own, for what has become an address without names: binds by the proxy's name.
-	Proxies map[string][]string
+	// Proxies are frontends of their own, for what has become an address without names, by the proxy's name.
+	Proxies map[string]*leftProxy
+}
+
+// leftProxy is what leads to a proxy by the sockets of former named ones.
+type leftProxy struct {
+	Binds []string
+	// Allow and Rules say who may connect, as the proxy does where clients come to its own address.
+	Allow, Rules string
 }
 
 // left is what named, the names of former named proxies, leave.
-func (e *Engine) left(proxies []proxy, named map[string]bool) leftView {
-	v, at := leftView{Proxies: make(map[string][]string)}, make(map[deploy.Frontend]proxy)
-	stays := make(map[string]bool)
+func (e *Engine) left(proxies []proxy, named map[string]bool) (v leftView, err error) {
+	v.Proxies = make(map[string]*leftProxy)
+	at, stays := make(map[deploy.Frontend]proxy), make(map[string]bool)
 	for _, p := range proxies {
 		at[p.route.Key.Frontend()], stays[p.name] = p, p.named
 	}
@@ -145,11 +152,33 @@ func (e *Engine) left(proxies []proxy, named map[string]bool) leftView {
 		case p.named:
 			v.Binds = append(v.Binds, bind+" name "+quote(k.Frontend().String()))
 		default:
-			bind += e.tlsWords(p)
-			v.Proxies[p.name] = append(v.Proxies[p.name], bind)
+			l := v.Proxies[p.name]
+			if l == nil {
+				if l, err = leftFor(p); err != nil {
+					return leftView{}, err
+				}
+				v.Proxies[p.name] = l
+			}
+			l.Binds = append(l.Binds, bind+e.tlsWords(p))
 		}
 	}
-	return v
+	return v, nil
+}
+
+// leftFor is what leads to p, without binds.
+func leftFor(p proxy) (*leftProxy, error) {
+	l := new(leftProxy)
+	for _, a := range allowACLs(0, p.route.Options.Allow) {
+		a.Number = 0 // They last for a moment only, and change with a reload.
+		l.Allow += "\n    acl " + a.String()
+	}
+	r := rules{Stage: "session", Rate: p.route.Options.Rate, OtherTable: true}
+	if r.Rate > 0 {
+		r.Table = p.name
+	}
+	var err error
+	l.Rules, err = make(writtenRules).lines("admission", r)
+	return l, err
 }
 
 // socketFile is the path of the socket on which a proxy gets its clients from HAProxy itself. The name is a hash, because an app's may be

@@ -103,9 +103,10 @@ type rules struct {
 	// section's.
 	Stage string
 	Rate  int
-	// Table is the proxy's name where there is a rate.
-	Table   string
-	Retries int64
+	// Table is the proxy's name where there is a rate. OtherTable tells that it is another section's.
+	Table      string
+	OtherTable bool
+	Retries    int64
 	// PlainCheck tells that checks must be told to send no PROXY header.
 	PlainCheck bool
 	// Server are the words that all servers have in common.

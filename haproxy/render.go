@@ -69,7 +69,10 @@ func (e *Engine) render(proxies []proxy, stats bool, g generation, live *snapsho
 	if err != nil {
 		return wanted{}, err
 	}
-	v.NamesMaxConn, v.Left = namesMaxConn(cmp.Or(e.cfg.TotalConnections, live.maxConnections)), e.left(proxies, live.named)
+	v.NamesMaxConn = namesMaxConn(cmp.Or(e.cfg.TotalConnections, live.maxConnections))
+	if v.Left, err = e.left(proxies, live.named); err != nil {
+		return wanted{}, err
+	}
 	sum, err := v.sum()
 	if err != nil {
 		return wanted{}, err
