@@ -54,11 +54,14 @@ func (e *Engines) Observe(ctx context.Context, aspects ...Aspect) (Observation, 
 	for _, r := range e.other.Routes {
 		routes = append(routes, Route{App: r.App, Process: r.Process, Key: r.Key, Options: r.Options})
 	}
-	isForOther := e.forOther(routes)
+	isForOther, beside := e.forOther(routes), false
 	for _, r := range e.other.Routes {
 		if isForOther(r.Key) {
-			o.Routes = append(o.Routes, r)
+			o.Routes, beside = append(o.Routes, r), true
 		}
+	}
+	if beside {
+		o.Processes, o.Old = append(o.Processes, e.other.Processes...), append(o.Old, e.other.Old...)
 	}
 	o.Unrecognized += e.other.Unrecognized
 	return o, nil

@@ -213,9 +213,6 @@ func (w Wiring) LookAround(ctx context.Context, engine deploy.Engine, r *deploy.
 			})
 		}
 	}
-	if engine, err = w.withFallback(engine, false); err != nil {
-		return err
-	}
 	r.Impossible = make(map[deploy.Key]error)
 	for _, c := range r.Claims {
 		switch err := engine.Supports(deploy.Route{App: c.App, Process: c.Process, Key: c.Key, Options: c.Options}); {

@@ -140,7 +140,7 @@ func (h *Host) eachEngine(ctx context.Context, do func(context.Context, deploy.E
 	if err != nil {
 		return err
 	}
-	inForce, err := w.Engine()
+	inForce, err := w.inForce()
 	if err == nil {
 		err = do(ctx, inForce)
 	}

@@ -59,8 +59,11 @@ func (h *Host) Engine() (deploy.Engine, error) { return wired(h, Wiring.Engine) 
 // EngineName is [Wiring.EngineName] by the settings as they are now.
 func (h *Host) EngineName() (string, error) { return wired(h, Wiring.EngineName) }
 
-// Engine is the engine in force.
-func (w Wiring) Engine() (deploy.Engine, error) {
+// Engine is the engine in force, with the one that is its fallback, if there is one: whoever asks what is served asks both.
+func (w Wiring) Engine() (deploy.Engine, error) { return w.engines(false) }
+
+// inForce is the engine in force alone.
+func (w Wiring) inForce() (deploy.Engine, error) {
 	name, err := w.EngineName()
 	if err != nil {
 		return nil, err
@@ -176,9 +179,13 @@ func (w Wiring) otherEngine() (other deploy.Engine, fallback bool, err error) {
 	return other, false, err
 }
 
-// withFallback is the engine in force with the other one beside it, where that is a fallback. With vacate the other one also gives up the
-// routes of the engine in force, which has been changed, if only half.
-func (w Wiring) withFallback(inForce deploy.Engine, vacate bool) (deploy.Engine, error) {
+// engines are the engine in force and the other one, where that is a fallback. With vacate the other one also gives up the routes of the
+// engine in force, which has been changed, if only half.
+func (w Wiring) engines(vacate bool) (deploy.Engine, error) {
+	inForce, err := w.inForce()
+	if err != nil {
+		return nil, err
+	}
 	other, fallback, err := w.otherEngine()
 	if err != nil || other == nil || !fallback && !vacate {
 		return inForce, err

@@ -197,10 +197,7 @@ func (w Wiring) Reconciler(vacate bool) (*deploy.Reconciler, error) {
 	if err != nil {
 		return nil, err
 	}
-	engine, err := w.Engine()
-	if err == nil {
-		engine, err = w.withFallback(engine, vacate)
-	}
+	engine, err := w.engines(vacate)
 	if err != nil {
 		return nil, err
 	}
