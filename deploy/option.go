@@ -126,6 +126,8 @@ func (o Options) Complete(hosts bool) error {
 		return fmt.Errorf("option host needs tls=%s or tls=%s beside it: clients say by TLS which host they ask for", TerminateTLS, PassTLS)
 	case o.ALPN.Protocols() != nil && o.TLS != TerminateTLS:
 		return fmt.Errorf("option alpn needs tls=%s beside it: the app chooses the protocol else", TerminateTLS)
+	case o.StartTLS == PostgresStartTLS && !o.names():
+		return fmt.Errorf("option starttls needs tls=%s or tls=%s beside it", TerminateTLS, PassTLS)
 	}
 	return nil
 }
@@ -140,6 +142,8 @@ func (o Options) Beside(other Options) error {
 		return fmt.Errorf("to share a port, both need tls=%s or tls=%s, and a host of their own", TerminateTLS, PassTLS)
 	case o.names() && o.AcceptProxy != other.AcceptProxy:
 		return errors.New("to share a port, both need the same accept-proxy: a PROXY header comes before the name")
+	case o.names() && o.StartTLS != other.StartTLS:
+		return errors.New("to share a port, both need the same starttls: it comes before the name")
 	}
 	return nil
 }

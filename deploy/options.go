@@ -30,6 +30,8 @@ type Options struct {
 	TLS TLS `json:",omitzero"`
 	// ALPN are the protocols that are chosen from where TLS ends here. A client that offers none of them goes on without one.
 	ALPN ALPN `json:",omitzero"`
+	// StartTLS is how clients ask for TLS before it begins.
+	StartTLS StartTLS `json:",omitzero"`
 }
 
 // ProxyProtocol is a form of the PROXY protocol's header, or none.
@@ -78,6 +80,17 @@ const (
 	TerminateTLS TLS = "terminate"
 	// PassTLS passes TLS on as it is. Only the server name is read, where routes share a frontend.
 	PassTLS TLS = "passthrough"
+)
+
+// StartTLS is a protocol in which clients ask for TLS, or none.
+type StartTLS string
+
+// The values of the option starttls.
+const (
+	// NoStartTLS has TLS begin at once.
+	NoStartTLS StartTLS = "off"
+	// PostgresStartTLS answers Postgres' SSLRequest. A client may begin with TLS all the same.
+	PostgresStartTLS StartTLS = "postgres"
 )
 
 // ALPN are names of protocols inside of TLS (RFC 7301), each once, the best first, with commas between them: "imap,pop3".

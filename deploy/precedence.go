@@ -19,6 +19,9 @@ func (c Claim) options(set Options) Options {
 	if o.TLS != TerminateTLS {
 		o.ALPN = ""
 	}
+	if !o.names() {
+		o.StartTLS = ""
+	}
 	return o
 }
 

@@ -81,6 +81,12 @@ var registry = []Option{
 		field:   func(o *Options) *ALPN { return &o.ALPN },
 		parse:   parseALPN, format: func(a ALPN) string { return string(a) },
 	}.option(),
+	oneOf(row[StartTLS]{
+		key: "starttls", fallback: string(NoStartTLS),
+		doc:     "how clients ask for TLS: at once, or by Postgres' own message before it, which the built-in engine answers",
+		setting: "how clients ask for TLS: off, at once, or postgres, by its own message, which the built-in engine answers",
+		field:   func(o *Options) *StartTLS { return &o.StartTLS },
+	}, NoStartTLS, PostgresStartTLS),
 }
 
 // Registry returns all options in the order of their documentation.

@@ -92,7 +92,7 @@ func TestOptionsSurvive(t *testing.T) {
 	}
 	everything.TLS = deploy.TerminateTLS
 	for _, o := range append(samples(t), deploy.Options{}, everything) {
-		if o.ALPN != "" {
+		if o.ALPN != "" || o.StartTLS != "" {
 			o.TLS = deploy.TerminateTLS // PORTS has one beside the other only.
 		}
 		if read, err := deploy.ParseOptions(o.String()); err != nil || read != o || !o.Valid() {

@@ -94,6 +94,8 @@ func (e *Engine) Supports(r deploy.Route) error {
 		return fmt.Errorf("HAProxy needs port %d on addresses that begin with 127, for connections that are held while it reloads; choose another public port", takeoverPort)
 	case e.cfg.StatsListen.IsValid() && l.Overlaps(deploy.FrontendAt(e.cfg.StatsListen)):
 		return fmt.Errorf("the statistics page listens on %s; choose another public port", e.cfg.StatsListen)
+	case r.Options.StartTLS == deploy.PostgresStartTLS:
+		return fmt.Errorf("starttls=%s is %w by HAProxy", deploy.PostgresStartTLS, deploy.ErrUnsupported)
 	case r.Key.ServerName != "":
 		return e.supportsNames()
 	case secure(r):

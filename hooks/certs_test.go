@@ -168,5 +168,33 @@ func TestCertificates(t *testing.T) {
 			h.expose(0, "set", "mail", "client-ca")
 			h.answersTLS(public, first, "v3")
 		})
+		h.run("clients of Postgres ask for TLS, which the built-in engine answers", func() {
+			// Two pushes: the second one finds the port open, and not with the engine in force.
+			for _, v := range []string{"v4", "v5"} {
+				h.push("mail", source(v, lead(public, private)+" tls=terminate", lead(plain, private)+" tls=terminate starttls=postgres"))
+				h.answersTLS(public, first, v)
+				raw, err := net.Dial("tcp", loopback(plain).String())
+				h.must(err)
+				defer raw.Close()
+				h.must(raw.SetDeadline(time.Now().Add(wait.Patience)))
+				_, err = raw.Write([]byte("\x00\x00\x00\x08\x04\xd2\x16\x2f"))
+				h.must(err)
+				answer := make([]byte, 1)
+				if _, err := raw.Read(answer); err != nil || answer[0] != 'S' {
+					t.Fatalf("the question is answered with %q, %v", answer, err)
+				}
+				greeting, err := bufio.NewReader(tls.Client(raw, first.Client)).ReadString('\n')
+				if err != nil || !strings.HasPrefix(greeting, v+" ") {
+					t.Errorf("it is greeted with %q, %v, want %s", greeting, err, v)
+				}
+				for _, port := range []uint16{public, plain} {
+					_, row, _ := strings.Cut(h.expose(0, "list", "mail").Stdout, fmt.Sprint(port))
+					row, _, _ = strings.Cut(row, "\n")
+					h.wants(row, "serving")
+				}
+				h.wants(h.expose(0, "stats", "mail").Stdout, fmt.Sprint(plain))
+			}
+			h.expose(0, "check")
+		})
 	})
 }

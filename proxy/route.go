@@ -37,8 +37,10 @@ type route struct {
 	// tls ends TLS of the clients, nil where they speak none. certificate is the one that it shows; the server's mutex guards it.
 	tls         atomic.Pointer[tls.Server]
 	certificate deploy.Certificate
-	held        atomic.Int64
-	unserved    atomic.Uint64
+	// postgres tells that clients ask for TLS as those of Postgres do, certifiesClients that they need a certificate.
+	postgres, certifiesClients atomic.Bool
+	held                       atomic.Int64
+	unserved                   atomic.Uint64
 	// handshakesFailed are clients that did not come to speak TLS.
 	handshakesFailed atomic.Uint64
 
@@ -249,6 +251,9 @@ func (r *route) connectExcept(out []*upstream, s *session, then func(linked bool
 		switch {
 		case err == nil:
 			then(true, changed)
+		case errors.Is(err, errRefusesTLS):
+			// So does another one of the app.
+			then(false, nil)
 		case isExhaustion(err):
 			// There may be a port for another address.
 			r.connectExcept(append(out, a.upstream), s, then)
@@ -276,11 +281,29 @@ func (r *route) pick(s *session, but []*upstream) (attempt, <-chan struct{}) {
 // connect makes an attempt to link a client to a server, and calls then. ctx ends with the attempt's own, or before. A connection that
 // does not stay open for that long is none.
 func (r *route) connect(ctx context.Context, a attempt, s *session, stay time.Duration, then func(error)) {
-	tcp.Dial(ctx, a.addr, connectTimeout, stay, func(server *tcp.Conn, err error) { then(r.connected(ctx, a, s, server, err)) })
+	tcp.Dial(ctx, a.addr, connectTimeout, stay, func(server *tcp.Conn, err error) {
+		if err != nil || !r.asksApp(s) {
+			then(r.connected(ctx, a, s, server, false, err))
+			return
+		}
+		r.askApp(s, server, func(err error) { then(r.connected(ctx, a, s, server, true, err)) })
+	})
 }
 
-// connected ends an attempt to connect.
-func (r *route) connected(ctx context.Context, a attempt, s *session, server *tcp.Conn, err error) error {
+// header is the PROXY header for the app, nil for none. The mutex is held.
+func (r *route) header(s *session) ([]byte, error) {
+	form := r.spec.Options.ProxyProtocol
+	if form == "" {
+		return nil, nil
+	}
+	if err := s.locate(); err != nil {
+		return nil, err
+	}
+	return s.ends.header(form, s.secure)
+}
+
+// connected ends an attempt to connect. told tells that the server has its PROXY header.
+func (r *route) connected(ctx context.Context, a attempt, s *session, server *tcp.Conn, told bool, err error) error {
 	u := a.upstream
 	r.mu.Lock()
 	defer u.dials.Done()
@@ -294,9 +317,12 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, context.Canceled) {
 			u.failed.Add(1)
-			if isExhaustion(err) {
+			switch {
+			case isExhaustion(err):
 				r.exhaustion.report(r.app, r.listen, err)
-			} else {
+			case errors.Is(err, errRefusesTLS):
+				r.handshakesFailed.Add(1)
+			default:
 				r.mark(u, false)
 			}
 		}
@@ -305,12 +331,8 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 	}
 	r.mark(u, true)
 	terms := tcp.RelayOptions{IdleTimeout: r.spec.Options.IdleTimeout, HalfClosedTimeout: r.spec.HalfClosedTimeout()}
-	if form := r.spec.Options.ProxyProtocol; form != "" {
-		err := s.locate()
-		if err == nil {
-			terms.Opening, err = s.ends.header(form, s.secure)
-		}
-		if err != nil {
+	if !told {
+		if terms.Opening, err = r.header(s); err != nil {
 			server.Reset()
 			r.tidy(u)
 			return err

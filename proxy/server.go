@@ -197,6 +197,8 @@ func (s *Server) applyRoutes(specs []deploy.Route) (gone []*upstream, switched [
 // as before, or none.
 func (s *Server) certify(spec *deploy.Route) error {
 	r := s.route(*spec)
+	r.postgres.Store(spec.Options.StartTLS == deploy.PostgresStartTLS)
+	r.certifiesClients.Store(spec.ClientCA != "")
 	if spec.Options.TLS != deploy.TerminateTLS {
 		r.tls.Store(nil)
 		r.certificate = deploy.Certificate{}
@@ -205,7 +207,7 @@ func (s *Server) certify(spec *deploy.Route) error {
 	if r.tls.Load() == nil {
 		r.tls.Store(tls.NewServer())
 	}
-	err := r.tls.Load().Configure(tls.Options{Protocols: spec.Options.ALPN.Protocols(), ClientCA: spec.ClientCA})
+	err := r.tls.Load().Configure(tls.Options{Protocols: protocols(spec.Options), ClientCA: spec.ClientCA})
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,8 @@ type session struct {
 	name  string
 	// gated is the gate that it counts at, nil for none.
 	gated *gate
+	// opening is what it has said before TLS, where it speaks Postgres.
+	opening opening
 	// client and ends are nil once it is linked, ends also until locate.
 	client *tcp.Conn
 	ends   *ends
@@ -90,11 +92,14 @@ func (s *session) awaitHeader(proxy netip.Addr) {
 
 // choose leaves the client to one of the routes.
 func (s *session) choose(routes *names) {
-	if routes.shared {
+	switch {
+	case !routes.shared:
+		s.admit(routes.first)
+	case routes.first.postgres.Load() && !s.opened():
+		s.awaitOpening(routes.first, false, s.awaitName)
+	default:
 		s.awaitName()
-		return
 	}
-	s.admit(routes.first)
 }
 
 // admit has a route serve the client, if its options let the client in. It runs in the client's loop.
@@ -137,7 +142,9 @@ func (s *session) ungate() {
 func (s *session) begin(r *route) {
 	terminator := r.tls.Load()
 	switch {
-	case terminator == nil:
+	case r.postgres.Load() && !s.opened():
+		s.awaitOpening(r, !r.certifiesClients.Load(), func() { s.begin(r) })
+	case terminator == nil || s.opening == cancels:
 		s.serve(r)
 	case s.locate() != nil:
 		s.reject() // it has gone already

@@ -20,7 +20,7 @@ import (
 var byOption = map[string][]testCase{
 	"allow": admitting, "proxy-protocol": telling, "accept-proxy": believing, "max-connections": crowding, "rate": hurrying,
 	"idle-timeout": idling, "balance": slices.Concat(balancing, bySource), "check": checkless,
-	"tls": terminating, "alpn": askingClients,
+	"tls": terminating, "alpn": askingClients, "starttls": opening,
 }
 
 // RunOptions tests what an engine does about the options of routes. start is as for [Run].

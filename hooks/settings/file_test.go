@@ -244,7 +244,7 @@ func TestExplain(t *testing.T) {
 	wantApp := []string{
 		"upstream auto default", "ports-file PORTS default", "check-timeout 30s default", "hold 2m app", "drain-wait 1m global",
 		"old-connections keep default", "kustomize on default", "check connect default", "health-check 2s default", "allow any default", "proxy-protocol off default", "accept-proxy none default",
-		"max-connections 0 default", "rate off default", "idle-timeout 0 default", "half-closed-timeout 60s default", "balance leastconn default", "tls off default", "alpn none default", "cert own default", "client-ca none default", "reserved-ports 22,80,443 default",
+		"max-connections 0 default", "rate off default", "idle-timeout 0 default", "half-closed-timeout 60s default", "balance leastconn default", "tls off default", "alpn none default", "starttls off default", "cert own default", "client-ca none default", "reserved-ports 22,80,443 default",
 		"allowed-ports 1-65535 default", "allowed-hosts any default", "allow-bind any default", "max-ports 1024 default",
 	}
 	if got := explain("mail"); !slices.Equal(got, wantApp) {
@@ -254,7 +254,7 @@ func TestExplain(t *testing.T) {
 		"engine haproxy global", "upstream auto default", "check-timeout 30s default", "hold 1m global", "drain-wait 1m global",
 		"old-connections keep default", "kustomize on default", "worker-deadline 24h default", "check connect default", "health-check 2s default",
 		"allow any default", "proxy-protocol off default", "accept-proxy none default", "max-connections 0 default", "total-connections 0 default",
-		"rate off default", "idle-timeout 0 default", "half-closed-timeout 60s default", "balance leastconn default", "tls off default", "alpn none default", "cert own default", "client-ca none default",
+		"rate off default", "idle-timeout 0 default", "half-closed-timeout 60s default", "balance leastconn default", "tls off default", "alpn none default", "starttls off default", "cert own default", "client-ca none default",
 		"stats-listen 127.0.0.1:8404 default", "reserved-ports 22,80,443 default", "allowed-ports 1-65535 default", "allowed-hosts any default", "allow-bind any default", "max-ports 1024 default",
 	}
 	if got := explain(Global); !slices.Equal(got, wantGlobal) {

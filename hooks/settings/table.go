@@ -168,6 +168,7 @@ var keys = []Key{
 	option("balance"),
 	option("tls"),
 	option("alpn"),
+	option("starttls"),
 	{
 		Name: "cert", Default: OwnCertificate,
 		Doc: "whose certificate clients with TLS see: own, which is the app's, or the name of another app",

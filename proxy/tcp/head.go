@@ -23,23 +23,29 @@ var errHeadTooLong = errors.New("what comes first is too long")
 // It is called in the loop of the connection, which it has until it calls done there, or before it returns. Neither measure nor done
 // may block.
 func (c *Conn) ReadHead(timeout time.Duration, measure func([]byte) (length int, complete bool, err error), done func(error)) {
-	h := &head{conn: c, measure: measure, done: done, place: -1}
+	c.ReadHeadBeside(c, timeout, measure, done)
+}
+
+// ReadHeadBeside is ReadHead of a server's connection, in the loop of its client's.
+func (c *Conn) ReadHeadBeside(client *Conn, timeout time.Duration, measure func([]byte) (length int, complete bool, err error), done func(error)) {
+	h := &head{loop: client.loop, conn: c, measure: measure, done: done, place: -1}
 	// Mostly it has come already.
 	h.look()
 	if h.over {
 		return
 	}
-	place, err := c.loop.watch(c.fd, unix.EPOLLIN|unix.EPOLLRDHUP, h)
+	place, err := h.loop.watch(c.fd, unix.EPOLLIN|unix.EPOLLRDHUP, h)
 	if err != nil {
 		h.finish(err)
 		return
 	}
 	h.place = place
-	h.timer = time.AfterFunc(timeout, func() { c.loop.post(func() { h.finish(os.ErrDeadlineExceeded) }) })
+	h.timer = time.AfterFunc(timeout, func() { h.loop.post(func() { h.finish(os.ErrDeadlineExceeded) }) })
 }
 
 // head is one that is waited for. It is the loop's.
 type head struct {
+	loop    *loop
 	conn    *Conn
 	measure func([]byte) (length int, complete bool, err error)
 	done    func(error)
@@ -57,7 +63,7 @@ func (h *head) ready(events uint32) {
 
 // look looks whether the head has come.
 func (h *head) look() {
-	buffer := h.conn.loop.buffer[:]
+	buffer := h.loop.buffer[:]
 	n, _, err := unix.Recvfrom(h.conn.fd, buffer, unix.MSG_PEEK)
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
@@ -95,7 +101,7 @@ func (h *head) finish(err error) {
 		h.timer.Stop()
 	}
 	if h.place >= 0 {
-		err = errors.Join(err, h.conn.loop.unwatch(h.conn.fd, h.place))
+		err = errors.Join(err, h.loop.unwatch(h.conn.fd, h.place))
 	}
 	h.done(err)
 }
