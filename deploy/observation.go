@@ -2,8 +2,11 @@ package deploy
 
 import (
 	"cmp"
+	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -96,11 +99,28 @@ type RouteState struct {
 	Drained  *uint64 `json:"drained"`
 	// HandshakesFailed are clients that were closed since they did not come to speak TLS.
 	HandshakesFailed uint64 `json:"handshakes_failed,omitzero"`
+	// TLSVersions counts the clients of TLS that ends here by its version, as OpenSSL writes it: "TLSv1.3".
+	TLSVersions map[string]uint64 `json:"tls_versions,omitzero"`
 	// Switched is when the servers changed last, zero where that is not known.
 	Switched time.Time `json:"switched,omitzero"`
 	// CertificateEnds is when the app's certificate ends, zero without TLS. Engines leave it to others.
 	CertificateEnds time.Time     `json:"certificate_ends,omitzero"`
 	Servers         []ServerState `json:"servers"`
+}
+
+// AboutTLS says what became of clients' TLS that ends here, and until when the certificate is good; "" without such TLS.
+func (r RouteState) AboutTLS() string {
+	var texts []string
+	for _, version := range slices.Backward(slices.Sorted(maps.Keys(r.TLSVersions))) {
+		texts = append(texts, fmt.Sprintf("clients by %s: %d", version, r.TLSVersions[version]))
+	}
+	if r.HandshakesFailed > 0 {
+		texts = append(texts, fmt.Sprintf("failed handshakes: %d", r.HandshakesFailed))
+	}
+	if !r.CertificateEnds.IsZero() {
+		texts = append(texts, "certificate until "+r.CertificateEnds.UTC().Format(time.DateOnly))
+	}
+	return strings.Join(texts, ", ")
 }
 
 // ServerState is an address that a route leads to, or has led to.

@@ -37,6 +37,9 @@ func (e *Engine) count(ctx context.Context, live *snapshot, o *deploy.Observatio
 		return err
 	}
 	live.addTo(routes, stat, true)
+	if err := e.countVersions(ctx, routes); err != nil {
+		return err
+	}
 	for _, row := range stat.rows {
 		if proxy, object := stat.name(row); proxy == unknownBackend && object == "BACKEND" {
 			o.Unrecognized = stat.number(row, "stot")
@@ -57,6 +60,36 @@ func (e *Engine) count(ctx context.Context, live *snapshot, o *deploy.Observatio
 	o.Routes = o.Routes[:0:0]
 	for _, name := range slices.Sorted(maps.Keys(routes)) {
 		o.Routes = append(o.Routes, *routes[name])
+	}
+	return nil
+}
+
+// versionsTable is the section that counts clients by listener and version of TLS.
+const versionsTable = "tls"
+
+// countVersions adds how many clients have come by which version of TLS.
+func (e *Engine) countVersions(ctx context.Context, routes map[string]*deploy.RouteState) error {
+	ended := func(r *deploy.RouteState) bool { return r.Options.TLS == deploy.TerminateTLS }
+	if !slices.ContainsFunc(slices.Collect(maps.Values(routes)), ended) {
+		return nil
+	}
+	answer, err := e.command(ctx, "show table "+versionsTable)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(answer) {
+		// "0x55d0c8: key=mail:993|TLSv1.3 use=0 exp=0 gpc0=7": words of which only the last have no blanks in them.
+		_, entry, _ := strings.Cut(line, " key=")
+		name, rest, ours := strings.Cut(entry, "|")
+		version, counts, _ := strings.Cut(rest, " ")
+		_, text, _ := strings.Cut(counts, "gpc0=")
+		count, err := strconv.ParseUint(strings.TrimSpace(text), 10, 64)
+		if r := routes[name]; ours && err == nil && r != nil {
+			if r.TLSVersions == nil {
+				r.TLSVersions = make(map[string]uint64)
+			}
+			r.TLSVersions[version] = count
+		}
 	}
 	return nil
 }

@@ -106,7 +106,9 @@ type rules struct {
 	// Table is the proxy's name where there is a rate. OtherTable tells that it is another section's.
 	Table      string
 	OtherTable bool
-	Retries    int64
+	// Versions is the table that counts clients by their version of TLS, "" where TLS does not end here.
+	Versions string
+	Retries  int64
 	// PlainCheck tells that checks must be told to send no PROXY header.
 	PlainCheck bool
 	// Server are the words that all servers have in common.
@@ -142,6 +144,7 @@ func rulesOf(p proxy) rules {
 	}
 	if secure(p.route) {
 		r.Timeout += milliseconds(handshakeTimeout)
+		r.Versions = versionsTable
 	}
 	if r.Timeout > 0 {
 		r.Wait = min(milliseconds(p.route.Hold)+r.Timeout, math.MaxInt32)

@@ -165,7 +165,9 @@ type view struct {
 	Names *namesView
 	// NamesMaxConn is how many clients they may have at once.
 	NamesMaxConn int
-	Left         leftView
+	// Versions is the name of the section that counts clients by their version of TLS, "" where TLS ends nowhere here.
+	Versions string
+	Left     leftView
 }
 
 type statsView struct {
@@ -222,7 +224,10 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) (v view, err er
 		if p.named {
 			pv.Bind, pv.Socket = e.bindUnix(p.name)+" accept-proxy", e.unixAddr(p.name)
 		}
-		pv.Bind += e.tlsWords(p)
+		if secure(p.route) {
+			pv.Bind += e.tlsWords(p)
+			v.Versions = versionsTable
+		}
 		for _, a := range allowACLs(i, p.route.Options.Allow) {
 			v.acls = append(v.acls, a)
 			pv.Allow += "\n    acl " + a.String()

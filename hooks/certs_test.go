@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -86,6 +87,12 @@ func TestCertificates(t *testing.T) {
 		if end := time.Unix(int64(metric("certificate_not_after_seconds")), 0); time.Until(end) < year-time.Hour {
 			t.Errorf("its certificate ends on %s", end)
 		}
+		h.wants(h.expose(0, "stats", "mail").Stdout, fmt.Sprintf("TLS of public port %d of mail: clients by TLSv1.3: 1, certificate until ", public))
+		_, metrics := h.page(shown, shown.Password, "/metrics")
+		h.wants(metrics, fmt.Sprintf("dokku_expose_tls_connections_total{app=\"mail\",port=\"%d\",process=\"web\",version=\"TLSv1.3\"} 1", public))
+		path := map[string]string{"haproxy": "/containers", "builtin": "/"}[filepath.Base(t.Name())]
+		_, page := h.page(shown, shown.Password, path)
+		h.wants(page, "TLS: clients by TLSv1.3: 1")
 		plainly, err := net.Dial("tcp", loopback(public).String())
 		h.must(err)
 		_, err = plainly.Write([]byte("EHLO mail.example.com\r\n"))

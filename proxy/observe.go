@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"slices"
+	"sync/atomic"
 
 	"dokku-expose/deploy"
 )
@@ -53,6 +54,13 @@ func (r *route) observe(counters bool) deploy.RouteState {
 	}
 	unserved := r.unserved.Load()
 	state.HandshakesFailed = r.handshakesFailed.Load()
+	r.secured.Range(func(version, count any) bool {
+		if state.TLSVersions == nil {
+			state.TLSVersions = make(map[string]uint64)
+		}
+		state.TLSVersions[version.(string)] = count.(*atomic.Uint64).Load()
+		return true
+	})
 	state.Held, state.Unserved, state.Switched = int(r.held.Load()), &unserved, r.lastSwitch
 	state.Total, state.Failed, state.In, state.Out, state.Drained = sum.Total, sum.Failed, sum.In, sum.Out, &sum.drained
 	return state
@@ -89,3 +97,12 @@ func (s *sums) add(c deploy.Counts, drained uint64) {
 
 // forget keeps the counters of a server that the route loses. The mutex is held.
 func (r *route) forget(u *upstream) { r.past.add(u.counts(), u.drainedSoFar()) }
+
+// countVersion counts a client by its version of TLS.
+func (r *route) countVersion(version string) {
+	count, ok := r.secured.Load(version)
+	if !ok {
+		count, _ = r.secured.LoadOrStore(version, new(atomic.Uint64))
+	}
+	count.(*atomic.Uint64).Add(1)
+}

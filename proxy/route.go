@@ -43,6 +43,8 @@ type route struct {
 	unserved                   atomic.Uint64
 	// handshakesFailed are clients that did not come to speak TLS.
 	handshakesFailed atomic.Uint64
+	// secured counts those that did, by the version of TLS.
+	secured sync.Map
 
 	mu     sync.Mutex
 	spec   deploy.Route

@@ -166,6 +166,7 @@ func (s *session) terminate(server *tls.Server, r *route) {
 		s.release()
 		return
 	}
+	r.countVersion(s.secure.Version())
 	s.serve(r)
 }
 

@@ -2,6 +2,7 @@ package stats
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,6 +47,7 @@ var (
 	descSwitched  = desc("last_switch_timestamp_seconds", "When the port was moved to other containers last.", routeLabels...)
 
 	descHandshakes  = desc("tls_handshake_failures_total", "Clients that were closed since they did not come to speak TLS.", routeLabels...)
+	descVersions    = desc("tls_connections_total", "Clients that speak TLS, which ends here, by its version.", append(slices.Clone(routeLabels), "version")...)
 	descCertificate = desc("certificate_not_after_seconds", "When the certificate of the port's TLS ends.", routeLabels...)
 
 	descContainerUp      = desc("container_up", "Whether the container accepts connections: 1 or 0.", containerLabels...)
@@ -141,6 +143,9 @@ func (s sink) route(r deploy.RouteState) {
 	}
 	if r.Options.TLS == deploy.TerminateTLS {
 		of.counter(descHandshakes, r.HandshakesFailed)
+		for version, count := range r.TLSVersions {
+			of.with(append(of.labels[:3:3], label(version))...).counter(descVersions, count)
+		}
 	}
 	if !r.CertificateEnds.IsZero() {
 		of.gauge(descCertificate, float64(r.CertificateEnds.Unix()))

@@ -94,6 +94,7 @@ func TestMetrics(t *testing.T) {
 		`dokku_expose_failed_dials_total` + mail + ` 1`, `dokku_expose_unserved_connections_total` + mail + ` 2`, `dokku_expose_drained_connections_total` + mail + ` 3`,
 		`dokku_expose_held_connections{app="mail",port="993",process="imap"} 6`, `dokku_expose_listening{app="gone",port="127.0.0.1:5432",process=""} 0`,
 		`dokku_expose_tls_handshake_failures_total{app="mail",port="993",process="imap"} 7`,
+		`dokku_expose_tls_connections_total{app="mail",port="993",process="imap",version="TLSv1.2"} 3`,
 		`dokku_expose_certificate_not_after_seconds{app="mail",port="993",process="imap"} 1.893456e+09`,
 		`dokku_expose_container_open_connections` + web1 + ` 20`, `dokku_expose_container_current` + web1 + ` 1`, `dokku_expose_container_connections_total` + web1 + ` 345`,
 	} {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -46,6 +47,16 @@ var terminating = []testCase{
 		}
 		if got := greeted(b, local(plain.Key)); got != "v1" {
 			b.Errorf("without TLS %s answers", got)
+		}
+		o, err := b.engine.Observe(b.Context(), deploy.Counters)
+		if err != nil {
+			b.Fatal(err)
+		}
+		want := map[deploy.Key]map[string]uint64{r.Key: {"TLSv1.2": 1, "TLSv1.3": 1}, plain.Key: nil}
+		for _, state := range o.Routes {
+			if !maps.Equal(state.TLSVersions, want[state.Key]) {
+				b.Errorf("of public port %s versions of TLS are counted as %v, want %v", state.Key, state.TLSVersions, want[state.Key])
+			}
 		}
 	}},
 	{"a client that speaks no TLS, or an old one, is closed", func(b *bench) {

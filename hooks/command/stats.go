@@ -148,7 +148,7 @@ func warn(h *host.Host, facts deploy.Observation) {
 func factsOf(ctx context.Context, h *host.Host, app string) (deploy.Observation, error) {
 	facts, err := h.NamedCounters(ctx)
 	for i := range facts.Routes {
-		facts.Routes[i].Options = deploy.Options{} // expose:list and expose:report show what was asked for
+		facts.Routes[i].Options, facts.Routes[i].ClientCA = deploy.Options{}, "" // expose:list and expose:report show what was asked for
 	}
 	if app != "" {
 		facts = facts.Of(app)
@@ -198,6 +198,11 @@ func statsTable(facts deploy.Observation) string {
 		}
 	}
 	table := columns(rows)
+	for _, r := range facts.Routes {
+		if text := r.AboutTLS(); text != "" {
+			table += dokku.Visible(fmt.Sprintf("TLS of public port %s of %s: %s.", r.Key, r.App, text)) + "\n"
+		}
+	}
 	for _, p := range facts.Old {
 		table += fmt.Sprintf("A former process of the engine (pid %d) still has %d connections.\n", p.PID, p.Connections)
 	}
