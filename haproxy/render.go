@@ -165,6 +165,8 @@ type view struct {
 	Names *namesView
 	// NamesMaxConn is how many clients they may have at once.
 	NamesMaxConn int
+	// CertifiesClients tells that clients of some proxy need a certificate.
+	CertifiesClients bool
 	// Versions is the name of the section that counts clients by their version of TLS, "" where TLS ends nowhere here.
 	Versions string
 	Left     leftView
@@ -226,7 +228,7 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) (v view, err er
 		}
 		if secure(p.route) {
 			pv.Bind += e.tlsWords(p)
-			v.Versions = versionsTable
+			v.Versions, v.CertifiesClients = versionsTable, v.CertifiesClients || p.route.ClientCA != ""
 		}
 		for _, a := range allowACLs(i, p.route.Options.Allow) {
 			v.acls = append(v.acls, a)

@@ -88,6 +88,34 @@ var askingClients = []testCase{
 		}
 		dialTLS(b, open, cert).echoAs("v1")
 	}},
+	{"a session of one port does not let a client in by another", func(b *bench) {
+		cert, ours, theirs := newCertificate(b), newClientCertificate(b, "alice"), newClientCertificate(b, "mallory")
+		app := NewServer(b, "v1")
+		closed, open, other := secured(b, "", cert, proven(app)...), secured(b, "", cert, proven(app)...), secured(b, "", cert, proven(app)...)
+		closed.ClientCA, other.ClientCA = ours.authority, theirs.authority
+		open.App, other.App = "open", "other"
+		b.apply(closed, open, other)
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			for name, from := range map[string]struct {
+				route deploy.Route
+				show  func(*tls.Config)
+			}{"an open port": {open, func(*tls.Config) {}}, "a port of others": {other, theirs.show}} {
+				remembers := tls.NewLRUClientSessionCache(4)
+				resume := func(c *tls.Config) { c.ClientSessionCache, c.MaxVersion = remembers, version }
+				for range 2 { // The second one is resumed, so that the sessions are known to be.
+					c := dialTLS(b, from.route, cert, from.show, resume)
+					c.echoAs("v1")
+					_ = c.conn.Close()
+				}
+				if c, err := tryDialTLS(b, closed, cert, resume); err == nil {
+					if line, err := c.lines.ReadString('\n'); err == nil {
+						b.Errorf("TLS %#x: a client with a session of %s gets to the app: %q", version, name, line)
+					}
+				}
+			}
+		}
+		dialTLS(b, closed, cert, ours.show).echoAs("v1")
+	}},
 	{"another authority goes for new clients at once, and ends no connection", func(b *bench) {
 		cert, first, second := newCertificate(b), newClientCertificate(b, "first"), newClientCertificate(b, "second")
 		r := secured(b, "", cert, proven(NewServer(b, "v1"))...)
