@@ -140,14 +140,14 @@ func Taken(apps []App, except string) *Holders {
 	var h Holders
 	for i := range apps {
 		if apps[i].Name != except {
-			h.Add(apps[i].effective()...)
+			h.Add(apps[i].Effective()...)
 		}
 	}
 	return &h
 }
 
-// effective are the app's claims with the options that their routes have.
-func (a *App) effective() []Claim {
+// Effective are the app's claims with the options that their routes have.
+func (a *App) Effective() []Claim {
 	claims := a.Claims()
 	for i := range claims {
 		claims[i].Options = claims[i].options(a.Options)

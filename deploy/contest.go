@@ -33,7 +33,7 @@ func (b *builder) settle(drafts []*draft) []*draft {
 		}
 		byApp[a] = listens
 		if a.Off != "" || a.Err != nil || b.keptAsServed(a) {
-			absent = append(absent, a.effective()...)
+			absent = append(absent, a.Effective()...)
 		}
 	}
 	right := func(d *draft) int {

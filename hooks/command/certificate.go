@@ -3,6 +3,7 @@ package command
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,6 +43,19 @@ func checkCertificates(h *host.Host, table deploy.Table, note func(app, public s
 			note(r.App, r.Key.String(), fmt.Errorf("its certificate has ended on %s; %s", end, renew))
 		case left < soon:
 			note(r.App, r.Key.String(), fmt.Errorf("its certificate ends on %s, in %d days; %s", end, int(left.Hours()/24), renew))
+		}
+	}
+}
+
+// checkEntryCertificates looks for ports whose TLS ends here, and that entry hosts should have. These have no certificate.
+func checkEntryCertificates(h *host.Host, apps []deploy.App, note func(app, public string, err error)) {
+	if entries, err := h.Entries(); entries == nil || err != nil {
+		return // An error is told of the entry hosts.
+	}
+	for i := range apps {
+		claims := slices.DeleteFunc(apps[i].Effective(), func(c deploy.Claim) bool { return c.Options.TLS != deploy.TerminateTLS })
+		if apps[i].Pods && len(claims) > 0 {
+			note(apps[i].Name, deploy.PublicPorts(claims), fmt.Errorf("entry hosts have no certificate, so there it is closed; have the app end TLS itself (tls=%s, or off)", deploy.PassTLS))
 		}
 	}
 }

@@ -116,6 +116,7 @@ func check(ctx context.Context, h *host.Host) []finding {
 	for _, err := range checkEntries(ctx, h) {
 		note("", "", err)
 	}
+	checkEntryCertificates(h, apps, note)
 	proxies, err := h.Env.ProxyPorts()
 	note("", "", err)
 	for i := range apps {
