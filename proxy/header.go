@@ -73,6 +73,18 @@ func (e ends) header(form deploy.ProxyProtocol, secure *tls.Conn) ([]byte, error
 	return h.Format()
 }
 
+// header is the PROXY header for the app, nil for none. The mutex is held.
+func (r *route) header(s *session) ([]byte, error) {
+	form := r.spec.Options.ProxyProtocol
+	if form == "" {
+		return nil, nil
+	}
+	if err := s.locate(); err != nil {
+		return nil, err
+	}
+	return s.ends.header(form, s.secure)
+}
+
 // parseHeader reads the header that b begins with. It returns its length, 0 when more of it is to come, and the ends of the client's
 // connection, nil when the header names none: the connection is the proxy's own, or neither of IPv4 nor of IPv6 over TCP.
 //

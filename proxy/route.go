@@ -292,18 +292,6 @@ func (r *route) connect(ctx context.Context, a attempt, s *session, stay time.Du
 	})
 }
 
-// header is the PROXY header for the app, nil for none. The mutex is held.
-func (r *route) header(s *session) ([]byte, error) {
-	form := r.spec.Options.ProxyProtocol
-	if form == "" {
-		return nil, nil
-	}
-	if err := s.locate(); err != nil {
-		return nil, err
-	}
-	return s.ends.header(form, s.secure)
-}
-
 // connected ends an attempt to connect. told tells that the server has its PROXY header.
 func (r *route) connected(ctx context.Context, a attempt, s *session, server *tcp.Conn, told bool, err error) error {
 	u := a.upstream

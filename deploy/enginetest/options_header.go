@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -325,4 +326,17 @@ func serve(b *bench, name string, talk func(net.Conn)) *Server {
 	s.talk = talk
 	s.Listen()
 	return s
+}
+
+// announced sends a header with the first bytes.
+type announced struct {
+	*net.TCPConn
+	header []byte
+}
+
+func (c *announced) Write(b []byte) (int, error) {
+	header := c.header
+	c.header = nil
+	n, err := c.TCPConn.Write(slices.Concat(header, b))
+	return max(0, n-len(header)), err
 }

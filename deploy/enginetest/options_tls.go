@@ -383,19 +383,6 @@ func (c *client) echoAs(name string) {
 	c.echo("hello")
 }
 
-// announced sends a header with the first bytes.
-type announced struct {
-	*net.TCPConn
-	header []byte
-}
-
-func (c *announced) Write(b []byte) (int, error) {
-	header := c.header
-	c.header = nil
-	n, err := c.TCPConn.Write(slices.Concat(header, b))
-	return max(0, n-len(header)), err
-}
-
 // bytewise sends each byte alone.
 type bytewise struct{ *net.TCPConn }
 
