@@ -1,6 +1,40 @@
 package proxy
 
-import "testing"
+import (
+	"testing"
+	"time"
+
+	"dokku-expose/deploy"
+	"dokku-expose/deploy/enginetest"
+	"dokku-expose/internal/testcert"
+	"dokku-expose/internal/wait"
+	"dokku-expose/proxy/proxytest"
+)
+
+// A client that may go without TLS at one app, to cancel a query, may not at the app that has the port next.
+func TestPortOfCancellingClientChangesHands(t *testing.T) {
+	cert := testcert.New(t, time.Hour, "mail.example.com")
+	secured := func(r deploy.Route, options string) deploy.Route {
+		var err error
+		if r.Options, err = deploy.ParseOptions(options); err != nil {
+			t.Fatal(err)
+		}
+		r.Certificate = deploy.Certificate{Chain: cert.Chain, Key: cert.Key, ID: cert.Chain}
+		return r
+	}
+	s, full := newServer(t), fullBacklog(t)
+	db := secured(proxytest.RouteTo("db", enginetest.FreePort(t)), "tls=terminate starttls=postgres")
+	db.Servers = []deploy.Server{{Container: "full", Dyno: "web.1", Addr: full.addr, Proven: true}}
+	db.HealthCheck = 0
+	proxytest.Apply(t, s, db)
+	client := proxytest.Dial(t, db.Key.Port)
+	if _, err := client.Conn.Write([]byte("\x00\x00\x00\x10\x04\xd2\x16\x2e\x00\x00\x00\x07secr and more")); err != nil {
+		t.Fatal(err)
+	}
+	wait.Until(t, "it is being connected", func() bool { return full.connecting(t) == 1 })
+	proxytest.Apply(t, s, secured(proxytest.RouteTo("news", db.Key.Port, enginetest.NewServer(t, "news")), "tls=terminate"))
+	_ = client.AwaitEnd()
+}
 
 // FuzzOpening shows that a client's first bytes are one thing, or none, whatever comes behind them, and that of a question nothing behind
 // it is taken.

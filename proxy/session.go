@@ -178,7 +178,7 @@ func (s *session) serve(r *route) {
 		case changed != nil:
 			go r.hold(s, changed)
 		default:
-			if s.listener.names.Load().of(s.name) != r && !s.announced && s.secure == nil {
+			if s.listener.names.Load().of(s.name) != r && !s.announced && s.opening == unread && s.secure == nil {
 				// The address has another app's route since the connection was accepted. This may be the loop of an attempt to connect,
 				// and the client is read in its own loop.
 				s.client.Post(func() {
