@@ -68,9 +68,9 @@ func parseOpening(said []byte) (o opening, length int, err error) {
 	question := asksTLS
 	switch {
 	case code == codeCancel && size >= minCancel && size <= maxCancel:
-		return cancels, 0, nil
+		o = cancels
 	case code>>16 == 3 && size > openingHeader && size <= maxStartup:
-		return plain, 0, nil
+		o = plain
 	case size != openingHeader:
 		return unread, 0, errNoPostgres
 	case code == codeGSS:
@@ -78,7 +78,12 @@ func parseOpening(said []byte) (o opening, length int, err error) {
 	case code != codeTLS:
 		return unread, 0, errNoPostgres
 	}
-	if len(said) > openingHeader {
+	switch {
+	case o != unread && len(said) < int(size):
+		return unread, 0, nil // What comes after the answer would make the end a reset.
+	case o != unread:
+		return o, 0, nil
+	case len(said) > openingHeader:
 		return unread, 0, errTooEarly
 	}
 	return question, openingHeader, nil

@@ -9,10 +9,12 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pires/go-proxyproto"
 
 	"dokku-expose/deploy"
+	"dokku-expose/internal/wait"
 )
 
 // Messages that clients of Postgres begin with, without what follows in those that are longer.
@@ -85,6 +87,13 @@ var opening = []testCase{
 			if err != nil || !strings.HasPrefix(string(answer), "E\x00") || !strings.Contains(string(answer), "\x00C28000\x00") || !strings.Contains(string(answer), "sslmode=require") {
 				b.Errorf("%q is answered with %q, %v", plain.text, answer, err)
 			}
+		}
+		pieces := dial(b, local(r.Key))
+		for _, one := range []byte(startup) {
+			pieces.write(string([]byte{one}))
+		}
+		if answer, err := io.ReadAll(pieces.lines); err != nil || !strings.Contains(string(answer), "sslmode=require") {
+			b.Errorf("a first message in pieces is answered with %q, %v", answer, err)
 		}
 		// Somebody between client and host could have put the second part there.
 		for _, text := range []string{askTLS + startup, askGSS + "x", askGSS + askTLS, "EHLO example.com\r\n", "\x00\x00\x00\x04", "\x00\x00\x00\x08\x00\x00\x00\x00", "\x00\xff\xff\xff\x00\x03\x00\x00"} {
@@ -184,6 +193,71 @@ var opening = []testCase{
 			b.Errorf("a name that nobody has hears %v", err)
 		}
 	}},
+	{"a switch while apps are asked for TLS loses no client", func(b *bench) {
+		cert := newCertificate(b)
+		listen := b.port()
+		// The first app never answers. Once it is out of service its clients are asked about at the next one.
+		asked := make(chan struct{}, 1)
+		silent := talker(b, "silent", func(conn *net.TCPConn) {
+			_, _ = io.ReadFull(conn, make([]byte, len(askTLS)))
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+			_, _ = io.Copy(io.Discard, conn)
+		})
+		r := with(b, route("db", listen, proven(silent)...), "tls=passthrough starttls=postgres")
+		if !supported(b, r) {
+			return
+		}
+		b.apply(r)
+		answered := func() (string, error) {
+			c, err := tryDial(b, local(listen))
+			if err != nil {
+				return "", err
+			}
+			defer c.tcp.Close()
+			if _, err := c.tcp.Write([]byte(askTLS)); err != nil {
+				return "", err
+			}
+			if answer, err := c.lines.ReadByte(); err != nil || answer != 'S' {
+				return "", fmt.Errorf("the question is answered with %q, %w", answer, err)
+			}
+			if err := c.secure(cert.client); err != nil {
+				return "", err
+			}
+			return c.lines.ReadString('\n')
+		}
+		var (
+			clients sync.WaitGroup
+			done    atomic.Bool
+			count   atomic.Int64
+		)
+		for range 8 {
+			clients.Go(func() {
+				for !done.Load() {
+					if line, err := answered(); err != nil || !strings.HasSuffix(line, " asked\n") {
+						b.Errorf("a client is answered with %q, %v", line, err)
+						return
+					}
+					count.Add(1)
+				}
+			})
+		}
+		<-asked
+		answer := postgres(b, cert)
+		for i := range 20 {
+			s := Reserve(b, fmt.Sprint("v", i))
+			s.talk = func(conn net.Conn) { answer(s, conn) }
+			s.Listen()
+			r.Servers = proven(s)
+			b.switchTo(r)
+			before := count.Load()
+			wait.Until(b, "clients are answered", func() bool { return count.Load() > before || b.Failed() })
+		}
+		done.Store(true)
+		clients.Wait()
+	}},
 }
 
 // supported tells whether the engine can have a route. One that can't says so, and serves all others.
@@ -224,7 +298,7 @@ func (c *client) question(first string) {
 	}
 }
 
-// postgres is how an app talks that ends TLS itself, behind a PROXY header. It greets with whether it was asked for TLS.
+// postgres is how an app talks that ends TLS itself, behind a PROXY header or none. It greets with whether it was asked for TLS.
 func postgres(b *bench, cert certificate) func(*Server, net.Conn) {
 	b.Helper()
 	pair, err := tls.LoadX509KeyPair(cert.Chain, cert.Key)
@@ -233,7 +307,7 @@ func postgres(b *bench, cert certificate) func(*Server, net.Conn) {
 	}
 	return func(s *Server, conn net.Conn) {
 		said := bufio.NewReader(conn)
-		if _, err := proxyproto.Read(said); err != nil {
+		if _, err := proxyproto.Read(said); err != nil && !errors.Is(err, proxyproto.ErrNoProxyProtocol) {
 			b.Errorf("%s: %v", s.Name, err)
 			return
 		}
