@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 
@@ -148,8 +149,9 @@ func (r *route) asksApp(s *session) bool {
 	return s.opening == asksTLS && r.postgres.Load() && r.tls.Load() == nil
 }
 
-// askApp sends the app what comes first, and asks it for TLS.
-func (r *route) askApp(s *session, server *tcp.Conn, then func(error)) {
+// askApp sends the app what comes first, and asks it for TLS. The question ends with ctx: Apply waits for all attempts on a server that is
+// out of service, and one that hangs would hold it up.
+func (r *route) askApp(ctx context.Context, s *session, server *tcp.Conn, then func(error)) {
 	failed := func(err error) {
 		server.Reset()
 		then(err)
@@ -161,17 +163,20 @@ func (r *route) askApp(s *session, server *tcp.Conn, then func(error)) {
 		failed(err)
 		return
 	}
-	s.client.Post(func() {
+	client := s.client
+	client.Post(func() {
 		if _, err := server.Write(append(header, askForTLS...)); err != nil {
 			failed(err)
 			return
 		}
-		server.ReadHeadBeside(s.client, connectTimeout, func(b []byte) (int, bool, error) {
+		unbind := context.AfterFunc(ctx, func() { client.Post(server.Shutdown) })
+		server.ReadHeadBeside(client, connectTimeout, func(b []byte) (int, bool, error) {
 			if b[0] != postgresYes {
 				return 0, false, errRefusesTLS
 			}
 			return 1, true, nil
 		}, func(err error) {
+			unbind()
 			if err != nil {
 				failed(err)
 				return

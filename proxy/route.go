@@ -288,7 +288,7 @@ func (r *route) connect(ctx context.Context, a attempt, s *session, stay time.Du
 			then(r.connected(ctx, a, s, server, false, err))
 			return
 		}
-		r.askApp(s, server, func(err error) { then(r.connected(ctx, a, s, server, true, err)) })
+		r.askApp(ctx, s, server, func(err error) { then(r.connected(ctx, a, s, server, true, err)) })
 	})
 }
 

@@ -47,6 +47,15 @@ func (c *Conn) Close() { c.close(false) }
 // Reset ends the connection with a reset, so that the peer does not take the end for an orderly one. It may be called again.
 func (c *Conn) Reset() { c.close(true) }
 
+// Shutdown ends both directions and leaves the connection to be closed, which ends a [Conn.ReadHead] under way. It does nothing to a
+// connection that was closed or given away.
+func (c *Conn) Shutdown() {
+	if c.fd >= 0 {
+		// It fails on a connection that has ended already.
+		_ = unix.Shutdown(c.fd, unix.SHUT_RDWR)
+	}
+}
+
 func (c *Conn) close(reset bool) {
 	fd := c.take()
 	if fd < 0 {
