@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 
 	"dokku-expose/deploy"
 	"dokku-expose/proxy/tcp"
@@ -48,6 +49,8 @@ var (
 	errTooEarly = errors.New("bytes before the answer to a question for TLS")
 	// errRefusesTLS is of an app.
 	errRefusesTLS = errors.New("the app refuses TLS for Postgres")
+	// errNoAnswer is of an app that accepts and does not answer. It may have much to do: that it is down is for checks to say.
+	errNoAnswer = errors.New("the app does not answer a question for TLS")
 )
 
 // askForTLS is the message by which a client asks for TLS.
@@ -154,6 +157,9 @@ func (r *route) asksApp(s *session) bool {
 func (r *route) askApp(ctx context.Context, s *session, server *tcp.Conn, then func(error)) {
 	failed := func(err error) {
 		server.Reset()
+		if !errors.Is(err, errRefusesTLS) {
+			err = fmt.Errorf("%w: %w", errNoAnswer, err)
+		}
 		then(err)
 	}
 	r.mu.Lock()
@@ -170,7 +176,7 @@ func (r *route) askApp(ctx context.Context, s *session, server *tcp.Conn, then f
 			return
 		}
 		unbind := context.AfterFunc(ctx, func() { client.Post(server.Shutdown) })
-		server.ReadHeadBeside(client, connectTimeout, func(b []byte) (int, bool, error) {
+		server.ReadHeadBeside(client, tls.HandshakeTimeout, func(b []byte) (int, bool, error) {
 			if b[0] != postgresYes {
 				return 0, false, errRefusesTLS
 			}

@@ -242,7 +242,8 @@ func (r *route) connectAny(s *session, then func(linked bool, changed <-chan str
 	r.connectExcept(nil, s, then)
 }
 
-// connectExcept leaves out servers that this host can't connect to now, because it has run out of something. They stay up.
+// connectExcept leaves out servers that this host can't connect to now, because it has run out of something, and those that did not answer.
+// They stay up.
 func (r *route) connectExcept(out []*upstream, s *session, then func(linked bool, changed <-chan struct{})) {
 	a, changed := r.pick(s, out)
 	if a.upstream == nil {
@@ -256,8 +257,8 @@ func (r *route) connectExcept(out []*upstream, s *session, then func(linked bool
 		case errors.Is(err, errRefusesTLS):
 			// So does another one of the app.
 			then(false, nil)
-		case isExhaustion(err):
-			// There may be a port for another address.
+		case isExhaustion(err), errors.Is(err, errNoAnswer):
+			// There may be a port for another address, and an answer from another server.
 			r.connectExcept(append(out, a.upstream), s, then)
 		default:
 			r.connectExcept(out, s, then)
@@ -312,6 +313,7 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 				r.exhaustion.report(r.app, r.listen, err)
 			case errors.Is(err, errRefusesTLS):
 				r.handshakesFailed.Add(1)
+			case errors.Is(err, errNoAnswer):
 			default:
 				r.mark(u, false)
 			}

@@ -193,6 +193,36 @@ var opening = []testCase{
 			b.Errorf("a name that nobody has hears %v", err)
 		}
 	}},
+	{"an app that ends instead of an answer is asked again, and is not down for that", func(b *bench) {
+		cert := newCertificate(b)
+		var ends atomic.Int32
+		answer := postgres(b, cert)
+		app := Reserve(b, "db")
+		app.talk = func(conn net.Conn) {
+			if ends.Add(1) <= 3 {
+				_, _ = io.ReadFull(conn, make([]byte, len(askTLS)))
+				return
+			}
+			answer(app, conn)
+		}
+		app.Listen()
+		r := with(b, route("db", b.port(), proven(app)...), "tls=passthrough starttls=postgres")
+		if !supported(b, r) {
+			return
+		}
+		b.apply(r)
+		c := dial(b, local(r.Key))
+		c.question(askTLS)
+		if err := c.secure(cert.client); err != nil {
+			b.Fatal(err)
+		}
+		if got := c.line(); got != "db asked" {
+			b.Errorf("the app answers %q", got)
+		}
+		if o := b.observe()[r.Key]; len(o.Addresses(true)) != 1 {
+			b.Errorf("the app is %+v", o)
+		}
+	}},
 	{"a switch while apps are asked for TLS loses no client", func(b *bench) {
 		cert := newCertificate(b)
 		listen := b.port()
