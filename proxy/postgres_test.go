@@ -1,6 +1,10 @@
 package proxy
 
 import (
+	"io"
+	"log/slog"
+	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -64,4 +68,49 @@ func FuzzOpening(f *testing.F) {
 			t.Errorf("with more it is %d, %v, and was %d", later, laterErr, o)
 		}
 	})
+}
+
+// The log says once that an app refuses TLS, which its clients can't know.
+func TestAppThatRefusesTLSIsLogged(t *testing.T) {
+	var log wait.Buffer
+	s := newServerWith(t, slog.New(slog.NewTextHandler(&log, nil)), nil)
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte("N"))
+			_, _ = io.Copy(io.Discard, conn)
+			_ = conn.Close()
+		}
+	}()
+	r := proxytest.RouteTo("db", enginetest.FreePort(t))
+	if r.Options, err = deploy.ParseOptions("tls=passthrough starttls=postgres"); err != nil {
+		t.Fatal(err)
+	}
+	r.Servers = []deploy.Server{{Container: "db", Dyno: "web.1", Addr: ln.Addr().(*net.TCPAddr).AddrPort(), Proven: true}}
+	proxytest.Apply(t, s, r)
+	for range 3 {
+		c := proxytest.Dial(t, r.Key.Port)
+		if _, err := c.Conn.Write(askForTLS); err != nil {
+			t.Fatal(err)
+		}
+		if answer, err := c.Lines.ReadByte(); err != nil || answer != postgresYes {
+			t.Fatalf("the question is answered with %q, %v", answer, err)
+		}
+		_ = c.AwaitEnd()
+	}
+	// The log is written before the client's end, and by nobody afterwards.
+	if n := strings.Count(log.String(), "refuses TLS for Postgres"); n != 1 {
+		t.Errorf("the log says it %d times, want once:\n%s", n, log.String())
+	}
+	if state := proxytest.Observe(t, s).Routes[0]; state.HandshakesFailed != 3 {
+		t.Errorf("%d handshakes have failed, want 3", state.HandshakesFailed)
+	}
 }

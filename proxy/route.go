@@ -51,6 +51,8 @@ type route struct {
 	active bool
 	// superseded tells that a successor checks the servers, and its tables prove them.
 	superseded bool
+	// refusesTLS tells that the app did so last, as the log says.
+	refusesTLS bool
 	// current are the servers in the order of the table, retired the former ones that still have connections.
 	current, retired []*upstream
 	// past are the counters of servers that the route has forgotten.
@@ -313,6 +315,10 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 				r.exhaustion.report(r.app, r.listen, err)
 			case errors.Is(err, errRefusesTLS):
 				r.handshakesFailed.Add(1)
+				if !r.refusesTLS {
+					r.refusesTLS = true
+					r.log.Error("the app refuses TLS for Postgres; turn it on there (ssl=on), or have it end here (tls=terminate)", "app", r.app, "port", r.listen.String())
+				}
 			case errors.Is(err, errNoAnswer):
 			default:
 				r.mark(u, false)
@@ -323,12 +329,12 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 	}
 	r.mark(u, true)
 	terms := tcp.RelayOptions{IdleTimeout: r.spec.Options.IdleTimeout, HalfClosedTimeout: r.spec.HalfClosedTimeout()}
-	if !told {
-		if terms.Opening, err = r.header(s); err != nil {
-			server.Reset()
-			r.tidy(u)
-			return err
-		}
+	if told {
+		r.refusesTLS = false
+	} else if terms.Opening, err = r.header(s); err != nil {
+		server.Reset()
+		r.tidy(u)
+		return err
 	}
 	s.upstream = u
 	closed := func(err error) {

@@ -141,8 +141,10 @@ func (s sink) route(r deploy.RouteState) {
 	if !r.Switched.IsZero() {
 		of.gauge(descSwitched, float64(r.Switched.UnixMilli())/1000)
 	}
-	if r.Options.TLS == deploy.TerminateTLS {
+	if r.Options.TLS == deploy.TerminateTLS || r.Options.StartTLS != "" {
 		of.counter(descHandshakes, r.HandshakesFailed)
+	}
+	if r.Options.TLS == deploy.TerminateTLS {
 		for version, count := range r.TLSVersions {
 			of.with(append(of.labels[:3:3], label(version))...).counter(descVersions, count)
 		}
