@@ -274,14 +274,7 @@ func apply(t *testing.T, h *haproxytest.HAProxy, routes ...deploy.Route) deploy.
 // connect opens a connection to a public port, and returns the name of who greets.
 func connect(t *testing.T, l deploy.Key) (net.Conn, string) {
 	t.Helper()
-	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", l.Port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(wait.Patience)); err != nil {
-		t.Fatal(err)
-	}
+	conn := open(t, l)
 	line, err := bufio.NewReader(conn).ReadString('\n')
 	if err != nil {
 		t.Fatal(err)

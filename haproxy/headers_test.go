@@ -3,14 +3,12 @@ package haproxy_test
 import (
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"testing"
 	"time"
 
 	"dokku-expose/deploy/enginetest"
 	"dokku-expose/haproxy/haproxytest"
-	"dokku-expose/internal/wait"
 )
 
 // The README says which PROXY headers HAProxy does not read, though the built-in engine does (2.4, 2.6 and 3.4 are alike).
@@ -36,14 +34,7 @@ func TestHeadersThatHAProxyRefuses(t *testing.T) {
 		{"v2, of UDP", v2 + "\x21\x12\x00\x0c\xc0\x00\x02\x07\xc6\x33\x64\x01\x12\x67\x00\x19", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			conn, err := net.Dial("tcp", "127.0.0.1:"+mail.Key.String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			if err := conn.SetDeadline(time.Now().Add(wait.Patience)); err != nil {
-				t.Fatal(err)
-			}
+			conn := open(t, mail.Key)
 			if _, err := io.WriteString(conn, c.text); err != nil {
 				t.Fatal(err)
 			}

@@ -47,14 +47,7 @@ func TestClientsOfFormerNamesAreAdmitted(t *testing.T) {
 			apply(t, h, named(t, "mail", listen, certified, v1, cert), named(t, "mail", listen, "other.example.com", v1, cert))
 			goOn, greeted := make(chan struct{}), make(chan bool, 2)
 			for range cap(greeted) {
-				conn, err := net.Dial("tcp", "127.0.0.1:"+listen.String())
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer conn.Close()
-				if err := conn.SetDeadline(time.Now().Add(wait.Patience)); err != nil {
-					t.Fatal(err)
-				}
+				conn := open(t, listen)
 				go func() {
 					line, _ := bufio.NewReader(tls.Client(&halting{conn, goOn}, cert.Client)).ReadString('\n')
 					greeted <- strings.HasPrefix(line, "v1")

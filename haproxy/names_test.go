@@ -128,14 +128,7 @@ func TestNameWithADot(t *testing.T) {
 	cert, listen, v1 := testcert.New(t, time.Hour, "a.example.com"), port(t), enginetest.NewServer(t, "v1")
 	apply(t, h, named(t, "one", listen, "a.example.com", v1, cert), named(t, "two", listen, anyHost, v1, cert), named(t, "two", listen, "", v1, cert))
 	for _, name := range []string{"a.example.com-", "b.example.com-", "other.com-"} {
-		conn, err := net.Dial("tcp", "127.0.0.1:"+listen.String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		if err := conn.SetDeadline(time.Now().Add(wait.Patience)); err != nil {
-			t.Fatal(err)
-		}
+		conn := open(t, listen)
 		if err := tls.Client(dotted{conn}, asking(cert, name)).Handshake(); err == nil || !strings.Contains(err.Error(), unrecognized) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -153,15 +146,8 @@ func TestNamesWithoutTLS(t *testing.T) {
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
-				conn, err := net.Dial("tcp", "127.0.0.1:"+listen.String())
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer conn.Close()
+				conn := open(t, listen)
 				if _, err := io.WriteString(conn, c.text); err != nil {
-					t.Fatal(err)
-				}
-				if err := conn.SetDeadline(time.Now().Add(wait.Patience)); err != nil {
 					t.Fatal(err)
 				}
 				if got, err := io.ReadAll(conn); len(got) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
