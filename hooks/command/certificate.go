@@ -16,12 +16,14 @@ import (
 const soon = 14 * 24 * time.Hour
 
 // checkCertificates looks for certificates that have ended or are about to, or are for other names. Those that can't be served are problems of the plan.
-func checkCertificates(h *host.Host, table deploy.Table, note func(app, public string, err error)) {
-	leaves := h.Leaves()
+func checkCertificates(h *host.Host, apps []deploy.App, table deploy.Table, note func(app, public string, err error)) {
+	leaves, certifies := h.Leaves(), make(map[string]bool)
+	for i := range apps {
+		certifies[apps[i].Name] = apps[i].ClientCA != ""
+	}
 	for _, r := range table.Routes {
 		if r.Options.TLS != deploy.TerminateTLS {
-			// What is wrong with the settings is told of them.
-			if values, err := h.Settings.Effective(r.App); err == nil && values.Policy.ClientCA != "" {
+			if certifies[r.App] {
 				note(r.App, r.Key.String(), fmt.Errorf("it asks clients for no certificate, whatever the setting client-ca says, because its TLS does not end here; "+
 					"add tls=%s to the mapping, or say that none is needed: dokku expose:set %s client-ca %s", deploy.TerminateTLS, r.App, settings.NoFile))
 			}

@@ -154,7 +154,7 @@ func check(ctx context.Context, h *host.Host) []finding {
 	for _, p := range problems {
 		note(p.App, p.Ports(), p.Err)
 	}
-	checkCertificates(h, table, note)
+	checkCertificates(h, apps, table, note)
 	if askedErr == nil && err == nil && before.Running {
 		// Asked anew: the engine may have found servers down since.
 		o, err := engine.Observe(ctx, deploy.Health)

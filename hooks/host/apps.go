@@ -162,9 +162,9 @@ func (h *Host) app(name string, reading *settings.Reading) deploy.App {
 			}
 		}
 	}
+	app.ClientCA = values.Policy.ClientCA
 	if app.Terminates() {
 		app.Certificate, _, app.CertificateErr = h.certificate(certificateOwner(name, values))
-		app.ClientCA = values.Policy.ClientCA
 	}
 	return app
 }
