@@ -226,8 +226,8 @@ func (e *Engine) view(proxies []proxy, stats bool, g generation) (v view, err er
 		if p.named {
 			pv.Bind, pv.Socket = e.bindUnix(p.name)+" accept-proxy", e.unixAddr(p.name)
 		}
+		pv.Bind += e.tlsWords(p)
 		if secure(p.route) {
-			pv.Bind += e.tlsWords(p)
 			v.Versions, v.CertifiesClients = versionsTable, v.CertifiesClients || p.route.ClientCA != ""
 		}
 		for _, a := range allowACLs(i, p.route.Options.Allow) {

@@ -35,11 +35,11 @@ const (
 	// A message begins with its length and a code, each of 4 bytes.
 	openingHeader = 8
 	// maxStartup is the longest first message that Postgres takes, maxCancel the longest of those that cancel.
-	maxStartup, minCancel, maxCancel        = 10_000, 16, 268
-	codeCancel, codeTLS, codeGSS            = 80877102, 80877103, 80877104
-	postgresYes, postgresNo          byte   = 'S', 'N'
-	postgresProtocol                        = "postgresql"
-	needsTLS                         string = "this port needs TLS: sslmode=require, or verify-full to know whom you talk to"
+	maxStartup, minCancel, maxCancel = 10_000, 16, 268
+	codeCancel, codeTLS, codeGSS     = 80877102, 80877103, 80877104
+	postgresYes, postgresNo          = 'S', 'N'
+	postgresProtocol                 = "postgresql"
+	needsTLS                         = "this port needs TLS: sslmode=require, or verify-full to know whom you talk to"
 )
 
 var (
@@ -61,7 +61,7 @@ func parseOpening(said []byte) (o opening, length int, err error) {
 	switch {
 	case len(said) == 0:
 		return unread, 0, nil
-	case said[0] == 22: // a record of TLS with a handshake
+	case said[0] == tls.HandshakeRecord:
 		return beginsTLS, 0, nil
 	case said[0] != 0:
 		return unread, 0, errNoPostgres
@@ -69,37 +69,39 @@ func parseOpening(said []byte) (o opening, length int, err error) {
 		return unread, 0, nil
 	}
 	size, code := binary.BigEndian.Uint32(said), binary.BigEndian.Uint32(said[4:])
-	question := asksTLS
 	switch {
 	case code == codeCancel && size >= minCancel && size <= maxCancel:
 		o = cancels
 	case code>>16 == 3 && size > openingHeader && size <= maxStartup:
 		o = plain
-	case size != openingHeader:
-		return unread, 0, errNoPostgres
-	case code == codeGSS:
-		question = asksGSS
-	case code != codeTLS:
+	case code == codeGSS && size == openingHeader:
+		o = asksGSS
+	case code == codeTLS && size == openingHeader:
+		o = asksTLS
+	default:
 		return unread, 0, errNoPostgres
 	}
 	switch {
-	case o != unread && len(said) < int(size):
+	case len(said) < int(size):
 		return unread, 0, nil // What comes after the answer would make the end a reset.
-	case o != unread:
+	case o == cancels || o == plain:
 		return o, 0, nil
 	case len(said) > openingHeader:
 		return unread, 0, errTooEarly
 	}
-	return question, openingHeader, nil
+	return o, openingHeader, nil
 }
 
 // awaitOpening reads what a client of Postgres says before TLS, and goes on then. It runs in the client's loop. mayCancel tells that a
 // client without TLS may do that: it is known which app it means, and the app asks for no certificate.
 func (s *session) awaitOpening(r *route, mayCancel bool, then func()) {
-	var o opening
+	var (
+		o       opening
+		refused bool
+	)
 	s.client.ReadHead(tls.HandshakeTimeout, func(b []byte) (length int, complete bool, err error) {
 		o, length, err = parseOpening(b)
-		if o == plain || o == cancels && !mayCancel {
+		if refused = o == plain || o == cancels && !mayCancel; refused {
 			length = len(b) // Unread bytes make the end a reset, which could overtake the message.
 		}
 		return length, o != unread, err
@@ -108,7 +110,7 @@ func (s *session) awaitOpening(r *route, mayCancel bool, then func()) {
 		case err != nil:
 			r.handshakesFailed.Add(1)
 			s.reject()
-		case o == plain || o == cancels && !mayCancel:
+		case refused:
 			r.handshakesFailed.Add(1)
 			// A client that does not take it has gone.
 			_, _ = s.client.Write(fatal("28000", needsTLS))

@@ -11,8 +11,9 @@ import (
 // A client speaks in records, which hold messages: https://www.rfc-editor.org/rfc/rfc8446, 4 and 5.1.
 const (
 	recordHeader, messageHeader = 5, 4
-	handshakeRecord             = 22
 	clientHello                 = 1
+	// HandshakeRecord is the first byte that a client says.
+	HandshakeRecord = 22
 )
 
 // errNoHello is of a client that does not speak TLS.
@@ -39,7 +40,7 @@ func ServerName(said []byte) (name string, complete bool, err error) {
 func hasHello(said []byte) (bool, error) {
 	var message []byte
 	for rest := said; ; {
-		if len(rest) > 0 && rest[0] != handshakeRecord || len(rest) > 1 && rest[1] != 3 {
+		if len(rest) > 0 && rest[0] != HandshakeRecord || len(rest) > 1 && rest[1] != 3 {
 			return false, errNoHello
 		}
 		if len(rest) < recordHeader {

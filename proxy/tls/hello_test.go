@@ -73,9 +73,9 @@ func TestServerName(t *testing.T) {
 	}
 	dotted := []byte(strings.Replace(string(plain), "Mail.example.com", "Mail.example.co.", 1))
 	for name, said := range map[string][]byte{
-		"a dot at the end": dotted, "plain text": []byte("EHLO mail.example.com\r\n"), "an answer": {handshakeRecord, 3, 1, 0, 4, 2, 0, 0, 0},
-		"SSL 2": {0x80, 0x2e, 1, 3, 1}, "an alert": {21, 3, 1, 0, 2, 1, 0}, "a record of nothing": {handshakeRecord, 3, 1, 0, 0},
-		"no ClientHello in it": append([]byte{handshakeRecord, 3, 1, 0, 5, clientHello, 0, 0, 1}, 0),
+		"a dot at the end": dotted, "plain text": []byte("EHLO mail.example.com\r\n"), "an answer": {HandshakeRecord, 3, 1, 0, 4, 2, 0, 0, 0},
+		"SSL 2": {0x80, 0x2e, 1, 3, 1}, "an alert": {21, 3, 1, 0, 2, 1, 0}, "a record of nothing": {HandshakeRecord, 3, 1, 0, 0},
+		"no ClientHello in it": append([]byte{HandshakeRecord, 3, 1, 0, 5, clientHello, 0, 0, 1}, 0),
 	} {
 		if got, complete, err := ServerName(said); err == nil || complete || got != "" {
 			t.Errorf("%s: got %q, %v, %v, want an error", name, got, complete, err)
@@ -87,7 +87,7 @@ func TestServerName(t *testing.T) {
 // make another name of it.
 func FuzzClientHello(f *testing.F) {
 	said := hello(f, &tls.Config{ServerName: "mail.example.com"})
-	for _, seed := range [][]byte{said, inRecords(said, 7), said[:40], []byte("EHLO"), {handshakeRecord}, nil} {
+	for _, seed := range [][]byte{said, inRecords(said, 7), said[:40], []byte("EHLO"), {HandshakeRecord}, nil} {
 		f.Add(seed, []byte("more"))
 	}
 	f.Fuzz(func(t *testing.T, said, more []byte) {
