@@ -50,14 +50,14 @@ func (b *builder) servesUnconfirmed() bool {
 		apps[b.apps[i].Name] = &b.apps[i]
 	}
 	for _, service := range b.serving {
-		var own []Server
+		var own, former []Server
 		if a := apps[service.App]; a != nil {
 			if b.trust(a) == None {
 				continue
 			}
-			own = b.stillOwn(a, service)
+			own, former = b.stillOwn(a, service), b.former(a, service)
 		}
-		if len(own) < len(service.All()) {
+		if len(own) < len(service.All()) || slices.ContainsFunc(service.Former(), func(addr netip.AddrPort) bool { return !hasAddr(former, addr) }) {
 			return true
 		}
 	}
@@ -73,7 +73,7 @@ type builder struct {
 	byApp    map[string][]*Endpoint
 	problems []*Problem
 	// onHost are the apps by private port whose containers listen there on the host's network, see shareHost.
-	onHost map[uint16][]string
+	onHost map[PrivatePort][]string
 }
 
 // draft is a route before it is known which of its servers accept.
@@ -148,7 +148,7 @@ func (b *builder) collect(drafts map[Key]*draft, a *App, places []Place, claims 
 			if !b.serves(a, c) || !belongs(c) {
 				continue
 			}
-			targets, err := c.Targets(a.Upstream, claim.Private)
+			targets, err := c.Targets(a.Upstream, claim.PrivatePort())
 			if err != nil {
 				err = fmt.Errorf("%s (%s): %w", p.Dyno, shortID(c.ID), err)
 				kept, ok := b.servedAt(a, claim.Key, c)
@@ -157,9 +157,9 @@ func (b *builder) collect(drafts map[Key]*draft, a *App, places []Place, claims 
 					continue
 				}
 				b.problem(a.Name, claim.Key, fmt.Errorf("%w; %w", err, ErrAddressKept))
-				targets = []Target{c.target(kept)}
+				targets = []Target{c.target(claim.Key.Proto, kept)}
 			}
-			if err := b.contested(a, c, targets[0].Addr); err != nil {
+			if err := b.contested(a, c, claim.Key.Proto, targets[0].Addr); err != nil {
 				b.problem(a.Name, claim.Key, err)
 				continue
 			}
@@ -241,7 +241,7 @@ func (b *builder) asServed(a *App, claims []Claim) []*draft {
 		if i := slices.IndexFunc(claims, func(c Claim) bool { return c.Key == frontend }); i >= 0 {
 			d.options, d.clientCA = claims[i].options(a.Options), a.ClientCA
 		}
-		if d.servers = state.servers(); b.trust(a) != None {
+		if d.servers = serversAt(state.All()); b.trust(a) != None {
 			d.servers = b.stillOwn(a, state)
 		}
 		list = append(list, d)
@@ -254,16 +254,32 @@ func (b *builder) stillOwn(a *App, service RouteState) []Server {
 	if !a.goesBy(service.App) {
 		return nil
 	}
-	var servers []Server
-	for _, addr := range service.All() {
+	return b.owned(a, service.Key.Proto, service.All(), func(c *Endpoint) bool { return b.serves(a, c) })
+}
+
+// owned are those of the addresses that belong to containers of the app of which is holds.
+func (b *builder) owned(a *App, proto Proto, addrs []netip.AddrPort, is func(*Endpoint) bool) (servers []Server) {
+	for _, addr := range addrs {
 		for _, c := range b.containersOf(a) {
-			if b.serves(a, c) && c.Owns(addr) && b.contested(a, c, addr) == nil {
-				servers = append(servers, serverAt(c.ID, c.Dyno, c.target(addr)))
+			if is(c) && c.Owns(proto, addr) && b.contested(a, c, proto, addr) == nil {
+				servers = append(servers, serverAt(c.ID, c.Dyno, c.target(proto, addr)))
 				break
 			}
 		}
 	}
 	return servers
+}
+
+// former are the servers that sessions of the route may stay on: those of all that have any, or may get some now, that are the app's still.
+func (b *builder) former(a *App, service RouteState) []Server {
+	addrs := slices.Concat(service.Former(), service.All())
+	switch {
+	case service.Key.Proto != UDP || !a.goesBy(service.App):
+		return nil
+	case b.trust(a) == None:
+		return serversAt(addrs)
+	}
+	return b.owned(a, UDP, addrs, func(c *Endpoint) bool { return c.Running })
 }
 
 // servedAt is the address of c that the engine serves now for a public address of the app, if there is one.
@@ -273,7 +289,7 @@ func (b *builder) servedAt(a *App, listen Key, c *Endpoint) (netip.AddrPort, boo
 		return netip.AddrPort{}, false
 	}
 	addrs := service.All()
-	i := slices.IndexFunc(addrs, c.Owns)
+	i := slices.IndexFunc(addrs, func(addr netip.AddrPort) bool { return c.Owns(listen.Proto, addr) })
 	if i < 0 {
 		return netip.AddrPort{}, false
 	}
@@ -287,6 +303,15 @@ func serverAt(container, dyno string, t Target) Server {
 // route makes the final route of a draft: each server that does not accept gives its place back to the one that the
 // engine serves there now, if that one is still the app's and accepts.
 func (b *builder) route(d *draft) Route {
+	r := b.current(d)
+	if r.Former = b.former(d.app, b.serving[r.Key]); len(r.Former) > 0 {
+		r.Former = slices.DeleteFunc(r.Former, func(f Server) bool { return r.leadsTo(f.Addr) })
+	}
+	return r
+}
+
+// current is the route with those servers that get what is new.
+func (b *builder) current(d *draft) Route {
 	r := d.app.route(d.claim.Process, d.claim.Key, d.options, d.clientCA)
 	if b.trust(d.app) != Fresh {
 		for _, s := range d.servers {
@@ -299,16 +324,16 @@ func (b *builder) route(d *draft) Route {
 		remedy := contradictionRemedy(r.App, rule, d.app.Options, []Claim{d.claim})
 		b.problem(r.App, r.Key, fmt.Errorf("%s: %s; %s", d.claim.Where(), reason, remedy))
 	}
-	kept := slices.DeleteFunc(d.kept, func(s Server) bool { return !b.evidence.accepts(s.Addr) })
+	kept := slices.DeleteFunc(d.kept, func(s Server) bool { return !b.evidence.accepts(d.address(s)) })
 	anyProven := slices.ContainsFunc(d.servers, func(s Server) bool { return b.proven(d, s) })
 	for _, s := range d.servers {
 		// One that is served was not asked: what the engine has found out about it meanwhile counts.
-		s.Proven = d.unchecked() || b.evidence.accepts(s.Addr) || b.serving[r.Key].carried(r.App, s.Addr)
+		s.Proven = d.unchecked() || b.evidence.accepts(d.address(s)) || b.serving[r.Key].carried(r.App, s.Addr)
 		if b.proven(d, s) {
 			r.Servers = append(r.Servers, s)
 			continue
 		}
-		if lack := b.evidence.lack(s.Addr); lack != nil && b.leads(d, s) {
+		if lack := b.evidence.lack(d.address(s)); lack != nil && b.leads(d, s) {
 			// HAProxy takes a server for down for the same lack. The container is its app's, as Docker says, so the engine goes on checking it.
 			remedy, _ := HostLack(lack)
 			b.problem(r.App, r.Key, fmt.Errorf("%s (%s) at %s %w: %w; %s", s.Dyno, shortID(s.Container), s.Addr, ErrHostLack, lack, remedy))

@@ -30,8 +30,11 @@ type Claim struct {
 
 // Mapping is the public side of that mapping, as `expose:remove` names it.
 func (c Claim) Mapping() string {
-	return Mapping{Bind: c.Key.IP, Public: c.Mapped, Hosts: c.Hosts}.Clients()
+	return Mapping{Proto: c.Key.Proto, Bind: c.Key.IP, Public: c.Mapped, Hosts: c.Hosts}.Clients()
 }
+
+// PrivatePort is where the claim leads to.
+func (c Claim) PrivatePort() PrivatePort { return PrivatePort{c.Key.Proto, c.Private} }
 
 // Where says who asked, for messages: "PORTS line 3", "expose:add".
 func (c Claim) Where() string {
@@ -87,10 +90,7 @@ func PublicAddresses(keys []Key) string {
 	var texts []string
 	for _, k := range slices.SortedFunc(maps.Keys(ports), Key.Compare) {
 		for _, r := range portsfile.Join(ports[k]) {
-			text := Mapping{Bind: k.IP, Public: r}.Listen()
-			if k.Proto == UDP {
-				text += udpSuffix
-			}
+			text := Mapping{Proto: k.Proto, Bind: k.IP, Public: r}.Listen()
 			if k.ServerName != "" {
 				text += portsfile.HostSeparator + k.ServerName
 			}
@@ -125,7 +125,7 @@ func expand(app, file string, line int, m Mapping) []Claim {
 	for public, private := range m.Ports() {
 		for _, name := range names {
 			claims = append(claims, Claim{
-				App: app, Key: Key{IP: m.Bind, Port: public, ServerName: name}, Private: private, Process: m.Process, Options: m.Options,
+				App: app, Key: Key{Proto: m.Proto, IP: m.Bind, Port: public, ServerName: name}, Private: private, Process: m.Process, Options: m.Options,
 				File: file, Line: line, Mapped: m.Public, Hosts: m.Hosts,
 			})
 		}

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -28,8 +29,35 @@ type Endpoint struct {
 	HostNetwork bool
 	// Direct are its own addresses that this host reaches without any translation, the best one first.
 	Direct []netip.Addr
-	// Published leads from a private TCP port to the address of this host where Docker publishes it.
-	Published map[uint16]netip.AddrPort
+	// Published leads from a private port to the address of this host where Docker publishes it.
+	Published map[PrivatePort]netip.AddrPort
+}
+
+// PrivatePort is where an app listens inside its container.
+type PrivatePort struct {
+	Proto Proto
+	Port  uint16
+}
+
+// String returns "5025", or "5353/udp".
+func (p PrivatePort) String() string { return Frontend{Proto: p.Proto, Port: p.Port}.String() }
+
+// Compare orders by port, TCP first.
+func (p PrivatePort) Compare(o PrivatePort) int {
+	return cmp.Or(cmp.Compare(p.Port, o.Port), cmp.Compare(p.Proto, o.Proto))
+}
+
+// Address is where this host reaches a private port.
+type Address struct {
+	Proto Proto
+	netip.AddrPort
+}
+
+// String returns "172.17.0.2:5025", or "172.17.0.2:5353/udp".
+func (a Address) String() string { return Frontend{a.Proto, a.Addr(), a.Port()}.String() }
+
+func (a Address) compare(o Address) int {
+	return cmp.Or(a.AddrPort.Compare(o.AddrPort), cmp.Compare(a.Proto, o.Proto))
 }
 
 // Upstream says which address of a container serves: a value of the setting `upstream`.
@@ -47,7 +75,7 @@ const (
 // Targets are where this host reaches the container's private port, the best one first: with IPv6 there are two, of which the app may
 // listen on one only. With the host's network it is 127.0.0.1, whatever u is. The error says what the container lacks, and the command
 // that helps.
-func (c Endpoint) Targets(u Upstream, private uint16) ([]Target, error) {
+func (c Endpoint) Targets(u Upstream, private PrivatePort) ([]Target, error) {
 	if !c.Running {
 		if c.Pod {
 			return nil, fmt.Errorf("%s is not ready (%s): see `dokku ps:report %s` and `dokku logs %s`", c.label(), c.State, c.App, c.App)
@@ -55,12 +83,12 @@ func (c Endpoint) Targets(u Upstream, private uint16) ([]Target, error) {
 		return nil, fmt.Errorf("%s does not run (Docker says %q): see `dokku ps:report %s` and `dokku logs %s`", c.label(), c.State, c.App, c.App)
 	}
 	if c.HostNetwork {
-		return []Target{{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), private)}}, nil
+		return []Target{{Proto: private.Proto, Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), private.Port)}}, nil
 	}
 	if (c.Pod || u != UpstreamPublished) && len(c.Direct) > 0 {
 		targets := make([]Target, len(c.Direct))
 		for i, ip := range c.Direct {
-			targets[i].Addr = netip.AddrPortFrom(ip, private)
+			targets[i] = Target{Proto: private.Proto, Addr: netip.AddrPortFrom(ip, private.Port)}
 		}
 		return targets, nil
 	}
@@ -68,10 +96,10 @@ func (c Endpoint) Targets(u Upstream, private uint16) ([]Target, error) {
 		return nil, fmt.Errorf("%s has no address of its own (its network is %q): deploy it without hostNetwork", c.label(), c.NetworkMode)
 	}
 	if addr, ok := c.Published[private]; ok && u != UpstreamDirect {
-		return []Target{{Addr: addr, Published: true}}, nil
+		return []Target{{Proto: private.Proto, Addr: addr, Published: true}}, nil
 	}
 	if u == UpstreamPublished {
-		return nil, fmt.Errorf("%s publishes no port %d on this host: `dokku ps:restart %s` creates its containers anew, with the port published", c.label(), private, c.App)
+		return nil, fmt.Errorf("%s publishes no port %s on this host: `dokku ps:restart %s` creates its containers anew, with the port published", c.label(), private, c.App)
 	}
 	attach := fmt.Sprintf("attach it to one with `dokku network:set %s initial-network NETWORK`", c.App)
 	switch {
@@ -89,17 +117,17 @@ func (c Endpoint) Targets(u Upstream, private uint16) ([]Target, error) {
 }
 
 // target is one of the container's own addresses.
-func (c Endpoint) target(addr netip.AddrPort) Target {
-	return Target{Addr: addr, Published: !c.HostNetwork && !slices.Contains(c.Direct, addr.Addr())}
+func (c Endpoint) target(proto Proto, addr netip.AddrPort) Target {
+	return Target{Proto: proto, Addr: addr, Published: !c.HostNetwork && !slices.Contains(c.Direct, addr.Addr())}
 }
 
 // Owns tells whether addr leads to the container.
-func (c Endpoint) Owns(addr netip.AddrPort) bool {
+func (c Endpoint) Owns(proto Proto, addr netip.AddrPort) bool {
 	if slices.Contains(c.Direct, addr.Addr()) || c.HostNetwork && addr.Addr().IsLoopback() {
 		return true
 	}
-	for _, published := range c.Published {
-		if published == addr {
+	for private, published := range c.Published {
+		if private.Proto == proto && published == addr {
 			return true
 		}
 	}

@@ -12,7 +12,7 @@ func TestContainerTargets(t *testing.T) {
 		Direct: []netip.Addr{netip.MustParseAddr("172.17.0.2"), netip.MustParseAddr("fd00::2")}}
 	published := direct
 	published.Direct = nil
-	published.Published = map[uint16]netip.AddrPort{5025: netip.MustParseAddrPort("127.0.0.1:32768")}
+	published.Published = map[PrivatePort]netip.AddrPort{{Port: 5025}: netip.MustParseAddrPort("127.0.0.1:32768")}
 	both := direct
 	both.Published = published.Published
 	onlyV6 := direct
@@ -52,7 +52,7 @@ func TestContainerTargets(t *testing.T) {
 		{"a container that does not run", stopped, UpstreamAuto, none, []string{`"exited"`, "dokku logs mail"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := c.container.Targets(c.upstream, 5025)
+			got, err := c.container.Targets(c.upstream, PrivatePort{Port: 5025})
 			if c.want == none {
 				for _, word := range c.wantErr {
 					if err == nil || !strings.Contains(err.Error(), word) {

@@ -15,15 +15,12 @@ import (
 )
 
 // Proto is a frontend's protocol.
-type Proto uint8
+type Proto = portsfile.Proto
 
 const (
-	TCP Proto = iota
-	UDP
+	TCP = portsfile.TCP
+	UDP = portsfile.UDP
 )
-
-// udpSuffix follows the port of UDP in text.
-const udpSuffix = "/udp"
 
 // Frontend is a public address: where clients connect to on the host. It can be bound once.
 type Frontend struct {
@@ -44,7 +41,7 @@ func (f Frontend) String() string {
 		text = netip.AddrPortFrom(f.IP, f.Port).String()
 	}
 	if f.Proto == UDP {
-		text += udpSuffix
+		text += portsfile.UDPSuffix
 	}
 	return text
 }
@@ -85,7 +82,7 @@ func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 func (k *Key) UnmarshalText(text []byte) error {
 	bind, found := "", false
 	port, name, named := strings.Cut(string(text), portsfile.HostSeparator)
-	if tcp, udp := strings.CutSuffix(port, udpSuffix); udp {
+	if tcp, udp := strings.CutSuffix(port, portsfile.UDPSuffix); udp {
 		k.Proto, port = UDP, tcp
 	}
 	if i := strings.LastIndexByte(port, ':'); i >= 0 {
@@ -177,6 +174,8 @@ type Route struct {
 	Key Key `json:"Listen"`
 	// Servers get the new connections, in the order of their dynos. None: connections are held, then closed.
 	Servers []Server
+	// Former get nothing new. Sessions of UDP may stay on them: these are the app's still, as nothing that comes back on a session can tell.
+	Former []Server `json:",omitzero"`
 	// Hold is how long a new connection waits while no server is up; 0 closes it at once.
 	Hold time.Duration
 	// HealthCheck is the interval of the connect check on running servers; 0 turns it off. It is 0 where Options.Check is off.
@@ -201,6 +200,13 @@ const DefaultHalfClosed = time.Minute
 // HalfClosedTimeout is how long a half-closed connection of the route may be without any data; 0 is no limit.
 func (r Route) HalfClosedTimeout() time.Duration {
 	return max(cmp.Or(r.HalfClosed, DefaultHalfClosed), 0)
+}
+
+// leadsTo tells whether a server of the route has the address.
+func (r Route) leadsTo(addr netip.AddrPort) bool { return hasAddr(r.Servers, addr) }
+
+func hasAddr(servers []Server, addr netip.AddrPort) bool {
+	return slices.ContainsFunc(servers, func(s Server) bool { return s.Addr == addr })
 }
 
 // Table is all routes of the host, sorted by app and listen address, no two of which overlap.
@@ -231,10 +237,9 @@ func (t Table) lacks(serving map[Key]RouteState) bool {
 		if !ok || r.App != service.App {
 			return true
 		}
-		for _, addr := range service.All() {
-			if !slices.ContainsFunc(r.Servers, func(s Server) bool { return s.Addr == addr }) {
-				return true
-			}
+		if slices.ContainsFunc(service.All(), func(addr netip.AddrPort) bool { return !r.leadsTo(addr) }) ||
+			slices.ContainsFunc(service.Former(), func(addr netip.AddrPort) bool { return !r.leadsTo(addr) && !hasAddr(r.Former, addr) }) {
+			return true
 		}
 	}
 	return false

@@ -101,6 +101,8 @@ type RouteState struct {
 	HandshakesFailed uint64 `json:"handshakes_failed,omitzero"`
 	// TLSVersions counts the clients of TLS that ends here by its version, as OpenSSL writes it: "TLSv1.3".
 	TLSVersions map[string]uint64 `json:"tls_versions,omitzero"`
+	// Datagrams are those of UDP, whose connections are sessions: what a client sends to the address, and is answered.
+	Datagrams *Datagrams `json:"datagrams,omitempty"`
 	// Switched is when the servers changed last, zero where that is not known.
 	Switched time.Time `json:"switched,omitzero"`
 	// CertificateEnds is when the app's certificate ends, zero without TLS. Engines leave it to others.
@@ -140,6 +142,13 @@ type ServerState struct {
 	*Counts
 }
 
+// Datagrams counts those from clients and to them, and those that were dropped, by reason.
+type Datagrams struct {
+	In      uint64            `json:"in"`
+	Out     uint64            `json:"out"`
+	Dropped map[string]uint64 `json:"dropped"`
+}
+
 // Counts are the totals of one container.
 type Counts struct {
 	Total  uint64 `json:"total"`
@@ -175,9 +184,29 @@ func (r RouteState) All() []netip.AddrPort {
 	return slices.Concat(r.Addresses(true), r.Addresses(false))
 }
 
-// servers are All, whosever they are.
-func (r RouteState) servers() (list []Server) {
-	for _, addr := range r.All() {
+// Former are the addresses that get nothing new, and are sent datagrams still: those of sessions that stay. Connections of TCP hold on to
+// a container by themselves.
+func (r RouteState) Former() (addrs []netip.AddrPort) {
+	for _, s := range r.Servers {
+		if r.Key.Proto == UDP && s.Old {
+			addrs = append(addrs, s.Addr)
+		}
+	}
+	return addrs
+}
+
+// addresses are those with the protocol of the route.
+func (r RouteState) addresses(addrs []netip.AddrPort) []Address {
+	list := make([]Address, 0, len(addrs))
+	for _, addr := range addrs {
+		list = append(list, Address{r.Key.Proto, addr})
+	}
+	return list
+}
+
+// serversAt are the servers at the addresses, whosever they are.
+func serversAt(addrs []netip.AddrPort) (list []Server) {
+	for _, addr := range addrs {
 		list = append(list, Server{Addr: addr})
 	}
 	return list

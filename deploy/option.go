@@ -17,6 +17,8 @@ type Option struct {
 	Default, Setting string
 	// Words are all that the value can be, nil where there is no such list.
 	Words []string
+	// UDP tells that mappings of UDP have it too.
+	UDP bool
 	// Set sets the option to a value of the setting. Default is the zero value. The error says what was expected.
 	Set func(o *Options, text string) error
 
@@ -26,12 +28,15 @@ type Option struct {
 	combine func(asked, set *Options, pushed bool)
 	// valid tells whether Parse can return the value.
 	valid func(o *Options) bool
+	// drop makes it one that is not given.
+	drop func(o *Options)
 }
 
 // row is an option with a field of type T.
 type row[T comparable] struct {
 	key, value, doc   string
 	fallback, setting string
+	udp               bool
 	field             func(*Options) *T
 	// parse reads a value that is not empty. Its error says what was expected.
 	parse func(text string) (T, error)
@@ -45,7 +50,7 @@ func (r row[T]) option() Option {
 	var zero T
 	// A default that mappings have no word for (any) does not parse, and has the zero value as its only form.
 	usual, _ := r.parse(r.fallback)
-	o := Option{Default: r.fallback, Setting: r.setting}
+	o := Option{Default: r.fallback, Setting: r.setting, UDP: r.udp}
 	o.Key, o.Value, o.Doc = r.key, r.value, r.doc
 	o.Parse = func(o *Options, value string) (err error) {
 		*r.field(o), err = r.parse(value)
@@ -72,6 +77,7 @@ func (r row[T]) option() Option {
 			*value = zero
 		}
 	}
+	o.drop = func(o *Options) { *r.field(o) = zero }
 	o.valid = func(o *Options) bool {
 		value := *r.field(o)
 		// The common part of two options can be more networks than one option may name.
@@ -120,8 +126,12 @@ func (o Options) Valid() bool {
 }
 
 // Complete implements [portsfile.Options].
-func (o Options) Complete(hosts bool) error {
+func (o Options) Complete(proto Proto, hosts bool) error {
 	switch {
+	case proto == UDP && hosts:
+		return errors.New("option host is for TCP: UDP has no host names")
+	case proto == UDP && o != o.of(UDP):
+		return fmt.Errorf("%s is for TCP; UDP has the options process, %s", o.without(o.of(UDP)), strings.Join(udpOptions(), ", "))
 	case hosts && !o.names():
 		return fmt.Errorf("option host needs tls=%s or tls=%s beside it: clients say by TLS which host they ask for", TerminateTLS, PassTLS)
 	case o.ALPN.Protocols() != nil && o.TLS != TerminateTLS:
@@ -130,6 +140,36 @@ func (o Options) Complete(hosts bool) error {
 		return fmt.Errorf("option starttls needs tls=%s or tls=%s beside it", TerminateTLS, PassTLS)
 	}
 	return nil
+}
+
+// of are the options without those that the protocol has not.
+func (o Options) of(proto Proto) Options {
+	for _, row := range registry {
+		if proto == UDP && !row.UDP {
+			row.drop(&o)
+		}
+	}
+	return o
+}
+
+// without are the options in canonical form that others have not.
+func (o Options) without(others Options) string {
+	for _, row := range registry {
+		if row.format(&others) != "" {
+			row.drop(&o)
+		}
+	}
+	return o.String()
+}
+
+// udpOptions are the keys of the options that UDP has.
+func udpOptions() (keys []string) {
+	for _, row := range registry {
+		if row.UDP {
+			keys = append(keys, row.Key)
+		}
+	}
+	return keys
 }
 
 // names tells whether clients say by TLS which host they ask for.

@@ -1,9 +1,6 @@
 package deploy
 
-import (
-	"net/netip"
-	"slices"
-)
+import "slices"
 
 // Planned is what an engine is to be given.
 type Planned struct {
@@ -51,7 +48,7 @@ func confirmed(s Snapshot) Table { return Plan(s.doubted(), nil).Table }
 // Loss is what is known to be gone, without anybody having been asked for more.
 type Loss struct {
 	// Gone are addresses that accept no connections any more.
-	Gone []netip.AddrPort
+	Gone []Address
 	// Died are the ids of containers that have died since the snapshot's were told.
 	Died []string
 }
@@ -65,8 +62,9 @@ func Reduce(s Snapshot, loss Loss) *Table {
 	}
 	table := confirmed(s.without(loss.Died))
 	for i := range table.Routes {
-		servers := &table.Routes[i].Servers
-		*servers = slices.DeleteFunc(*servers, func(s Server) bool { return slices.Contains(loss.Gone, s.Addr) })
+		r := &table.Routes[i]
+		isGone := func(s Server) bool { return slices.Contains(loss.Gone, Address{r.Key.Proto, s.Addr}) }
+		r.Servers, r.Former = slices.DeleteFunc(r.Servers, isGone), slices.DeleteFunc(r.Former, isGone)
 	}
 	if !table.lacks(s.Serving) && (len(s.Serving) > 0 || len(table.Routes) == 0) {
 		return nil
@@ -87,7 +85,7 @@ func Without(s Snapshot, givenUp func(app string, f Key) bool) *Table {
 			app = s.Apps[i]
 		}
 		r := app.route(state.Process, frontend, state.Options, state.ClientCA)
-		r.Servers = state.servers()
+		r.Servers, r.Former = serversAt(state.All()), serversAt(state.Former())
 		table.Routes = append(table.Routes, r)
 	}
 	if len(table.Routes) == len(s.Serving) {

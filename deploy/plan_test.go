@@ -113,9 +113,9 @@ func TestOptionsAreResetWithoutContainers(t *testing.T) {
 // A snapshot that is not fresh may only take away.
 func TestReduce(t *testing.T) {
 	const one, two, three = "127.9.0.1:15025", "127.9.0.2:15025", "127.9.0.3:15025"
-	at := func(addrs ...string) (list []netip.AddrPort) {
+	at := func(addrs ...string) (list []Address) {
 		for _, addr := range addrs {
-			list = append(list, netip.MustParseAddrPort(addr))
+			list = append(list, Address{AddrPort: netip.MustParseAddrPort(addr)})
 		}
 		return list
 	}

@@ -22,7 +22,7 @@ func (c Claim) options(set Options) Options {
 	if !o.names() {
 		o.StartTLS = ""
 	}
-	return o
+	return o.of(c.Key.Proto)
 }
 
 // Unchecked tells whether only clients may connect to the claim's private port.

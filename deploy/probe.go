@@ -23,22 +23,31 @@ const (
 	// soon bounds all attempts of acceptSoon. An address that is nobody's any more does not answer at all, and is to be known for
 	// one before it can be somebody else's.
 	soon = 150 * time.Millisecond
+	// udpSilence is how long an answer to a datagram is waited for that says that nobody gets it.
+	udpSilence = 100 * time.Millisecond
 	// publishedStay is how long a connection through Docker's own proxy must stay open to count as accepted by the container.
 	publishedStay = 200 * time.Millisecond
 )
 
 // Target is where the private port of a container is asked whether it accepts.
 type Target struct {
-	Addr netip.AddrPort
+	Proto Proto
+	Addr  netip.AddrPort
 	// Published tells that it is a port of this host that Docker publishes. Docker's own proxy may answer there, whatever is behind it.
 	Published bool
 }
 
+// Address is where the target is.
+func (t Target) Address() Address { return Address{t.Proto, t.Addr} }
+
 // AcceptAll asks all targets at the same time whether they accept connections, and returns why those that don't don't. A container
 // does not notice: see [Listening]. Only behind Docker's proxy nothing but a connection tells, which then reaches the app: it must
 // stay open, since the proxy closes it at once when nobody listens in the container.
-func AcceptAll(ctx context.Context, targets []Target) map[netip.AddrPort]error {
+func AcceptAll(ctx context.Context, targets []Target) map[Address]error {
 	return askAll(targets, dialsAtOnce(), func(t Target) error {
+		if t.Proto == UDP {
+			return probeUDP(ctx, t.Addr)
+		}
 		if t.Published {
 			return stays(ctx, t.Addr)
 		}
@@ -60,7 +69,7 @@ func probed(ctx context.Context, s Snapshot) (Planned, error) {
 			return Planned{}, err
 		}
 		for _, t := range plan.Ask {
-			ev[t.Addr] = failed[t.Addr]
+			ev[t.Address()] = failed[t.Address()]
 		}
 	}
 }
@@ -71,29 +80,31 @@ func probed(ctx context.Context, s Snapshot) (Planned, error) {
 // The servers of a route that wants no checks are not asked either. Only the network of a known container's own address is, at a port
 // that no app has (see there): without an answer, and where Docker publishes the port or the container has the host's network, they
 // are taken for gone.
-func gone(ctx context.Context, s Snapshot, of func(app string) bool) []netip.AddrPort {
-	var addrs, gone, unchecked []netip.AddrPort
+//
+// A datagram that nobody has refused proves nothing either, so the network of a server of UDP is asked as well.
+func gone(ctx context.Context, s Snapshot, of func(app string) bool) []Address {
+	var addrs, gone, unchecked []Address
 	endpoints := Endpoints(s.Sources)
 	for _, service := range s.Serving {
 		if !of(service.App) {
 			continue
 		}
 		if service.Options.Check == NoCheck {
-			unchecked = append(unchecked, service.All()...)
+			unchecked = append(unchecked, service.addresses(service.All())...)
 			continue
 		}
-		addrs = append(addrs, service.Addresses(true)...)
-		gone = append(gone, service.Addresses(false)...)
+		addrs = append(addrs, service.addresses(slices.Concat(service.Addresses(true), service.Former()))...)
+		gone = append(gone, service.addresses(service.Addresses(false))...)
 	}
-	own := func(addr netip.AddrPort) bool {
+	own := func(addr Address) bool {
 		return slices.ContainsFunc(endpoints, func(c Endpoint) bool { return c.Running && slices.Contains(c.Direct, addr.Addr()) })
 	}
-	slices.SortFunc(addrs, netip.AddrPort.Compare)
+	slices.SortFunc(addrs, Address.compare)
 	addrs = slices.Compact(addrs)
 	failed := acceptSoon(ctx, addrs)
 	// A refusal is proof. No answer may be that of one that is very busy: a container that is there nevertheless goes on serving, and
 	// the others get a second chance.
-	var silent []netip.AddrPort
+	var silent []Address
 	for addr, err := range failed {
 		if errors.Is(err, syscall.ECONNREFUSED) {
 			gone = append(gone, addr)
@@ -101,39 +112,51 @@ func gone(ctx context.Context, s Snapshot, of func(app string) bool) []netip.Add
 			silent = append(silent, addr)
 		}
 	}
-	alive := there(ctx, slices.DeleteFunc(slices.Concat(silent, unchecked), func(addr netip.AddrPort) bool { return !own(addr) }))
-	silent = slices.DeleteFunc(silent, func(addr netip.AddrPort) bool { return alive[addr] })
+	var mute []Address
+	for _, addr := range addrs {
+		if failed[addr] == nil && addr.Proto == UDP && own(addr) {
+			mute = append(mute, addr)
+		}
+	}
+	alive := there(ctx, slices.DeleteFunc(slices.Concat(silent, unchecked, mute), func(addr Address) bool { return !own(addr) }))
+	silent = slices.DeleteFunc(silent, func(addr Address) bool { return alive[addr] })
 	gone = slices.AppendSeq(gone, maps.Keys(acceptSoon(ctx, silent)))
+	gone = append(gone, slices.DeleteFunc(mute, func(addr Address) bool { return alive[addr] })...)
 	// Another route may lead to the same address, and want checks.
-	return append(gone, slices.DeleteFunc(unchecked, func(addr netip.AddrPort) bool { return alive[addr] || slices.Contains(addrs, addr) })...)
+	return append(gone, slices.DeleteFunc(unchecked, func(addr Address) bool { return alive[addr] || slices.Contains(addrs, addr) })...)
 }
 
 // Listening asks all addresses at the same time whether somebody listens there, and returns why where nobody does. It makes no
 // connection that an app could accept, log or count. Of a port that Docker publishes it tells only that Docker's proxy runs, which
 // it does while the container runs.
-func Listening(ctx context.Context, addrs []netip.AddrPort) map[netip.AddrPort]error {
+func Listening(ctx context.Context, addrs []Address) map[Address]error {
 	return listening(ctx, addrs, dialTimeout)
 }
 
 // acceptSoon is Listening for servers that have accepted before. However many of them are silent, each has its share of the time.
-func acceptSoon(ctx context.Context, addrs []netip.AddrPort) map[netip.AddrPort]error {
+func acceptSoon(ctx context.Context, addrs []Address) map[Address]error {
 	rounds := (len(addrs) + dialsAtOnce() - 1) / dialsAtOnce()
 	return listening(ctx, addrs, soon/time.Duration(max(rounds, 1)))
 }
 
-func listening(ctx context.Context, addrs []netip.AddrPort, timeout time.Duration) map[netip.AddrPort]error {
+func listening(ctx context.Context, addrs []Address, timeout time.Duration) map[Address]error {
 	targets := make([]Target, len(addrs))
 	for i, addr := range addrs {
-		targets[i].Addr = addr
+		targets[i] = Target{Proto: addr.Proto, Addr: addr.AddrPort}
 	}
-	return askAll(targets, dialsAtOnce(), func(t Target) error { return probe(ctx, t.Addr, timeout) })
+	return askAll(targets, dialsAtOnce(), func(t Target) error {
+		if t.Proto == UDP {
+			return probeUDP(ctx, t.Addr)
+		}
+		return probe(ctx, t.Addr, timeout)
+	})
 }
 
 // askAll asks all targets, as many of them at once as may be, and returns the errors.
-func askAll(targets []Target, atOnce int, ask func(Target) error) map[netip.AddrPort]error {
+func askAll(targets []Target, atOnce int, ask func(Target) error) map[Address]error {
 	var (
 		mu      sync.Mutex
-		failed  = make(map[netip.AddrPort]error)
+		failed  = make(map[Address]error)
 		wg      sync.WaitGroup
 		tickets = make(chan struct{}, atOnce)
 	)
@@ -144,7 +167,7 @@ func askAll(targets []Target, atOnce int, ask func(Target) error) map[netip.Addr
 			if err := ask(t); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
-				failed[t.Addr] = err
+				failed[t.Address()] = err
 			}
 		})
 	}
@@ -181,6 +204,27 @@ func probe(ctx context.Context, addr netip.AddrPort, timeout time.Duration) erro
 		err = tcp.SetLinger(0)
 	}
 	return errors.Join(err, conn.Close())
+}
+
+// probeUDP tells whether addr is not known to be closed: nothing says so in answer to an empty datagram, in the time in which the kernel of
+// a host nearby would. Most apps ignore such a datagram.
+func probeUDP(ctx context.Context, addr netip.AddrPort) error {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "udp", addr.String())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(udpSilence)); err != nil {
+		return err
+	}
+	if _, err := conn.Write(nil); err != nil {
+		return err
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	return nil
 }
 
 // stays tells whether a connection to addr stays open.
@@ -229,17 +273,17 @@ const unusedPort = 1
 // there are those of the addresses whose network answers at all, if only that nothing listens on a port. A server that is too busy
 // to accept another connection, or that nobody may ask, is told from one that is gone by this. It goes for a container's own address
 // alone: this host's own ones always answer.
-func there(ctx context.Context, addrs []netip.AddrPort) map[netip.AddrPort]bool {
-	closed := make(map[netip.AddrPort]netip.AddrPort)
-	var ask []netip.AddrPort
+func there(ctx context.Context, addrs []Address) map[Address]bool {
+	closed := make(map[Address]Address)
+	var ask []Address
 	for _, addr := range addrs {
-		closed[addr] = netip.AddrPortFrom(addr.Addr(), unusedPort)
+		closed[addr] = Address{TCP, netip.AddrPortFrom(addr.Addr(), unusedPort)}
 		if !slices.Contains(ask, closed[addr]) {
 			ask = append(ask, closed[addr])
 		}
 	}
 	failed := acceptSoon(ctx, ask)
-	answered := make(map[netip.AddrPort]bool)
+	answered := make(map[Address]bool)
 	for addr, unused := range closed {
 		if err := failed[unused]; err == nil || errors.Is(err, syscall.ECONNREFUSED) {
 			answered[addr] = true

@@ -1,9 +1,6 @@
 package deploy
 
-import (
-	"net/netip"
-	"slices"
-)
+import "slices"
 
 // prove finds the address of each server that accepts connections, by the evidence, and returns the targets that it lacks evidence of.
 // A server that the engine serves already is left to the engine's own checks: asking it again could only take away what works. Where a
@@ -23,7 +20,7 @@ func (b *builder) prove(drafts []*draft) (ask []Target) {
 	for _, d := range drafts {
 		for i, s := range d.servers {
 			targets := d.targets[s.Container]
-			if at := slices.IndexFunc(targets, func(t Target) bool { return b.evidence.accepts(t.Addr) }); at >= 0 && !b.proven(d, s) {
+			if at := slices.IndexFunc(targets, func(t Target) bool { return b.evidence.accepts(t.Address()) }); at >= 0 && !b.proven(d, s) {
 				d.servers[i] = serverAt(s.Container, s.Dyno, targets[at])
 			}
 		}
@@ -35,7 +32,7 @@ func (b *builder) prove(drafts []*draft) (ask []Target) {
 			})
 		}
 		for _, k := range d.kept {
-			targets = append(targets, Target{k.Addr, k.Published})
+			targets = append(targets, Target{d.claim.Key.Proto, k.Addr, k.Published})
 		}
 		return targets
 	})
@@ -43,16 +40,16 @@ func (b *builder) prove(drafts []*draft) (ask []Target) {
 
 // withoutEvidence are the targets that list names and of which there is none, each once, but those of routes that are not to be asked.
 func (b *builder) withoutEvidence(drafts []*draft, list func(*draft) []Target) (ask []Target) {
-	told := make(map[netip.AddrPort]bool)
+	told := make(map[Address]bool)
 	for _, d := range drafts {
 		if d.unchecked() || b.trust(d.app) != Fresh {
 			continue
 		}
 		for _, t := range list(d) {
-			if _, asked := b.evidence[t.Addr]; asked || told[t.Addr] {
+			if _, asked := b.evidence[t.Address()]; asked || told[t.Address()] {
 				continue
 			}
-			told[t.Addr] = true
+			told[t.Address()] = true
 			// An app without checks wants no connection made for one: Docker's proxy has to do.
 			t.Published = t.Published && d.app.HealthCheck > 0
 			ask = append(ask, t)
@@ -74,8 +71,11 @@ func (b *builder) leads(d *draft, s Server) bool {
 
 // proven tells whether a server may get connections. For one that is not to be asked Docker's word has to do.
 func (b *builder) proven(d *draft, s Server) bool {
-	return d.unchecked() || b.served(d, s) || b.evidence.accepts(s.Addr)
+	return d.unchecked() || b.served(d, s) || b.evidence.accepts(d.address(s))
 }
+
+// address is where the server is asked.
+func (d *draft) address(s Server) Address { return Address{d.claim.Key.Proto, s.Addr} }
 
 // unchecked tells that nobody may connect to the servers but for a client.
 func (d *draft) unchecked() bool { return d.options.Check == NoCheck }

@@ -54,8 +54,8 @@ func (a appServer) accepts() int {
 func TestAskingLeavesNoConnection(t *testing.T) {
 	app := listenOn(t, "127.0.0.1:0")
 	for range 100 {
-		for _, failed := range []map[netip.AddrPort]error{
-			AcceptAll(t.Context(), []Target{{Addr: app.addr}}), Listening(t.Context(), []netip.AddrPort{app.addr}),
+		for _, failed := range []map[Address]error{
+			AcceptAll(t.Context(), []Target{{Addr: app.addr}}), Listening(t.Context(), []Address{{AddrPort: app.addr}}),
 		} {
 			if len(failed) > 0 {
 				t.Fatal(failed)
@@ -85,7 +85,7 @@ func TestDockersProxyIsNoProof(t *testing.T) {
 			_ = conn.Close()
 		}
 	}()
-	if failed := AcceptAll(t.Context(), []Target{{Addr: proxy.addr, Published: true}}); failed[proxy.addr] == nil {
+	if failed := AcceptAll(t.Context(), []Target{{Addr: proxy.addr, Published: true}}); failed[Address{AddrPort: proxy.addr}] == nil {
 		t.Error("a port behind which nobody listens is said to accept")
 	}
 }
@@ -93,11 +93,11 @@ func TestDockersProxyIsNoProof(t *testing.T) {
 // However many servers are silent, one that is well is not taken for another of them: there is time for each.
 func TestSilentServersStarveNobody(t *testing.T) {
 	silent := fullServer(t, netip.IPv4Unspecified())
-	var addrs []netip.AddrPort
+	var addrs []Address
 	for i := range 2*dialsAtOnce() + 1 {
-		addrs = append(addrs, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1, byte(i >> 8), byte(i)}), silent.Port()))
+		addrs = append(addrs, Address{AddrPort: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1, byte(i >> 8), byte(i)}), silent.Port())})
 	}
-	well := listenOn(t, "127.0.0.1:0").addr
+	well := Address{AddrPort: listenOn(t, "127.0.0.1:0").addr}
 	failed := acceptSoon(t.Context(), append(addrs, well))
 	if failed[well] != nil || len(failed) != len(addrs) {
 		t.Errorf("%d of %d silent servers failed, and of the one that is well it is said: %v", len(failed), len(addrs), failed[well])
@@ -165,7 +165,7 @@ func TestServersThatNobodyAsks(t *testing.T) {
 				_ = app.Close()
 			}
 			// Behind Docker's proxy a proof is a connection, which can be counted.
-			containers := []Endpoint{{ID: "mail-1", App: "mail", Image: imageA, Running: true, Published: map[uint16]netip.AddrPort{15025: app.addr}}}
+			containers := []Endpoint{{ID: "mail-1", App: "mail", Image: imageA, Running: true, Published: map[PrivatePort]netip.AddrPort{{Port: 15025}: app.addr}}}
 			a := mail(place("web.1", "mail-1"))
 			a.Options, a.HealthCheck = row.options, row.healthCheck
 			table, problems := plan(t, Snapshot{Apps: []App{a}, Sources: told(containers...)})
@@ -187,13 +187,13 @@ func TestServersThatNobodyAsks(t *testing.T) {
 
 // A server whose queue of new connections is full does not answer, as one that is gone; its container does.
 func TestBusyServerIsTold(t *testing.T) {
-	addr := fullServer(t, netip.AddrFrom4([4]byte{127, 0, 0, 2}))
-	failed := acceptSoon(t.Context(), []netip.AddrPort{addr})
+	addr := Address{AddrPort: fullServer(t, netip.AddrFrom4([4]byte{127, 0, 0, 2}))}
+	failed := acceptSoon(t.Context(), []Address{addr})
 	if err := failed[addr]; err == nil || errors.Is(err, syscall.ECONNREFUSED) {
 		t.Fatalf("connecting to %s gives %v, want no answer", addr, err)
 	}
-	gone := netip.MustParseAddrPort("224.0.0.1:25") // a group, so no host ever answers
-	if got := there(t.Context(), []netip.AddrPort{addr, gone}); !got[addr] || got[gone] {
+	gone := Address{AddrPort: netip.MustParseAddrPort("224.0.0.1:25")} // a group, so no host ever answers
+	if got := there(t.Context(), []Address{addr, gone}); !got[addr] || got[gone] {
 		t.Errorf("there are %v, want %s alone", got, addr)
 	}
 }

@@ -15,7 +15,7 @@ import (
 // registry has a row for each field of [Options], in the order of the canonical form.
 var registry = []Option{
 	row[Networks]{
-		key: "allow", value: "NETWORK,...", fallback: "any",
+		udp: true, key: "allow", value: "NETWORK,...", fallback: "any",
 		doc:     "the networks and addresses that may connect; others are closed at accept",
 		setting: "whose clients may connect, others are closed at accept: addresses and networks, none, or any",
 		field:   func(o *Options) *Networks { return &o.Allow },
@@ -35,14 +35,14 @@ var registry = []Option{
 		parse:   ParseNetworks, format: Networks.String, stricter: both,
 	}.option(),
 	row[int]{
-		key: "max-connections", value: "NUMBER", fallback: "0",
+		udp: true, key: "max-connections", value: "NUMBER", fallback: "0",
 		doc:     "how many connections each port may have at once; the next ones wait",
 		setting: "how many connections a public port may have at once, the next ones wait; 0 is no limit",
 		field:   func(o *Options) *int { return &o.MaxConnections },
 		parse:   connections(MaxMaxConnections, "", ""), format: strconv.Itoa, stricter: lower[int],
 	}.option(),
 	row[int]{
-		key: "rate", value: "NUMBER" + ratePer, fallback: "off",
+		udp: true, key: "rate", value: "NUMBER" + ratePer, fallback: "off",
 		doc:     "how many new connections an address (of IPv6: a /64 network) may make in 10 seconds; more are closed at accept",
 		setting: "how many new connections an address may make in 10 seconds, more are closed at accept: a number and /10s, or off",
 		field:   func(o *Options) *int { return &o.Rate },
@@ -50,20 +50,20 @@ var registry = []Option{
 		format:  func(n int) string { return strconv.Itoa(n) + ratePer }, stricter: lower[int],
 	}.option(),
 	row[time.Duration]{
-		key: "idle-timeout", value: "TIME", fallback: "0",
+		udp: true, key: "idle-timeout", value: "TIME", fallback: "0",
 		doc:     "how long a connection may be without any data, as `10s` or `5m`",
 		setting: "how long a connection may be without any data; 0 is forever",
 		field:   func(o *Options) *time.Duration { return &o.IdleTimeout },
 		parse:   parseIdleTimeout, format: formatDuration, stricter: lower[time.Duration],
 	}.option(),
 	oneOf(row[Balance]{
-		key: "balance", fallback: string(LeastConn),
+		udp: true, key: "balance", fallback: string(LeastConn),
 		doc:     "which container gets a connection: the one with the fewest, each in turn, or always the same for the same address",
 		setting: "which container gets a connection: leastconn (the one with the fewest), roundrobin (each in turn) or source (the same for the same address)",
 		field:   func(o *Options) *Balance { return &o.Balance },
 	}, LeastConn, RoundRobin, BySource),
 	oneOf(row[Check]{
-		key: "check", fallback: string(ConnectCheck),
+		udp: true, key: "check", fallback: string(ConnectCheck),
 		doc:     "how containers are asked whether they accept: by a connection attempt that ends before the app sees it, or not at all",
 		setting: "how containers are asked whether they accept: connect, by an attempt that ends before the app sees it, or off",
 		field:   func(o *Options) *Check { return &o.Check },

@@ -63,9 +63,9 @@ func (s *scene) planned(snap Snapshot) (Table, []*Problem) {
 			return p.Table, p.Problems
 		}
 		for _, t := range p.Ask {
-			ev[t.Addr] = nil
+			ev[t.Address()] = nil
 			if !slices.Contains(s.listening, t.Addr) {
-				ev[t.Addr] = syscall.ECONNREFUSED
+				ev[t.Address()] = syscall.ECONNREFUSED
 			}
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 )
 
@@ -19,16 +18,16 @@ type Snapshot struct {
 }
 
 // Evidence is what probes have found out: for each address that was asked nil, or why it does not accept.
-type Evidence map[netip.AddrPort]error
+type Evidence map[Address]error
 
 // accepts tells whether an address was asked and accepts.
-func (e Evidence) accepts(addr netip.AddrPort) bool {
+func (e Evidence) accepts(addr Address) bool {
 	err, asked := e[addr]
 	return asked && err == nil
 }
 
 // lack is why an address could not be asked, for a lack of this host's.
-func (e Evidence) lack(addr netip.AddrPort) error {
+func (e Evidence) lack(addr Address) error {
 	if err := e[addr]; err != nil {
 		if _, lack := HostLack(err); lack {
 			return err

@@ -12,8 +12,9 @@ type claims[O Options[O]] struct {
 }
 
 type claim struct {
-	ip   netip.Addr
-	port uint16
+	proto Proto
+	ip    netip.Addr
+	port  uint16
 }
 
 // part is those clients of an address that ask for a name.
@@ -32,10 +33,10 @@ func newClaims[O Options[O]]() claims[O] {
 func (c claims[O]) add(e Entry[O]) (taken uint16, by *Entry[O], why error) {
 	wider := covering(e.Bind)
 	for public := range e.Ports() {
-		at := claim{e.Bind, public}
+		at := claim{e.Proto, e.Bind, public}
 		first := c.within[at]
 		for _, ip := range wider {
-			first = earlier(first, c.bound[claim{ip, public}])
+			first = earlier(first, c.bound[claim{e.Proto, ip, public}])
 		}
 		var unshared error
 		if same := c.bound[at]; same != nil {
@@ -52,7 +53,7 @@ func (c claims[O]) add(e Entry[O]) (taken uint16, by *Entry[O], why error) {
 		}
 		put(c.bound, at, &e)
 		for _, ip := range wider {
-			put(c.within, claim{ip, public}, &e)
+			put(c.within, claim{e.Proto, ip, public}, &e)
 		}
 	}
 	return taken, by, why

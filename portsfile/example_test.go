@@ -30,7 +30,7 @@ func Example_errors() {
 	_, err := deploy.ParsePorts("PORTS", "25\n6000-6010:7000-7009\n[::1]:26:70000 proces=imap\n")
 	fmt.Println(err)
 	// Output:
-	// PORTS:1:1: "25" is not a mapping: expected PUBLIC:PRIVATE or BIND:PUBLIC:PRIVATE, such as 25:5025 or 127.0.0.1:5432:5432
+	// PORTS:1:1: "25" is not a mapping: expected PUBLIC:PRIVATE or BIND:PUBLIC:PRIVATE, such as 25:5025, 53:5353/udp or 127.0.0.1:5432:5432
 	// PORTS:2:11: ranges must be of equal length: 6000-6010 has 11, 7000-7009 has 10
 	// PORTS:3:10: port 70000 is out of range: expected a number from 1 to 65535
 	// PORTS:3:16: unknown option "proces": known are process=TYPE, host=NAME,..., allow=NETWORK,..., proxy-protocol=off|v1|v2, accept-proxy=NETWORK,..., max-connections=NUMBER, rate=NUMBER/10s, idle-timeout=TIME, balance=leastconn|roundrobin|source, check=connect|off, tls=off|terminate|passthrough, alpn=PROTOCOL,..., starttls=off|postgres

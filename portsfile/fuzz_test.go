@@ -143,7 +143,7 @@ func checkNetworks(t *testing.T, n deploy.Networks) {
 
 // overlap compares two mappings the plain way, by their ranges and addresses.
 func overlap(a, b deploy.Mapping) bool {
-	if a.Public.Last < b.Public.First || b.Public.Last < a.Public.First {
+	if a.Proto != b.Proto || a.Public.Last < b.Public.First || b.Public.Last < a.Public.First {
 		return false
 	}
 	covers := func(a, b netip.Addr) bool {

@@ -11,6 +11,33 @@ import (
 // DefaultProcess is the process type of a mapping that names none.
 const DefaultProcess = "web"
 
+// Proto is a transport protocol.
+type Proto uint8
+
+const (
+	TCP Proto = iota
+	UDP
+)
+
+// UDPSuffix follows the ports of UDP in text.
+const UDPSuffix = "/udp"
+
+// String returns "tcp" or "udp".
+func (p Proto) String() string {
+	if p == UDP {
+		return "udp"
+	}
+	return "tcp"
+}
+
+// suffix follows ports of the protocol in text.
+func (p Proto) suffix() string {
+	if p == UDP {
+		return UDPSuffix
+	}
+	return ""
+}
+
 // Range is a run of ports, both ends included. A single port is a range whose ends are equal.
 type Range struct {
 	First, Last uint16
@@ -34,6 +61,8 @@ func (r Range) String() string {
 // Mapping is one line of a PORTS file: public ports and the private ports that they lead to. Two mappings are equal (==)
 // if and only if their canonical lines are.
 type Mapping[O Options[O]] struct {
+	// Proto is the protocol of both sides.
+	Proto Proto
 	// Bind is the host's address to listen on. The zero Addr stands for every address, IPv4 and IPv6; 0.0.0.0 stands for
 	// every IPv4 address only and :: for every IPv6 address only. It has no zone and is never an IPv4 address in IPv6 form.
 	Bind netip.Addr
@@ -60,7 +89,7 @@ func (m Mapping[O]) Names() []string {
 // String returns the mapping's canonical line, without a line end. Options appear when they are given, process when it is
 // not the default.
 func (m Mapping[O]) String() string {
-	line := m.Listen() + ":" + m.Private.String()
+	line := m.public() + ":" + m.Private.String() + m.Proto.suffix()
 	if m.Process != DefaultProcess {
 		line += " " + processKey + "=" + m.Process
 	}
@@ -70,8 +99,10 @@ func (m Mapping[O]) String() string {
 	return strings.TrimSuffix(line+" "+m.Options.String(), " ")
 }
 
-// Listen returns the public half of the canonical line, "25" or "[::1]:6000-6010".
-func (m Mapping[O]) Listen() string {
+// Listen returns the public half of the canonical line, "25", "[::1]:6000-6010" or "53/udp".
+func (m Mapping[O]) Listen() string { return m.public() + m.Proto.suffix() }
+
+func (m Mapping[O]) public() string {
 	switch {
 	case !m.Bind.IsValid():
 		return m.Public.String()

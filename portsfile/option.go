@@ -13,8 +13,8 @@ type Options[O any] interface {
 	comparable
 	// String returns the options that are given as the canonical line has them, "" for none.
 	String() string
-	// Complete says which option of a mapping lacks another one beside it; hosts tells that it has host.
-	Complete(hosts bool) error
+	// Complete says which option of a mapping lacks another one beside it, or is none of its protocol's; hosts tells that it has host.
+	Complete(proto Proto, hosts bool) error
 	// Beside says why no mapping with the other options can have the same port, whatever its host; nil when it can.
 	Beside(O) error
 }

@@ -18,7 +18,7 @@ const (
 )
 
 // expected is what a line's mapping can look like, for messages.
-const expected = "expected PUBLIC:PRIVATE or BIND:PUBLIC:PRIVATE, such as 25:5025 or 127.0.0.1:5432:5432"
+const expected = "expected PUBLIC:PRIVATE or BIND:PUBLIC:PRIVATE, such as 25:5025, 53:5353/udp or 127.0.0.1:5432:5432"
 
 // Parse reads a PORTS file. Its name goes into the errors. The entries are in the file's order and no two of them overlap.
 //
@@ -148,7 +148,7 @@ func (p *parser[O]) parseLine(line string) {
 	// Options say who may share the port, but what is wrong with the port comes first.
 	wrong := p.later(func() { p.parseOptions(&m, words[1:]) })
 	if ok {
-		if err := m.Options.Complete(m.Hosts != (ServerNames{})); err != nil {
+		if err := m.Options.Complete(m.Proto, m.Hosts != (ServerNames{})); err != nil {
 			p.fail(words[0].column, "%v", err)
 		}
 	}

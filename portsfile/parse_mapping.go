@@ -6,9 +6,15 @@ import (
 	"strings"
 )
 
-// parseMapping reads [BIND:]PUBLIC:PRIVATE into a mapping with default options.
+// parseMapping reads [BIND:]PUBLIC:PRIVATE[/PROTOCOL] into a mapping with default options.
 func (p *parser[O]) parseMapping(t token) (m Mapping[O], ok bool) {
 	m.Process = DefaultProcess
+	if i := strings.LastIndexByte(t.text, '/'); i > strings.LastIndexByte(t.text, ':') {
+		var suffix token
+		if t, suffix = t.at(i); !p.parseProto(&m, suffix) {
+			return m, false
+		}
+	}
 	if strings.HasPrefix(t.text, "[") {
 		i := strings.Index(t.text, "]:")
 		if i < 0 {
@@ -22,9 +28,7 @@ func (p *parser[O]) parseMapping(t token) (m Mapping[O], ok bool) {
 	}
 	switch strings.Count(t.text, ":") {
 	case 0:
-		if !p.namesProtocol(t) {
-			p.fail(t.column, "%s is not a mapping: %s", Quote(t.text), expected)
-		}
+		p.fail(t.column, "%s is not a mapping: %s", Quote(t.text), expected)
 		return m, false
 	case 1:
 		return m, p.parsePorts(&m, t)
@@ -132,7 +136,8 @@ func (p *parser[O]) parseRange(t token) (Range, bool) {
 
 // parsePort takes nothing but digits, so that each port has one spelling and nobody takes 0600 for octal.
 func (p *parser[O]) parsePort(t token) (uint16, bool) {
-	if p.namesProtocol(t) {
+	if before, protocol, found := t.cut("/"); found {
+		p.fail(before.end(), "unexpected %s: the protocol is written once, behind the private port, as in 53:5353/udp", Quote("/"+protocol.text))
 		return 0, false
 	}
 	n, err := strconv.ParseUint(t.text, 10, 16)
@@ -151,11 +156,15 @@ func (p *parser[O]) parsePort(t token) (uint16, bool) {
 	return 0, false
 }
 
-// namesProtocol reports the "/udp" of "25/udp", which other tools understand.
-func (p *parser[O]) namesProtocol(t token) bool {
-	before, protocol, found := t.cut("/")
-	if found {
-		p.fail(before.end(), "unexpected %s: every mapping is TCP, and UDP is not supported", Quote("/"+protocol.text))
+// parseProto reads "/udp" or "/tcp".
+func (p *parser[O]) parseProto(m *Mapping[O], t token) bool {
+	switch t.text {
+	case "/tcp":
+	case UDPSuffix:
+		m.Proto = UDP
+	default:
+		p.fail(t.column, "unknown protocol %s: expected /udp, or /tcp, which is the same as none", Quote(t.text))
+		return false
 	}
-	return found
+	return true
 }

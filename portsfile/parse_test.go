@@ -44,9 +44,9 @@ func TestParseMapping(t *testing.T) {
 		{name: "as many ports as allowed", text: "1-1024:1-1024", canonical: "1-1024:1-1024"},
 
 		{name: "empty", text: "", err: "column 1: no mapping: expected PUBLIC:PRIVATE or BIND:PUBLIC:PRIVATE, " +
-			"such as 25:5025 or 127.0.0.1:5432:5432"},
+			"such as 25:5025, 53:5353/udp or 127.0.0.1:5432:5432"},
 		{name: "blank", text: " \t", err: "column 1: no mapping: expected PUBLIC:PRIVATE or BIND:PUBLIC:PRIVATE, " +
-			"such as 25:5025 or 127.0.0.1:5432:5432"},
+			"such as 25:5025, 53:5353/udp or 127.0.0.1:5432:5432"},
 		{name: "comment", text: "ä25:5025 # mail", err: `column 10: unexpected "#": a comment can be written in a PORTS file only`},
 		{name: "two lines", text: "25:5025\n26:5026", err: "column 8: control character U+000A: only text, spaces and tabs are allowed"},
 		{name: "two errors", text: "25:70000 process=", err: "column 4: port 70000 is out of range: expected a number from 1 to 65535\n" +

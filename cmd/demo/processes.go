@@ -165,7 +165,7 @@ func (p *processes) start(ctx context.Context, version string) (*process, error)
 	at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
 	return &process{command: command, Endpoint: deploy.Endpoint{
 		ID: id, App: app, Process: "web", Dyno: "web.1", Image: version, Running: true,
-		Published: map[uint16]netip.AddrPort{private: at},
+		Published: map[deploy.PrivatePort]netip.AddrPort{{Port: private}: at},
 	}}, nil
 }
 
@@ -174,8 +174,8 @@ func (p *process) accepts(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		at := p.Published[private]
-		err := deploy.Listening(ctx, []netip.AddrPort{at})[at]
+		at := deploy.Address{AddrPort: p.Published[deploy.PrivatePort{Port: private}]}
+		err := deploy.Listening(ctx, []deploy.Address{at})[at]
 		if err == nil {
 			return nil
 		}

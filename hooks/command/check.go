@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -184,19 +183,19 @@ func checkDaemon(ctx context.Context, e deploy.Engine) error {
 // checkAccepting asks the containers that are served; of the others the plan tells.
 func checkAccepting(ctx context.Context, table deploy.Table, note func(app, public string, err error)) {
 	// Not those that the engine serves by now: one may have gone down since the table was made of what was served.
-	var addrs []netip.AddrPort
+	var addrs []deploy.Address
 	for _, r := range table.Routes {
 		if r.Options.Check == deploy.NoCheck {
 			continue
 		}
 		for _, s := range r.Servers {
-			addrs = append(addrs, s.Addr)
+			addrs = append(addrs, deploy.Address{Proto: r.Key.Proto, AddrPort: s.Addr})
 		}
 	}
 	failed := deploy.Listening(ctx, addrs)
 	for _, r := range table.Routes {
 		for _, s := range r.Servers {
-			err := failed[s.Addr]
+			err := failed[deploy.Address{Proto: r.Key.Proto, AddrPort: s.Addr}]
 			if _, lack := deploy.HostLack(err); lack {
 				err = nil // It is told already.
 			}

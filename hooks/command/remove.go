@@ -67,7 +67,11 @@ func named(publics []string) (func(deploy.Key) bool, error) {
 	for _, public := range publics {
 		// The private side is of no interest here.
 		listen, hosts, isNamed := strings.Cut(public, portsfile.HostSeparator)
-		text := listen + ":" + listen[strings.LastIndexByte(listen, ':')+1:]
+		text, proto, hasProto := strings.Cut(listen, "/")
+		text += ":" + text[strings.LastIndexByte(text, ':')+1:]
+		if hasProto {
+			text += "/" + proto
+		}
 		if isNamed {
 			text += " tls=passthrough host=" + hosts
 		}
@@ -78,7 +82,7 @@ func named(publics []string) (func(deploy.Key) bool, error) {
 		}
 		for port := range m.Ports() {
 			for _, name := range m.Names() {
-				key := deploy.Key{IP: m.Bind, Port: port, ServerName: name}
+				key := deploy.Key{Proto: m.Proto, IP: m.Bind, Port: port, ServerName: name}
 				if names[key] = true; !isNamed {
 					addresses[key.Frontend()] = true
 				}

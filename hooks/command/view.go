@@ -110,7 +110,7 @@ func (v view) unasked(app string, asked map[deploy.Key]bool) (list []deploy.Mapp
 		if listen.ServerName != "" {
 			hosts = portsfile.ServerNamesOf(listen.ServerName)
 		}
-		m := deploy.Mapping{Hosts: hosts, Bind: listen.IP, Public: portsfile.Range{First: listen.Port, Last: listen.Port}, Process: service.Process}
+		m := deploy.Mapping{Proto: listen.Proto, Hosts: hosts, Bind: listen.IP, Public: portsfile.Range{First: listen.Port, Last: listen.Port}, Process: service.Process}
 		for _, addr := range service.All() {
 			m.Private = portsfile.Range{First: addr.Port(), Last: addr.Port()}
 		}
@@ -168,7 +168,7 @@ func (v view) dynos(app string, service deploy.RouteState) []string {
 	for _, addr := range service.Addresses(true) {
 		name := addr.String()
 		for _, c := range v.containers {
-			if c.App == app && c.Owns(addr) {
+			if c.App == app && c.Owns(service.Key.Proto, addr) {
 				name = c.Dyno
 			}
 		}

@@ -97,7 +97,7 @@ func NameServers(r *deploy.RouteState, containers []deploy.Endpoint) {
 	for i := range r.Servers {
 		s := &r.Servers[i]
 		for _, c := range containers {
-			if c.App == r.App && c.Running && c.Owns(s.Addr) {
+			if c.App == r.App && c.Running && c.Owns(r.Key.Proto, s.Addr) {
 				s.Container, s.Dyno = c.ID, c.Dyno
 			}
 		}

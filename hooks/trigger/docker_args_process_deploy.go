@@ -44,16 +44,16 @@ func DockerArgsProcessDeploy(ctx context.Context, h *host.Host, args []string) e
 	if err != nil || values.Upstream != deploy.UpstreamPublished {
 		return err
 	}
-	var ports []uint16
+	var ports []deploy.PrivatePort
 	for _, c := range claims {
 		if c.Process == process {
-			ports = append(ports, c.Private)
+			ports = append(ports, c.PrivatePort())
 		}
 	}
-	slices.Sort(ports)
+	slices.SortFunc(ports, deploy.PrivatePort.Compare)
 	var b strings.Builder
 	for _, port := range slices.Compact(ports) {
-		fmt.Fprintf(&b, " -p 127.0.0.1::%d", port)
+		fmt.Fprintf(&b, " -p 127.0.0.1::%s", port)
 	}
 	if b.Len() > 0 {
 		b.WriteByte(' ')

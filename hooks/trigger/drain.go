@@ -85,7 +85,7 @@ func upstreams(ctx context.Context, h *host.Host, app string, places []deploy.Pl
 		for _, claim := range claims {
 			// It may have been served at any of them.
 			for _, u := range []deploy.Upstream{deploy.UpstreamDirect, deploy.UpstreamPublished} {
-				targets, err := c.Targets(u, claim.Private)
+				targets, err := c.Targets(u, claim.PrivatePort())
 				if err != nil {
 					continue
 				}

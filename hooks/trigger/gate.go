@@ -15,14 +15,27 @@ import (
 	"dokku-expose/hooks/settings"
 )
 
-// gateRetry is the pause between two attempts.
-const gateRetry = 100 * time.Millisecond
+const (
+	// gateRetry is the pause between two attempts.
+	gateRetry = 100 * time.Millisecond
+	// gateRetryUDP is the pause where a private port of UDP is asked: a container's kernel says only about once a second that nobody has a
+	// port (net.ipv4.icmp_ratelimit), and its silence is taken for an app.
+	gateRetryUDP = 1100 * time.Millisecond
+)
+
+// pause is the time between two attempts at claims.
+func pause(claims []deploy.Claim) time.Duration {
+	if slices.ContainsFunc(claims, func(c deploy.Claim) bool { return c.Key.Proto == deploy.UDP }) {
+		return gateRetryUDP
+	}
+	return gateRetry
+}
 
 // awaitAccepts waits until every claim's private port of the container accepts, for as long as the container runs and
 // check-timeout has not passed.
 func awaitAccepts(ctx context.Context, h *host.Host, app, id string, values settings.Values, claims []deploy.Claim) error {
 	deadline := time.Now().Add(values.CheckTimeout)
-	var waiting map[uint16]error
+	var waiting map[deploy.PrivatePort]error
 	for {
 		container, err := h.Endpoint(ctx, app, id)
 		if err != nil {
@@ -48,31 +61,31 @@ func awaitAccepts(ctx context.Context, h *host.Host, app, id string, values sett
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(gateRetry):
+		case <-time.After(pause(claims)):
 		}
 	}
 }
 
 // of are the claims for those private ports. What has accepted is not asked again.
-func of(claims []deploy.Claim, ports map[uint16]error) []deploy.Claim {
-	return slices.DeleteFunc(slices.Clone(claims), func(c deploy.Claim) bool { return ports[c.Private] == nil })
+func of(claims []deploy.Claim, ports map[deploy.PrivatePort]error) []deploy.Claim {
+	return slices.DeleteFunc(slices.Clone(claims), func(c deploy.Claim) bool { return ports[c.PrivatePort()] == nil })
 }
 
 // silent returns the claims' private ports on which the container accepts no connection at any of its addresses, with why.
-func silent(ctx context.Context, c deploy.Endpoint, upstream deploy.Upstream, claims []deploy.Claim) (map[uint16]error, error) {
-	targets := make(map[uint16][]deploy.Target)
+func silent(ctx context.Context, c deploy.Endpoint, upstream deploy.Upstream, claims []deploy.Claim) (map[deploy.PrivatePort]error, error) {
+	targets := make(map[deploy.PrivatePort][]deploy.Target)
 	for _, claim := range claims {
-		at, err := c.Targets(upstream, claim.Private)
+		at, err := c.Targets(upstream, claim.PrivatePort())
 		if err != nil {
 			return nil, err
 		}
-		targets[claim.Private] = at
+		targets[claim.PrivatePort()] = at
 	}
 	failed := deploy.AcceptAll(ctx, slices.Concat(slices.Collect(maps.Values(targets))...))
-	ports := make(map[uint16]error)
+	ports := make(map[deploy.PrivatePort]error)
 	for port, at := range targets {
-		if !slices.ContainsFunc(at, func(t deploy.Target) bool { return failed[t.Addr] == nil }) {
-			ports[port] = failed[at[0].Addr]
+		if !slices.ContainsFunc(at, func(t deploy.Target) bool { return failed[t.Address()] == nil }) {
+			ports[port] = failed[at[0].Address()]
 		}
 	}
 	return ports, nil
@@ -80,23 +93,23 @@ func silent(ctx context.Context, c deploy.Endpoint, upstream deploy.Upstream, cl
 
 // notAccepting says why a container is refused, and what to do. An address that answers, if only to refuse, is another matter than
 // one that does not.
-func notAccepting(c deploy.Endpoint, timeout time.Duration, waiting map[uint16]error, claims []deploy.Claim) error {
+func notAccepting(c deploy.Endpoint, timeout time.Duration, waiting map[deploy.PrivatePort]error, claims []deploy.Claim) error {
 	var (
 		errs              []error
 		refused, noAnswer bool
 	)
 	for _, claim := range claims {
-		err, ok := waiting[claim.Private]
+		err, ok := waiting[claim.PrivatePort()]
 		if !ok {
 			continue
 		}
 		if remedy, lack := deploy.HostLack(err); lack {
-			errs = append(errs, fmt.Errorf("%s: this host can't connect to the private port %d (%s, public port %s) of container %.12s, for a lack of its own: %w; %s",
-				c.App, claim.Private, claim.Where(), claim.Key, c.ID, err, remedy))
+			errs = append(errs, fmt.Errorf("%s: this host can't connect to the private port %s (%s, public port %s) of container %.12s, for a lack of its own: %w; %s",
+				c.App, claim.PrivatePort(), claim.Where(), claim.Key, c.ID, err, remedy))
 			continue
 		}
-		errs = append(errs, fmt.Errorf("%s: nothing accepts connections on the private port %d (%s, public port %s) of container %.12s after %s: %w",
-			c.App, claim.Private, claim.Where(), claim.Key, c.ID, timeout, err))
+		errs = append(errs, fmt.Errorf("%s: nothing accepts connections on the private port %s (%s, public port %s) of container %.12s after %s: %w",
+			c.App, claim.PrivatePort(), claim.Where(), claim.Key, c.ID, timeout, err))
 		if isNoAnswer(err) {
 			noAnswer = true
 		} else {

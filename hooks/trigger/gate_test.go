@@ -56,7 +56,7 @@ func TestGateTellsALackOfTheHost(t *testing.T) {
 	c := deploy.Endpoint{ID: "0123456789abcdef", App: "mail", Running: true}
 	claims := []deploy.Claim{{App: "mail", Key: deploy.Key{Port: 25}, Private: 5025, Process: "web", File: "PORTS", Line: 1}}
 	for lack, remedy := range map[error]string{syscall.EMFILE: "LimitNOFILE", syscall.EADDRNOTAVAIL: "ip_local_port_range"} {
-		text := notAccepting(c, time.Second, map[uint16]error{5025: &net.OpError{Op: "dial", Err: lack}}, claims).Error()
+		text := notAccepting(c, time.Second, map[deploy.PrivatePort]error{{Port: 5025}: &net.OpError{Op: "dial", Err: lack}}, claims).Error()
 		for _, want := range []string{"PORTS line 1", "for a lack of its own", remedy} {
 			if !strings.Contains(text, want) {
 				t.Errorf("no %q in:\n%s", want, text)

@@ -83,7 +83,7 @@ func probed(h *host.Host, app, image string) (processes []kustomize.Process, err
 	}
 	for i := range processes {
 		p := &processes[i]
-		of := checked(ofProcess(claims, p.Name), values)
+		of := slices.DeleteFunc(checked(ofProcess(claims, p.Name), values), func(c deploy.Claim) bool { return c.Key.Proto != deploy.TCP })
 		if values.CheckTimeout > 0 && len(of) > 0 && !slices.Contains(ready, p.Name) {
 			p.Probe = of[0].Private
 		}

@@ -27,7 +27,7 @@ func TestOptionsArrive(t *testing.T) {
 			want := enginetest.Sample(t, o)
 			line, asked := line, want.String()
 			set := func(s settings.Store) error { return s.Set("mail", o.Key, strings.TrimPrefix(asked, o.Key+"=")) }
-			if want.Complete(false) != nil {
+			if want.Complete(deploy.TCP, false) != nil {
 				line += "tls=terminate "
 				want.TLS = deploy.TerminateTLS
 			}

@@ -147,7 +147,7 @@ func listens(t *testing.T, port uint16) {
 	t.Helper()
 	addr := netip.AddrPortFrom(private, port)
 	wait.Until(t, fmt.Sprintf("a server listens at %s", addr), func() bool {
-		return len(deploy.Listening(t.Context(), []netip.AddrPort{addr})) == 0
+		return len(deploy.Listening(t.Context(), []deploy.Address{{AddrPort: addr}})) == 0
 	})
 }
 

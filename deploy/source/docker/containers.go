@@ -164,9 +164,13 @@ func direct(mode string, networks map[string]*network.EndpointSettings, subnets 
 
 // publishedPorts are the host addresses of the private ports. A port that is published more than once has its IPv4 address,
 // then its lowest: the order in which Docker lists them means nothing.
-func publishedPorts(ports []container.Port) map[uint16]netip.AddrPort {
-	found := make(map[uint16]netip.AddrPort)
+func publishedPorts(ports []container.Port) map[deploy.PrivatePort]netip.AddrPort {
+	found := make(map[deploy.PrivatePort]netip.AddrPort)
 	for _, port := range ports {
+		private := deploy.PrivatePort{Port: port.PrivatePort}
+		if port.Type == deploy.UDP.String() {
+			private.Proto = deploy.UDP
+		}
 		addr, ok := published(port)
 		switch {
 		case !ok:
@@ -177,17 +181,17 @@ func publishedPorts(ports []container.Port) map[uint16]netip.AddrPort {
 			addr = netip.IPv6Loopback()
 		}
 		at := netip.AddrPortFrom(addr, port.PublicPort)
-		if old, ok := found[port.PrivatePort]; !ok || at.Compare(old) < 0 {
-			found[port.PrivatePort] = at
+		if old, ok := found[private]; !ok || at.Compare(old) < 0 {
+			found[private] = at
 		}
 	}
 	return found
 }
 
-// published is the host address at which a TCP port is published, the zero Addr for every one, and whether it is at all:
+// published is the host address at which a port of TCP or UDP is published, the zero Addr for every one, and whether it is at all:
 // a port that an image only exposes is listed too, without a public one.
 func published(port container.Port) (netip.Addr, bool) {
-	if port.Type != "tcp" || port.PublicPort == 0 {
+	if port.Type != deploy.TCP.String() && port.Type != deploy.UDP.String() || port.PublicPort == 0 {
 		return netip.Addr{}, false
 	}
 	if port.IP == "" {

@@ -119,7 +119,7 @@ func TestContainersAddressesAnswer(t *testing.T) {
 		{"published on every address", deploy.UpstreamPublished, 5993},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			targets, err := got.Targets(row.upstream, row.private)
+			targets, err := got.Targets(row.upstream, deploy.PrivatePort{Port: row.private})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -142,8 +142,8 @@ func TestContainersAddressesAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []deploy.Frontend{
-		{IP: netip.MustParseAddr("127.0.0.1"), Port: got.Published[5025].Port()},
-		{IP: netip.IPv4Unspecified(), Port: got.Published[5993].Port()},
+		{IP: netip.MustParseAddr("127.0.0.1"), Port: got.Published[deploy.PrivatePort{Port: 5025}].Port()},
+		{IP: netip.IPv4Unspecified(), Port: got.Published[deploy.PrivatePort{Port: 5993}].Port()},
 	} {
 		if !slices.Contains(ports, Published{Listen: want, Container: strings.TrimPrefix(inspected.Name, "/"), App: "mail"}) {
 			t.Errorf("published ports %v, want %v of mail among them", ports, want)
@@ -247,7 +247,7 @@ func TestContainersNetworks(t *testing.T) {
 				Host:   &container.HostConfig{NetworkMode: container.NetworkMode(row.mode)},
 			})
 			got, _ := find(t, c, id)
-			targets, err := got.Targets(deploy.UpstreamAuto, 5025)
+			targets, err := got.Targets(deploy.UpstreamAuto, deploy.PrivatePort{Port: 5025})
 			if row.want == "" {
 				if err == nil || !strings.Contains(err.Error(), name) {
 					t.Errorf("got %v, %v, want an error that names the network mode", targets, err)
@@ -316,7 +316,7 @@ func TestContainersStates(t *testing.T) {
 			if !ok || got.State != row.state || got.Running != (row.state == "running") {
 				t.Errorf("got %+v (%v)", got, ok)
 			}
-			_, err := got.Targets(deploy.UpstreamAuto, 5025)
+			_, err := got.Targets(deploy.UpstreamAuto, deploy.PrivatePort{Port: 5025})
 			if (err == nil) != got.Running {
 				t.Errorf("address: %v", err)
 			}
