@@ -42,6 +42,17 @@ type PrivatePort struct {
 // String returns "5025", or "5353/udp".
 func (p PrivatePort) String() string { return Frontend{Proto: p.Proto, Port: p.Port}.String() }
 
+// MarshalText implements [encoding.TextMarshaler]: see [PrivatePort.String].
+func (p PrivatePort) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (p *PrivatePort) UnmarshalText(text []byte) error {
+	var k Key
+	err := k.UnmarshalText(text)
+	p.Proto, p.Port = k.Proto, k.Port
+	return err
+}
+
 // Compare orders by port, TCP first.
 func (p PrivatePort) Compare(o PrivatePort) int {
 	return cmp.Or(cmp.Compare(p.Port, o.Port), cmp.Compare(p.Proto, o.Proto))

@@ -41,8 +41,13 @@ func asksForAddress(o deploy.Options) bool {
 }
 
 // admits tells whether a client from there is let in now.
-func (a *admission) admits(source netip.Addr) bool {
-	return (a.everybody || contain(a.allow, source)) && (a.rates == nil || a.rates.take(source, a.rate))
+func (a *admission) admits(source netip.Addr) bool { return a.allows(source) && a.counts(source) }
+
+func (a *admission) allows(source netip.Addr) bool { return a.everybody || contain(a.allow, source) }
+
+// counts counts the client, and tells whether there are not too many from there.
+func (a *admission) counts(source netip.Addr) bool {
+	return a.rates == nil || a.rates.take(source, a.rate)
 }
 
 func contain(networks []netip.Prefix, ip netip.Addr) bool {

@@ -8,18 +8,19 @@ import (
 	"syscall"
 
 	"dokku-expose/deploy"
-	"dokku-expose/proxy/tcp"
+	"dokku-expose/proxy/udp"
 )
 
 // ErrSuperseded is the error of a server that has retired: its successor is to be asked.
 var ErrSuperseded = errors.New("another daemon has taken over")
 
-// HandOver calls give with the table in force and the listening sockets, one for each of its routes in order. When give returns nil the
-// server retires, because the successor listens from then on; its connections stay until they end, see [Server.Follow]. An error of give
-// is returned, and the server goes on as before. The sockets stay the server's: give passes copies of them to the successor.
+// HandOver calls give with the table in force and the listening sockets, one for each of its routes in order, and with the flows of UDP. When
+// give returns nil the server retires, because the successor listens from then on; its connections stay until they end, see
+// [Server.Follow], and its flows are the successor's. An error of give is returned, and the server goes on as before. The sockets stay the
+// server's: give passes copies of them to the successor.
 //
 // No other method changes the server while give runs. A server that has retired returns [ErrSuperseded].
-func (s *Server) HandOver(give func(t deploy.Table, sockets []syscall.Conn) error) error {
+func (s *Server) HandOver(give func(t deploy.Table, sockets []syscall.Conn, flows []Flow) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.retired {
@@ -27,51 +28,64 @@ func (s *Server) HandOver(give func(t deploy.Table, sockets []syscall.Conn) erro
 	}
 	t := s.provenTable()
 	sockets := make([]syscall.Conn, len(t.Routes))
+	var flows []Flow
+	var paused []*datagrams
 	for i, spec := range t.Routes {
-		sockets[i] = s.listeners[spec.Key.Frontend()].tcp
+		l := s.listeners[spec.Key.Frontend()]
+		sockets[i] = l.socket()
+		if l.udp == nil {
+			continue
+		}
+		paused = append(paused, l.udp)
+		for _, f := range l.udp.pause() {
+			flows = append(flows, f.handed(i))
+		}
 	}
-	if err := give(t, sockets); err != nil {
+	if err := give(t, sockets, flows); err != nil {
+		for _, d := range paused {
+			d.resume()
+		}
 		return err
 	}
 	s.retire()
 	return nil
 }
 
-// TakeOver serves the table of another server with the sockets that [Server.HandOver] gave, one for each of its routes in order. It is the
-// first thing that a new server does, and closes the files in any case. When it returns nil, connections are accepted: until the other
+// TakeOver serves the table of another server with the sockets that [Server.HandOver] gave, one for each of its routes in order, and then
+// one for each of the flows. It is the first thing that a new server does, and closes the files in any case. When it returns nil, connections are accepted: until the other
 // server has retired, each connection goes to one of the two. After an error the server listens nowhere.
-func (s *Server) TakeOver(t deploy.Table, sockets []*os.File) (err error) {
-	var taken []*tcp.Listener
+func (s *Server) TakeOver(t deploy.Table, flows []Flow, sockets []*os.File) (err error) {
+	var taken []*listener
 	defer func() {
 		for _, file := range sockets {
 			_ = file.Close()
 		}
 		if err != nil {
 			for _, l := range taken {
-				err = errors.Join(err, l.Close())
+				err = errors.Join(err, l.socket().Close())
 			}
 		}
 	}()
 	if err := CheckTable(t); err != nil {
 		return err
 	}
-	if len(sockets) != len(t.Routes) {
-		return fmt.Errorf("%d sockets for the %d routes of a table", len(sockets), len(t.Routes))
+	if len(sockets) != len(t.Routes)+len(flows) {
+		return fmt.Errorf("%d sockets for the %d routes of a table and %d flows of UDP", len(sockets), len(t.Routes), len(flows))
 	}
 	byFrontend := byFrontend(t.Routes)
 	for _, specs := range byFrontend {
 		// Routes that share a frontend have the same socket.
 		i := slices.IndexFunc(t.Routes, func(r deploy.Route) bool { return r.Key == specs[0].Key })
-		socket, err := tcp.NewListener(sockets[i])
+		l, err := newListener(specs[0].Key.Frontend(), s, func(l *listener) error { return s.inherit(l, sockets[i]) })
 		if err != nil {
 			return err
 		}
-		taken = append(taken, socket)
+		taken = append(taken, l)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, specs := range byFrontend {
-		l := newListener(specs[0].Key.Frontend(), taken[i], s)
+		l := taken[i]
 		for j := range specs {
 			if err := s.certify(&specs[j]); err != nil {
 				// Clients of the port are told so until a table has a certificate for it.
@@ -79,12 +93,34 @@ func (s *Server) TakeOver(t deploy.Table, sockets []*os.File) (err error) {
 			}
 		}
 		s.bind(l, specs)
-		s.accept(l)
+		if l.udp != nil {
+			s.adopt(l, specs[0], t, flows, sockets[len(t.Routes):])
+		}
+		if err := s.accept(l); err != nil {
+			return err
+		}
 	}
 	t.Routes = slices.Concat(byFrontend...)
 	s.table = t
-	s.limit.resize(len(s.listeners), t.TotalConnections)
+	s.resize(t)
 	return nil
+}
+
+// adopt takes over the flows of a route. One that can't be taken over begins anew when its client sends the next datagram.
+func (s *Server) adopt(l *listener, spec deploy.Route, t deploy.Table, flows []Flow, sockets []*os.File) {
+	r := s.route(spec)
+	for i, f := range flows {
+		if f.Route < 0 || f.Route >= len(t.Routes) || t.Routes[f.Route].Key != spec.Key {
+			continue
+		}
+		socket, err := udp.Adopt(sockets[i], f.Server.Addr)
+		if err == nil {
+			err = l.udp.adopt(r, f, socket)
+		}
+		if err != nil {
+			s.log.Error("a session of UDP can't be taken over, and begins anew", "port", spec.Key.String(), "app", spec.App, "client", f.Client.String(), "error", err)
+		}
+	}
 }
 
 // Table is the table in force, without the routes that could not be applied. A server of it is proven when it is known to accept now.

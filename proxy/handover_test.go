@@ -50,7 +50,7 @@ func TestHandOver(t *testing.T) {
 	old.Greeting()
 
 	mine := errors.New("mine")
-	if err := before.HandOver(func(deploy.Table, []syscall.Conn) error { return mine }); !errors.Is(err, mine) {
+	if err := before.HandOver(func(deploy.Table, []syscall.Conn, []Flow) error { return mine }); !errors.Is(err, mine) {
 		t.Errorf("got %v, want the error of a successor that fails", err)
 	}
 	if got := proxytest.Dial(t, mail.Key.Port).Greeting(); got != "v1" || before.Retired() {
@@ -58,11 +58,11 @@ func TestHandOver(t *testing.T) {
 	}
 	proxytest.Apply(t, before, mail)
 
-	err := before.HandOver(func(table deploy.Table, sockets []syscall.Conn) error {
+	err := before.HandOver(func(table deploy.Table, sockets []syscall.Conn, _ []Flow) error {
 		if len(table.Routes) != 1 || len(sockets) != 1 {
 			t.Errorf("got %d sockets for %+v, want one for the only route", len(sockets), table)
 		}
-		return after.TakeOver(table, filesOf(t, sockets...))
+		return after.TakeOver(table, nil, filesOf(t, sockets...))
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +70,7 @@ func TestHandOver(t *testing.T) {
 	if _, err := before.Apply(t.Context(), deploy.Table{}); !errors.Is(err, ErrSuperseded) {
 		t.Errorf("a table is answered with %v", err)
 	}
-	if err := before.HandOver(func(deploy.Table, []syscall.Conn) error { return nil }); !errors.Is(err, ErrSuperseded) {
+	if err := before.HandOver(func(deploy.Table, []syscall.Conn, []Flow) error { return nil }); !errors.Is(err, ErrSuperseded) {
 		t.Errorf("another handover is answered with %v", err)
 	}
 	if before.Retire() || len(before.Table().Routes) == 0 {
@@ -128,7 +128,7 @@ func TestTakeOverRefuses(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			socket, addr := listening()
 			s := newServer(t)
-			if err := s.TakeOver(deploy.Table{Routes: row.routes}, append(socket, row.beside...)); err == nil {
+			if err := s.TakeOver(deploy.Table{Routes: row.routes}, nil, append(socket, row.beside...)); err == nil {
 				t.Error("it was accepted")
 			}
 			if routes := s.Table().Routes; len(routes) != 0 {
@@ -177,8 +177,8 @@ func TestHandOverOfTLS(t *testing.T) {
 	first := dial()
 	echo(first)
 	for i, before := range servers[:2] {
-		err := before.HandOver(func(table deploy.Table, sockets []syscall.Conn) error {
-			return servers[i+1].TakeOver(table, filesOf(t, sockets...))
+		err := before.HandOver(func(table deploy.Table, sockets []syscall.Conn, _ []Flow) error {
+			return servers[i+1].TakeOver(table, nil, filesOf(t, sockets...))
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -217,11 +217,11 @@ func TestHandOverOfNames(t *testing.T) {
 	}
 	before, after := newServer(t), newServer(t)
 	proxytest.Apply(t, before, routes...)
-	err := before.HandOver(func(table deploy.Table, sockets []syscall.Conn) error {
+	err := before.HandOver(func(table deploy.Table, sockets []syscall.Conn, _ []Flow) error {
 		if len(table.Routes) != 2 || len(sockets) != 2 {
 			t.Errorf("got %d sockets for %+v", len(sockets), table)
 		}
-		return after.TakeOver(table, filesOf(t, sockets...))
+		return after.TakeOver(table, nil, filesOf(t, sockets...))
 	})
 	if err != nil {
 		t.Fatal(err)

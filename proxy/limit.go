@@ -136,19 +136,19 @@ func newLimiter() (*limiter, error) {
 			"raise it where the daemon is started (LimitNOFILE of a systemd unit, ulimit -n)", limit.Cur, minFiles)
 	}
 	l := &limiter{files: int(min(limit.Cur, 4<<20))}
-	l.resize(0, 0)
+	l.resize(0, false, 0)
 	return l, nil
 }
 
 // resize sets the most connections that there may be: total, or where that is 0 or too many, as many as there are files for beside
-// so many listeners. Each takes two.
-func (l *limiter) resize(listeners, total int) {
-	most := max(minConnections, (l.files-reservedFiles-tcp.MaxPipeFiles-listeners)/2)
+// so many others. Each takes two. alone tells that one listener has them all.
+func (l *limiter) resize(others int, alone bool, total int) {
+	most := max(minConnections, (l.files-reservedFiles-tcp.MaxPipeFiles-others)/2)
 	if total > 0 {
 		most = min(most, total)
 	}
 	l.mu.Lock()
-	l.max, l.alone = most, listeners == 1 && total > 0
+	l.max, l.alone = most, alone && total > 0
 	waiting := l.takeWaiting()
 	l.mu.Unlock()
 	resume(waiting)

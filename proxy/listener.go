@@ -3,8 +3,11 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,6 +15,7 @@ import (
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/listeners"
 	"dokku-expose/proxy/tcp"
+	"dokku-expose/proxy/udp"
 )
 
 const (
@@ -24,10 +28,12 @@ const (
 // [tcp.Acceptor].
 type listener struct {
 	listen deploy.Frontend
-	tcp    *tcp.Listener
-	names  atomic.Pointer[names]
-	limit  *limiter
-	log    *slog.Logger
+	// tcp or udp is its socket.
+	tcp   *tcp.Listener
+	udp   *datagrams
+	names atomic.Pointer[names]
+	limit *limiter
+	log   *slog.Logger
 	// unrecognized are clients that asked for a name which no route has.
 	unrecognized *atomic.Uint64
 	// What follows is the limiter's: how many connections it has, and may have at the most, 0 for no limit of its own; whether it
@@ -40,8 +46,63 @@ type listener struct {
 	backoff time.Duration
 }
 
-func newListener(listen deploy.Frontend, socket *tcp.Listener, s *Server) *listener {
-	return &listener{listen: listen, tcp: socket, limit: s.limit, log: s.log, unrecognized: &s.unrecognized, backoff: minBackoff}
+// newListener makes a listener of a socket that open opens.
+func newListener(listen deploy.Frontend, s *Server, open func(*listener) error) (*listener, error) {
+	l := &listener{listen: listen, limit: s.limit, log: s.log, unrecognized: &s.unrecognized, backoff: minBackoff}
+	return l, open(l)
+}
+
+// open opens the public address.
+func (s *Server) open(l *listener) (err error) {
+	if l.listen.Proto == deploy.TCP {
+		l.tcp, err = tcp.Listen(l.listen.IP, l.listen.Port)
+		return err
+	}
+	socket, err := udp.Listen(l.listen.IP, l.listen.Port)
+	if err != nil {
+		return err
+	}
+	return s.openDatagrams(l, socket)
+}
+
+func (s *Server) openDatagrams(l *listener, socket *udp.Socket) (err error) {
+	if l.udp, err = newDatagrams(l, socket, s.flows); err != nil {
+		return errors.Join(err, socket.Close())
+	}
+	return nil
+}
+
+// inherit makes l of a socket that another process opened.
+func (s *Server) inherit(l *listener, file *os.File) (err error) {
+	if l.listen.Proto == deploy.TCP {
+		l.tcp, err = tcp.NewListener(file)
+		return err
+	}
+	socket, err := udp.NewSocket(file)
+	if err != nil {
+		return err
+	}
+	return s.openDatagrams(l, socket)
+}
+
+// accept begins to accept what is new.
+func (l *listener) accept() error {
+	if l.udp != nil {
+		return l.udp.serve()
+	}
+	l.tcp.Serve(l)
+	return nil
+}
+
+// socket is what is passed on to a successor, and closed.
+func (l *listener) socket() interface {
+	syscall.Conn
+	io.Closer
+} {
+	if l.udp != nil {
+		return l.udp
+	}
+	return l.tcp
 }
 
 // Admit implements [tcp.Acceptor].
@@ -75,18 +136,18 @@ func (l *listener) Missed(err error) {
 }
 
 // listen opens a public address. The error names the process that has it, or the remedy.
-func listen(address deploy.Frontend) (*tcp.Listener, error) {
-	socket, err := tcp.Listen(address.IP, address.Port)
+func (s *Server) listen(address deploy.Frontend) (*listener, error) {
+	l, err := newListener(address, s, s.open)
 	if errors.Is(err, unix.EADDRINUSE) {
 		if taken := holder(address); taken != nil {
 			return nil, fmt.Errorf("%w: %w", taken, err)
 		}
 		// It may be free by now.
-		socket, err = tcp.Listen(address.IP, address.Port)
+		l, err = newListener(address, s, s.open)
 	}
 	switch {
 	case err == nil:
-		return socket, nil
+		return l, nil
 	case errors.Is(err, unix.EADDRINUSE):
 		return nil, fmt.Errorf("%w: %w", listeners.InUse(address), err)
 	case errors.Is(err, unix.EACCES):

@@ -41,8 +41,14 @@ func (r *route) observe(counters bool) deploy.RouteState {
 		for _, u := range r.current {
 			state.Servers = append(state.Servers, deploy.ServerState{Dyno: u.dyno, Container: u.container, Addr: u.addr, Up: u.up || !r.hasChecks()})
 		}
+		for _, u := range r.retired {
+			if r.listen.Proto == deploy.UDP {
+				state.Servers = append(state.Servers, deploy.ServerState{Dyno: u.dyno, Container: u.container, Addr: u.addr, Old: true})
+			}
+		}
 		return state
 	}
+	state.Datagrams = r.observeDatagrams()
 	sum := r.past
 	for _, u := range slices.Concat(r.current, r.retired) {
 		counts := u.counts()

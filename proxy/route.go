@@ -45,6 +45,8 @@ type route struct {
 	handshakesFailed atomic.Uint64
 	// secured counts those that did, by the version of TLS.
 	secured sync.Map
+	// datagrams are those of UDP.
+	datagrams datagramCounts
 
 	mu     sync.Mutex
 	spec   deploy.Route
@@ -88,7 +90,8 @@ func (r *route) update(spec deploy.Route) (gone []*upstream, switched bool) {
 	gone = r.retire(old)
 	r.scheduleCuts(spec.CutOld)
 
-	if !r.superseded && (!r.active || r.spec.HealthCheck != spec.HealthCheck) {
+	// Servers of UDP are not asked: clients' datagrams show what is refused, and silence shows nothing.
+	if !r.superseded && r.listen.Proto == deploy.TCP && (!r.active || r.spec.HealthCheck != spec.HealthCheck) {
 		r.restartChecks(spec.HealthCheck)
 	}
 	if !r.active || r.spec.Options != spec.Options {
@@ -96,6 +99,7 @@ func (r *route) update(spec deploy.Route) (gone []*upstream, switched bool) {
 	}
 	r.gate.bound(spec.Options.MaxConnections)
 	r.spec, r.active = spec, true
+	r.bar()
 	r.wake()
 	switched = !slices.Equal(before, r.addrs())
 	if switched {

@@ -23,6 +23,7 @@ const EngineName = "builtin"
 type Server struct {
 	log        *slog.Logger
 	limit      *limiter
+	flows      *flowBudget
 	exhaustion *exhaustionLog
 	// failed is called when a server of a route has gone down.
 	failed  func()
@@ -66,7 +67,7 @@ func NewServer(log *slog.Logger, failed func()) (*Server, error) {
 		return nil, err
 	}
 	return &Server{
-		log: log, limit: limit, exhaustion: &exhaustionLog{log: log}, failed: failed, checks: make(chan struct{}, checksAtOnce), started: time.Now(),
+		log: log, limit: limit, flows: newFlowBudget(limit.files), exhaustion: &exhaustionLog{log: log}, failed: failed, checks: make(chan struct{}, checksAtOnce), started: time.Now(),
 		listeners: make(map[deploy.Frontend]*listener), routes: make(map[routeKey]*route), appChecks: make(map[string]chan struct{}),
 	}, nil
 }
@@ -141,9 +142,26 @@ func (s *Server) apply(t deploy.Table) (applied deploy.Applied, err error) {
 	for _, u := range gone {
 		u.dials.Wait()
 	}
+	for _, l := range s.listeners {
+		if l.udp != nil {
+			l.udp.settle()
+		}
+	}
 	s.forgetUnused()
-	s.limit.resize(len(s.listeners), t.TotalConnections)
+	s.resize(t)
 	return applied, err
+}
+
+// resize has the connections bounded by a table, and by the files that they leave to UDP.
+func (s *Server) resize(t deploy.Table) {
+	files := len(s.listeners)
+	for _, l := range s.listeners {
+		if l.udp != nil {
+			files += s.flows.max
+			break
+		}
+	}
+	s.limit.resize(files, len(s.listeners) == 1, t.TotalConnections)
 }
 
 // forgetUnused forgets routes that have left the table and have no connections, and their apps.
@@ -180,15 +198,13 @@ func (s *Server) applyRoutes(specs []deploy.Route) (gone []*upstream, switched [
 	l := s.listeners[frontend]
 	opened := l == nil
 	if opened {
-		socket, err := listen(frontend)
-		if err != nil {
+		if l, err = s.listen(frontend); err != nil {
 			return nil, nil, err
 		}
-		l = newListener(frontend, socket, s)
 	}
 	gone, switched = s.bind(l, specs)
 	if opened {
-		s.accept(l)
+		return gone, switched, s.accept(l)
 	}
 	return gone, switched, nil
 }
@@ -273,9 +289,9 @@ func (s *Server) giveUp(before, now *names) (gone []*upstream) {
 }
 
 // accept begins to accept connections.
-func (s *Server) accept(l *listener) {
+func (s *Server) accept(l *listener) error {
 	s.listeners[l.listen] = l
-	l.tcp.Serve(l)
+	return l.accept()
 }
 
 func (s *Server) route(spec deploy.Route) *route {
@@ -294,7 +310,7 @@ func (s *Server) route(spec deploy.Route) *route {
 // close stops listening at one address.
 func (s *Server) close(l *listener) {
 	delete(s.listeners, l.listen)
-	if err := l.tcp.Close(); err != nil {
+	if err := l.socket().Close(); err != nil {
 		s.log.Error("close", "port", l.listen.String(), "error", err)
 	}
 }
@@ -348,9 +364,6 @@ func (s *Server) Supports(r deploy.Route) error { return Supports(r) }
 
 // Supports says what the built-in engine can't serve on any host. An error is a [deploy.ErrUnsupported].
 func Supports(r deploy.Route) error {
-	if r.Key.Proto != deploy.TCP {
-		return fmt.Errorf("UDP is %w by the built-in engine", deploy.ErrUnsupported)
-	}
 	return nil
 }
 

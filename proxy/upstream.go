@@ -47,6 +47,8 @@ type upstream struct {
 	drained          uint64
 	// cutTimer cuts its connections some time after that, nil for never.
 	cutTimer *time.Timer
+	// barred tells that its address may be somebody else's by now, which matters to UDP alone. Any goroutine may read it.
+	barred atomic.Bool
 	// ctx ends when it is retired.
 	ctx    context.Context
 	cancel context.CancelFunc

@@ -12,11 +12,15 @@ import (
 // ErrInUse tells that a port can't be bound.
 var ErrInUse = errors.New("the port is in use, if only by a socket that does not listen; choose another public port")
 
-// TryBind binds l for a moment, without listening, so that no client gets in between. The error wraps [ErrInUse] when somebody has
-// the port. For an unprivileged user it says nothing of ports below 1024.
+// TryBind binds l for a moment, without listening, so that no TCP client gets in between; a UDP client's datagram is lost, as it is while
+// the port is closed. The error wraps [ErrInUse] when somebody has the port. For an unprivileged user it says nothing of ports below 1024.
 func TryBind(l deploy.Frontend) error {
 	family, addr := sockaddr(l)
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	kind := unix.SOCK_STREAM
+	if l.Proto == deploy.UDP {
+		kind = unix.SOCK_DGRAM
+	}
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
 	if errors.Is(err, unix.EAFNOSUPPORT) {
 		return errors.New("this host has no IPv6; choose an IPv4 address, or none")
 	}
@@ -24,9 +28,12 @@ func TryBind(l deploy.Frontend) error {
 		return fmt.Errorf("a socket to try the port with: %w", err)
 	}
 	defer unix.Close(fd)
-	// As the engines do it: connections of a listener that is gone (TIME_WAIT) don't count.
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-		return fmt.Errorf("a socket to try the port with: %w", err)
+	// As the engines do it: connections of a listener that is gone (TIME_WAIT) don't count. UDP has none, and would share the port with
+	// another socket that has the option.
+	if kind == unix.SOCK_STREAM {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return fmt.Errorf("a socket to try the port with: %w", err)
+		}
 	}
 	if family == unix.AF_INET6 {
 		only := 0

@@ -74,37 +74,73 @@ func (k kind) String() string {
 	return strings.TrimSpace(k.network + " " + k.ip)
 }
 
-// bind listens on the port, 0 for any free one.
-func (k kind) bind(port uint16, reusePort bool) (net.Listener, error) {
+// over is the same way for a socket of that protocol.
+func (k kind) over(proto deploy.Proto) kind {
+	if proto == deploy.UDP {
+		k.network = strings.Replace(k.network, "tcp", "udp", 1)
+	}
+	return k
+}
+
+func (k kind) proto() deploy.Proto {
+	if strings.HasPrefix(k.network, "udp") {
+		return deploy.UDP
+	}
+	return deploy.TCP
+}
+
+// datagrams is a bound UDP socket, which accepts nothing.
+type datagrams struct{ net.PacketConn }
+
+func (d datagrams) Addr() net.Addr          { return d.LocalAddr() }
+func (datagrams) Accept() (net.Conn, error) { return nil, errors.ErrUnsupported }
+
+// bind listens on the port, 0 for any free one. The socket has the options that share a port.
+func (k kind) bind(port uint16, share ...int) (net.Listener, error) {
 	if k.mapped {
-		return bindMapped(k.ip, port)
+		return k.bindMapped(port)
 	}
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		if !reusePort {
-			return nil
-		}
-		var err error
-		return errors.Join(c.Control(func(fd uintptr) {
-			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-		}), err)
+		var errs []error
+		err := c.Control(func(fd uintptr) {
+			for _, option := range share {
+				errs = append(errs, unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, option, 1))
+			}
+		})
+		return errors.Join(append(errs, err)...)
 	}}
-	return config.Listen(context.Background(), k.network, netip.AddrPortFrom(netip.MustParseAddr(k.ip), port).String())
+	addr := netip.AddrPortFrom(netip.MustParseAddr(k.ip), port).String()
+	if k.proto() == deploy.UDP {
+		conn, err := config.ListenPacket(context.Background(), k.network, addr)
+		return datagrams{conn}, err
+	}
+	return config.Listen(context.Background(), k.network, addr)
 }
 
 // bindMapped listens for IPv4 on an IPv6 socket, which package net never does.
-func bindMapped(ip string, port uint16) (net.Listener, error) {
-	socket, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+func (k kind) bindMapped(port uint16) (net.Listener, error) {
+	socketType := unix.SOCK_STREAM
+	if k.proto() == deploy.UDP {
+		socketType = unix.SOCK_DGRAM
+	}
+	socket, err := unix.Socket(unix.AF_INET6, socketType|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
 	file := os.NewFile(uintptr(socket), "mapped")
 	defer file.Close()
-	addr := netip.AddrFrom16(netip.MustParseAddr(ip).As16()).As16()
+	addr := netip.AddrFrom16(netip.MustParseAddr(k.ip).As16()).As16()
 	if err := errors.Join(
 		unix.SetsockoptInt(socket, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0),
 		unix.Bind(socket, &unix.SockaddrInet6{Addr: addr, Port: int(port)}),
-		unix.Listen(socket, 16),
 	); err != nil {
+		return nil, err
+	}
+	if k.proto() == deploy.UDP {
+		conn, err := net.FilePacketConn(file)
+		return datagrams{conn}, err
+	}
+	if err := unix.Listen(socket, 16); err != nil {
 		return nil, err
 	}
 	return net.FileListener(file)
@@ -121,22 +157,31 @@ var (
 	mappedAll  = kind{network: "tcp6", ip: "0.0.0.0", mapped: true}
 )
 
-// usable are the kinds that the kernel can bind: one without IPv6 is fine too.
+var protos = []deploy.Proto{deploy.TCP, deploy.UDP}
+
+// usable are the kinds that the kernel can bind, for each protocol: one without IPv6 is fine too.
 func usable(kinds ...kind) []kind {
-	probe, err := v6Loopback.bind(0, false)
+	probe, err := v6Loopback.bind(0)
 	if err == nil {
 		probe.Close()
-		return kinds
 	}
-	return slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool { return k.mapped || k.network != "tcp4" })
+	var all []kind
+	for _, proto := range protos {
+		for _, k := range kinds {
+			if err == nil || k.network == "tcp4" {
+				all = append(all, k.over(proto))
+			}
+		}
+	}
+	return all
 }
 
-func port(l net.Listener) uint16 { return uint16(l.Addr().(*net.TCPAddr).Port) }
+func port(l net.Listener) uint16 { return netip.MustParseAddrPort(l.Addr().String()).Port() }
 
 // sources are the two ways to the same list.
 var sources = []struct {
 	name string
-	list func(states uint32) ([]socket, error)
+	list func(proto deploy.Proto, states uint32) ([]socket, error)
 	// v6Only tells that the source knows it.
 	v6Only bool
 }{
@@ -148,52 +193,53 @@ func TestListsAreWhole(t *testing.T) {
 	isolated(t, func() {
 		var want []Listener
 		for _, k := range usable(v4Loopback, v4Other, v4All, v6Loopback, v6All, dual, mapped, mappedAll) {
-			l, err := k.bind(0, false)
+			l, err := k.bind(0)
 			if err != nil {
 				t.Errorf("%s: %v", k, err)
 				return
 			}
 			defer l.Close()
-			want = append(want, Listener{IP: netip.MustParseAddr(k.ip), Port: port(l), V6Only: k == v6All || k == v6Loopback})
+			want = append(want, Listener{Proto: k.proto(), IP: netip.MustParseAddr(k.ip), Port: port(l), V6Only: slices.Contains(usable(v6All, v6Loopback), k)})
 		}
 		// Two sockets of one address, and a connection, which is in the kernel's tables too and listens nowhere.
-		shared, err := v4Loopback.bind(0, true)
-		if err != nil {
-			t.Error(err)
-			return
+		for _, k := range usable(v4Loopback) {
+			shared, err := k.bind(0, unix.SO_REUSEPORT)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer shared.Close()
+			again, err := k.bind(port(shared), unix.SO_REUSEPORT)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer again.Close()
+			for range 2 {
+				want = append(want, Listener{Proto: k.proto(), IP: netip.MustParseAddr(k.ip), Port: port(shared)})
+			}
+			conn, err := net.Dial(k.network, shared.Addr().String())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
 		}
-		defer shared.Close()
-		again, err := v4Loopback.bind(port(shared), true)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer again.Close()
-		for range 2 {
-			want = append(want, Listener{IP: netip.MustParseAddr("127.0.0.1"), Port: port(shared)})
-		}
-		conn, err := net.Dial("tcp4", shared.Addr().String())
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer conn.Close()
 		slices.SortFunc(want, order)
 
 		for _, source := range sources {
-			sockets, err := source.list(1 << stateListen)
+			got, err := listFrom(source.list)
 			if err != nil {
 				t.Errorf("%s: %v", source.name, err)
 				continue
 			}
-			got := asListeners(sockets)
 			slices.SortFunc(got, order)
 			var inodes []uint64
 			for i := range got {
 				inodes = append(inodes, got[i].Inode)
 				got[i].Inode = 0
 				if got[i].IP == netip.IPv6Unspecified() && !source.v6Only {
-					got[i].V6Only = slices.Contains(want, Listener{IP: got[i].IP, Port: got[i].Port, V6Only: true})
+					got[i].V6Only = slices.Contains(want, Listener{Proto: got[i].Proto, IP: got[i].IP, Port: got[i].Port, V6Only: true})
 				}
 				// What a socket of one IPv6 address says does not matter, and differs between kernels.
 				got[i].V6Only = got[i].V6Only || got[i].IP == netip.IPv6Loopback()
@@ -210,7 +256,7 @@ func TestListsAreWhole(t *testing.T) {
 }
 
 func order(a, b Listener) int {
-	return cmp.Or(cmp.Compare(a.Port, b.Port), a.IP.Compare(b.IP))
+	return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port), a.IP.Compare(b.IP))
 }
 
 // The kernel is asked whether a public address can be bound beside a listener, and Conflicts has to say the same.
@@ -229,23 +275,23 @@ func TestConflictsAsTheKernelSays(t *testing.T) {
 	}
 	isolated(t, func() {
 		for _, k := range usable(v4Loopback, v4All, v6Loopback, v6All, dual, mapped, mappedAll) {
-			listener, err := k.bind(0, false)
+			listener, err := k.bind(0)
 			if err != nil {
 				t.Errorf("%s: %v", k, err)
 				continue
 			}
 			for _, w := range wanted {
-				listen := deploy.Frontend{Port: port(listener)}
+				listen := deploy.Frontend{Proto: k.proto(), Port: port(listener)}
 				if w.listen != "" {
 					listen.IP = netip.MustParseAddr(w.listen)
 				}
-				binds := usable(w.binds...)
+				binds := slices.DeleteFunc(usable(w.binds...), func(b kind) bool { return b.proto() != k.proto() })
 				if len(binds) == 0 {
 					continue
 				}
 				taken := false
 				for _, b := range binds {
-					beside, err := b.bind(port(listener), false)
+					beside, err := b.bind(port(listener))
 					switch {
 					case err == nil:
 						beside.Close()
@@ -256,19 +302,23 @@ func TestConflictsAsTheKernelSays(t *testing.T) {
 					}
 				}
 				for _, source := range sources {
-					sockets, err := source.list(1 << stateListen)
-					if err != nil || len(sockets) != 1 {
-						t.Errorf("%s: %v, %v, want one listener", source.name, sockets, err)
+					list, err := listFrom(source.list)
+					if err != nil || len(list) != 1 {
+						t.Errorf("%s: %v, %v, want one listener", source.name, list, err)
 						continue
 					}
-					list := asListeners(sockets)
 					// Where V6Only is not known, a conflict is what there has to be.
-					unknown := k == v6All && !source.v6Only
+					unknown := k == v6All.over(k.proto()) && !source.v6Only
 					if got := list[0].Conflicts(listen); got != taken && !(unknown && got) {
 						t.Errorf("%s: %s beside %s: conflict %v, and the kernel says %v", source.name, listen, k, got, taken)
 					}
-					if other := (deploy.Frontend{IP: listen.IP, Port: listen.Port ^ 1}); list[0].Conflicts(other) {
-						t.Errorf("%s: %s conflicts with another port", source.name, k)
+					for _, other := range []deploy.Frontend{
+						{Proto: listen.Proto, IP: listen.IP, Port: listen.Port ^ 1},
+						{Proto: listen.Proto ^ deploy.UDP, IP: listen.IP, Port: listen.Port},
+					} {
+						if list[0].Conflicts(other) || list[0].Is(other) {
+							t.Errorf("%s: %s conflicts with %s", source.name, k, other)
+						}
 					}
 				}
 			}
@@ -311,22 +361,27 @@ func TestSockDiagOfAnUnknownProtocol(t *testing.T) {
 
 // The hooks run as user dokku, and most listeners are root's.
 func TestUnprivileged(t *testing.T) {
-	if addr := os.Getenv("DOKKU_EXPOSE_TEST_LISTENER"); addr != "" {
-		l := lookup(t, netip.MustParseAddrPort(addr))
-		if l.UID != 0 || Who(l) != "a process of user root" {
-			t.Errorf("%s: got %+v, %q", addr, l, Who(l))
+	if addrs := os.Getenv("DOKKU_EXPOSE_TEST_LISTENERS"); addrs != "" {
+		for i, addr := range strings.Fields(addrs) {
+			if l := lookup(t, protos[i], addr); l.UID != 0 || Who(l) != "a process of user root" {
+				t.Errorf("%s: got %+v, %q", addr, l, Who(l))
+			}
 		}
 		return
 	}
 	need.Root(t)
-	listener, err := v4Loopback.bind(0, false)
-	if err != nil {
-		t.Fatal(err)
+	var addrs []string
+	for _, proto := range protos {
+		listener, err := v4Loopback.over(proto).bind(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close()
+		addrs = append(addrs, listener.Addr().String())
 	}
-	defer listener.Close()
 	again := exec.Command("/proc/self/exe", "-test.run=^TestUnprivileged$", "-test.v")
 	again.Dir = "/"
-	again.Env = []string{"DOKKU_EXPOSE_TEST_LISTENER=" + listener.Addr().String()}
+	again.Env = []string{"DOKKU_EXPOSE_TEST_LISTENERS=" + strings.Join(addrs, " ")}
 	again.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	if out, err := again.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS") {
 		t.Errorf("as nobody: %v\n%s", err, out)
@@ -334,13 +389,14 @@ func TestUnprivileged(t *testing.T) {
 }
 
 // lookup finds the listener in the list.
-func lookup(t *testing.T, addr netip.AddrPort) Listener {
+func lookup(t *testing.T, proto deploy.Proto, addr string) Listener {
 	t.Helper()
 	list, err := List()
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := slices.IndexFunc(list, func(l Listener) bool { return l.IP == addr.Addr() && l.Port == addr.Port() })
+	at := netip.MustParseAddrPort(addr)
+	i := slices.IndexFunc(list, func(l Listener) bool { return l.Proto == proto && l.IP == at.Addr() && l.Port == at.Port() })
 	if i < 0 {
 		t.Fatalf("%s is not in the list", addr)
 	}
@@ -348,12 +404,12 @@ func lookup(t *testing.T, addr netip.AddrPort) Listener {
 }
 
 func TestWho(t *testing.T) {
-	listener, err := v4Loopback.bind(0, false)
+	listener, err := v4Loopback.bind(0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	found := lookup(t, netip.MustParseAddrPort(listener.Addr().String()))
+	found := lookup(t, deploy.TCP, listener.Addr().String())
 	comm, err := os.ReadFile("/proc/self/comm")
 	if err != nil {
 		t.Fatal(err)
@@ -376,32 +432,71 @@ func TestWho(t *testing.T) {
 	}
 }
 
-func TestTakenByOneThatHasClosed(t *testing.T) {
-	listener, err := v4Loopback.bind(0, false)
-	if err != nil {
-		t.Fatal(err)
+func TestTakenBy(t *testing.T) {
+	for _, row := range []struct {
+		kind    kind
+		command string
+	}{
+		{v4Loopback, "(ss -ltnp 'sport = :%d' names it)"},
+		{v4Loopback.over(deploy.UDP), "(ss -lunp 'sport = :%d' names it)"},
+	} {
+		t.Run(row.kind.String(), func(t *testing.T) {
+			listener, err := row.kind.bind(0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer listener.Close()
+			found := lookup(t, row.kind.proto(), listener.Addr().String())
+			want := fmt.Sprintf("(pid %d) listens on it already; use another public port, or stop that process "+row.command, os.Getpid(), found.Port)
+			if err := TakenBy(found.Listen(), []Listener{found}, nil); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want %q in it", err, want)
+			}
+			if err := TakenBy(found.Listen(), []Listener{found}, []deploy.Frontend{found.Listen()}); err != nil {
+				t.Errorf("the own socket: %v", err)
+			}
+			if err := listener.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := TakenBy(found.Listen(), []Listener{found}, nil); err != nil {
+				t.Errorf("one that has closed: %v", err)
+			}
+		})
 	}
-	defer listener.Close()
-	found := lookup(t, netip.MustParseAddrPort(listener.Addr().String()))
-	if err := TakenBy(found.Listen(), []Listener{found}, nil); err == nil {
-		t.Error("nobody is named while it listens")
-	}
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := TakenBy(found.Listen(), []Listener{found}, nil); err != nil {
-		t.Errorf("somebody is named: %v", err)
-	}
+}
+
+// Sockets that would share a port with another one of their kind have it nevertheless.
+func TestTryBindBesideOneThatShares(t *testing.T) {
+	isolated(t, func() {
+		for _, option := range []int{unix.SO_REUSEADDR, unix.SO_REUSEPORT} {
+			for _, proto := range protos {
+				sharing, err := v4Loopback.over(proto).bind(0, option)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				taken := deploy.Frontend{Proto: proto, Port: port(sharing)}
+				if err := TryBind(taken); err != ErrInUse {
+					t.Errorf("%s beside option %d: %v", taken, option, err)
+				}
+				if err := sharing.Close(); err != nil {
+					t.Error(err)
+				}
+				if err := TryBind(taken); err != nil {
+					t.Errorf("%s once it is free: %v", taken, err)
+				}
+			}
+		}
+	})
 }
 
 // A listener that may be Dokku's nginx comes with what frees its port.
 func TestTakenByNginx(t *testing.T) {
-	listener, err := v4Loopback.bind(0, false)
+	listener, err := v4Loopback.bind(0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	own := lookup(t, netip.MustParseAddrPort(listener.Addr().String()))
+	own := lookup(t, deploy.TCP, listener.Addr().String())
 	const reload = "dokku nginx:reload"
 	if got := Taken(own).Error(); strings.Contains(got, reload) || !strings.Contains(got, fmt.Sprintf("'sport = :%d'", own.Port)) {
 		t.Errorf("by another process: %q", got)
@@ -431,26 +526,20 @@ func TestTakenByNginx(t *testing.T) {
 
 // Whose sockets they are is told by open files, and where these can't be seen by users.
 func TestProcessesOfListeners(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	sockets, err := List()
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := ln.Addr().(*net.TCPAddr).Port
-	i := slices.IndexFunc(sockets, func(l Listener) bool { return int(l.Port) == port })
-	if i < 0 {
-		t.Fatalf("nobody listens on port %d", port)
-	}
-	const nobody = 1 << 30
-	inodes, seen := Open([]int{nobody, os.Getpid()})
-	if !seen || !inodes[sockets[i].Inode] {
-		t.Errorf("%v, %v: the own socket %d is not among those that are open", inodes, seen, sockets[i].Inode)
-	}
-	if users := Users([]int{nobody, os.Getpid()}); !slices.Equal(users, []uint32{sockets[i].UID}) {
-		t.Errorf("users %v, want %d", users, sockets[i].UID)
+	for _, k := range usable(v4Loopback) {
+		ln, err := k.bind(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		own := lookup(t, k.proto(), ln.Addr().String())
+		const nobody = 1 << 30
+		inodes, seen := Open([]int{nobody, os.Getpid()})
+		if !seen || !inodes[own.Inode] {
+			t.Errorf("%v, %v: the own socket %d of %s is not among those that are open", inodes, seen, own.Inode, k)
+		}
+		if users := Users([]int{nobody, os.Getpid()}); !slices.Equal(users, []uint32{own.UID}) {
+			t.Errorf("users %v, want %d", users, own.UID)
+		}
 	}
 }

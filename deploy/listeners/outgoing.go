@@ -14,7 +14,7 @@ import (
 	"dokku-expose/deploy"
 )
 
-// connected are all states but listening and closed.
+// connected are all states but listening and closed. A UDP socket in one of them has a single peer.
 const connected = (1<<(stateLast+1) - 2) &^ (1<<stateListen | 1<<stateClose)
 
 // Where the kernel keeps which ports it gives to outgoing connections, for the caller's network namespace.
@@ -29,12 +29,12 @@ func InUse(l deploy.Frontend) error { return cmp.Or(occupied(l), ErrInUse) }
 // occupied says which outgoing connection has the port of l as its local one: while it does, nobody can listen on l. It is nil when
 // none has it.
 func occupied(l deploy.Frontend) error {
-	all, err := sockets(connected)
+	all, err := sockets(l.Proto, connected)
 	if err != nil {
 		return err
 	}
 	all = slices.DeleteFunc(all, func(s socket) bool {
-		return !deploy.FrontendAt(s.local).Overlaps(l)
+		return !deploy.Frontend{Proto: s.proto, IP: s.local.Addr(), Port: s.local.Port()}.Overlaps(l)
 	})
 	if len(all) == 0 {
 		return nil
@@ -48,8 +48,8 @@ func occupied(l deploy.Frontend) error {
 	if timeWait(s) == 1 {
 		return fmt.Errorf("a connection of this host to %s, which has ended, keeps the port for up to a minute (TIME_WAIT); use another public port, or reserve this one and try again in a minute: %s", s.remote, reserve)
 	}
-	return fmt.Errorf("a connection of %s to %s has it as its local port; use another public port, or reserve this one and end that connection (ss -tnp 'sport = :%d' names it): %s",
-		who(s.uid, s.inode), s.remote, l.Port, reserve)
+	return fmt.Errorf("a connection of %s to %s has it as its local port; use another public port, or reserve this one and end that connection (%s names it): %s",
+		who(s.uid, s.inode), s.remote, ss("", l), reserve)
 }
 
 func timeWait(s socket) int {
@@ -126,9 +126,9 @@ func localPorts() (r portRange, err error) {
 	return r, nil
 }
 
-// Connections counts this host's established connections to the addresses.
+// Connections counts this host's established TCP connections to the addresses.
 func Connections(to map[netip.AddrPort]bool) (n int, err error) {
-	established, err := sockets(1 << stateEstablished)
+	established, err := sockets(deploy.TCP, 1<<stateEstablished)
 	for _, s := range established {
 		if to[s.remote] {
 			n++
@@ -137,7 +137,7 @@ func Connections(to map[netip.AddrPort]bool) (n int, err error) {
 	return n, err
 }
 
-// Use tells how many of this host's local ports the connections to a server have.
+// Use tells how many of this host's local ports the TCP connections to a server have.
 type Use struct {
 	// All is how many there are.
 	All int
@@ -172,7 +172,7 @@ func LocalPorts(servers []netip.AddrPort) (map[netip.AddrPort]Use, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	all, err := sockets(connected | 1<<stateListen)
+	all, err := sockets(deploy.TCP, connected|1<<stateListen)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package listeners
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -25,8 +26,12 @@ func limit(t *testing.T, first, last int, reserved string) {
 // dial connects from a port, 0 for any.
 func dial(t *testing.T, to net.Addr, from int) net.Conn {
 	t.Helper()
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: from}}
-	conn, err := dialer.Dial("tcp4", to.String())
+	local := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(from))
+	dialer := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(local)}
+	if to.Network() == "udp" {
+		dialer.LocalAddr = net.UDPAddrFromAddrPort(local)
+	}
+	conn, err := dialer.Dial(to.Network(), to.String())
 	if err != nil {
 		t.Error(err)
 		return nil
@@ -37,61 +42,84 @@ func dial(t *testing.T, to net.Addr, from int) net.Conn {
 // What is told of a port that an outgoing connection has is enough to get it back.
 func TestOccupied(t *testing.T) {
 	isolated(t, func() {
-		server, err := v4Loopback.bind(0, false)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer server.Close()
 		limit(t, 40000, 40009, "8080,9000-9001")
-		taken := deploy.Frontend{Port: 40003}
-		if err := TryBind(taken); err != nil {
-			t.Errorf("a free port: %v", err)
-		}
-		conn := dial(t, server.Addr(), 40003)
-		if conn == nil {
-			return
-		}
-		defer conn.Close()
-		for _, source := range sources {
-			sockets, err := source.list(connected)
-			if err != nil || !slices.ContainsFunc(sockets, func(s socket) bool {
-				return s.local.String() == "127.0.0.1:40003" && s.remote.String() == server.Addr().String()
-			}) {
-				t.Errorf("%s: %v, %v", source.name, sockets, err)
-			}
-		}
-		if err := TryBind(taken); err != ErrInUse {
-			t.Errorf("a taken port: %v", err)
-		}
-		text := fmt.Sprint(occupied(taken))
-		for _, want := range []string{
-			fmt.Sprintf("(pid %d) to %s has it as its local port", os.Getpid(), server.Addr()),
-			"use another public port", "sport = :40003", "sysctl -w net.ipv4.ip_local_reserved_ports=8080,9000-9001,40003 ",
+		for _, row := range []struct {
+			kind    kind
+			command string
+		}{
+			{v4Loopback.over(deploy.UDP), "ss -unp 'sport = :40003'"},
+			// The last one: its port stays taken.
+			{v4Loopback, "ss -tnp 'sport = :40003'"},
 		} {
-			if !strings.Contains(text, want) {
-				t.Errorf("%q is missing in: %s", want, text)
+			proto := row.kind.proto()
+			server, err := row.kind.bind(50000)
+			if err != nil {
+				t.Error(err)
+				return
 			}
-		}
-		for _, free := range []deploy.Frontend{{Port: 40004}, {IP: netip.MustParseAddr("127.0.0.2"), Port: 40003}} {
-			if err := occupied(free); err != nil {
-				t.Errorf("%s: %v", free, err)
+			defer server.Close()
+			taken := deploy.Frontend{Proto: proto, Port: 40003}
+			if err := TryBind(taken); err != nil {
+				t.Errorf("%s, a free port: %v", row.kind, err)
 			}
-		}
-		// It closes first, and so keeps the port.
-		accepted, err := server.Accept()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		_ = conn.Close()
-		_, _ = accepted.Read(make([]byte, 1))
-		_ = accepted.Close()
-		if err := TryBind(taken); err != ErrInUse {
-			t.Errorf("a port in TIME_WAIT: %v", err)
-		}
-		if text := fmt.Sprint(occupied(taken)); !strings.Contains(text, "which has ended") || !strings.Contains(text, "ip_local_reserved_ports=8080,9000-9001,40003 ") {
-			t.Error(text)
+			conn := dial(t, server.Addr(), 40003)
+			if conn == nil {
+				return
+			}
+			defer conn.Close()
+			for _, source := range sources {
+				sockets, err := source.list(proto, connected)
+				if err != nil || !slices.ContainsFunc(sockets, func(s socket) bool {
+					return s.local.String() == "127.0.0.1:40003" && s.remote.String() == server.Addr().String()
+				}) {
+					t.Errorf("%s, %s: %v, %v", source.name, row.kind, sockets, err)
+				}
+			}
+			if err := TryBind(taken); err != ErrInUse {
+				t.Errorf("%s, a taken port: %v", row.kind, err)
+			}
+			text := fmt.Sprint(InUse(taken))
+			for _, want := range []string{
+				fmt.Sprintf("(pid %d) to %s has it as its local port", os.Getpid(), server.Addr()),
+				"use another public port", row.command, "sysctl -w net.ipv4.ip_local_reserved_ports=8080,9000-9001,40003 ",
+			} {
+				if !strings.Contains(text, want) {
+					t.Errorf("%q is missing in: %s", want, text)
+				}
+			}
+			for _, free := range []deploy.Frontend{
+				{Proto: proto, Port: 40004}, {Proto: proto, IP: netip.MustParseAddr("127.0.0.2"), Port: 40003}, {Proto: proto ^ deploy.UDP, Port: 40003},
+			} {
+				if err := occupied(free); err != nil {
+					t.Errorf("%s beside %s: %v", free, taken, err)
+				}
+				if err := TryBind(free); err != nil {
+					t.Errorf("%s beside %s: %v", free, taken, err)
+				}
+			}
+			if err := conn.Close(); err != nil {
+				t.Error(err)
+			}
+			if proto == deploy.UDP {
+				if err := cmp.Or(TryBind(taken), occupied(taken)); err != nil {
+					t.Errorf("%s that nobody has any more: %v", taken, err)
+				}
+				continue
+			}
+			// The one that closes first keeps the port.
+			accepted, err := server.Accept()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = accepted.Read(make([]byte, 1))
+			_ = accepted.Close()
+			if err := TryBind(taken); err != ErrInUse {
+				t.Errorf("a port in TIME_WAIT: %v", err)
+			}
+			if text := fmt.Sprint(occupied(taken)); !strings.Contains(text, "which has ended") || !strings.Contains(text, "ip_local_reserved_ports=8080,9000-9001,40003 ") {
+				t.Error(text)
+			}
 		}
 	})
 }
@@ -116,13 +144,13 @@ func TestLocalPorts(t *testing.T) {
 		var servers [2]net.Listener
 		for i := range servers {
 			var err error
-			if servers[i], err = v4Loopback.bind(uint16(50000+i), false); err != nil {
+			if servers[i], err = v4Loopback.bind(uint16(50000 + i)); err != nil {
 				t.Error(err)
 				return
 			}
 			defer servers[i].Close()
 		}
-		listening, err := v4All.bind(40001, false)
+		listening, err := v4All.bind(40001)
 		if err != nil {
 			t.Error(err)
 			return
@@ -185,7 +213,7 @@ func TestLocalPorts(t *testing.T) {
 // A connection counts at its remote address until it has ended.
 func TestConnections(t *testing.T) {
 	isolated(t, func() {
-		server, err := v4Loopback.bind(0, false)
+		server, err := v4Loopback.bind(0)
 		if err != nil {
 			t.Error(err)
 			return

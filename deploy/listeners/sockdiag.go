@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"dokku-expose/deploy"
 )
 
 // The layout of sock_diag(7), of the kernel's include/uapi/linux/inet_diag.h.
@@ -18,9 +20,9 @@ const (
 	attrV6Only = 11 // INET_DIAG_SKV6ONLY
 )
 
-// fromSockDiag asks the kernel for the sockets in some states, as a mask, and no others: to ask for those that listen costs the same
-// on a host with a hundred thousand connections.
-func fromSockDiag(states uint32) ([]socket, error) {
+// fromSockDiag asks the kernel for the sockets of a protocol in some states, as a mask, and no others: to ask for those that listen costs
+// the same on a host with a hundred thousand connections.
+func fromSockDiag(proto deploy.Proto, states uint32) ([]socket, error) {
 	netlink, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil, os.NewSyscallError("sock_diag: socket", err)
@@ -30,11 +32,18 @@ func fromSockDiag(states uint32) ([]socket, error) {
 	if err := unix.SetsockoptTimeval(netlink, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}); err != nil {
 		return nil, os.NewSyscallError("sock_diag: setsockopt", err)
 	}
+	protocol := byte(unix.IPPROTO_TCP)
+	if proto == deploy.UDP {
+		protocol = unix.IPPROTO_UDP
+	}
 	var list []socket
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
-		if list, err = dump(netlink, request(family, unix.IPPROTO_TCP, states), list); err != nil {
+		if list, err = dump(netlink, request(family, protocol, states), list); err != nil {
 			return nil, err
 		}
+	}
+	for i := range list {
+		list[i].proto = proto
 	}
 	return list, nil
 }
@@ -72,7 +81,7 @@ func dump(netlink int, request []byte, list []socket) ([]socket, error) {
 		}
 		for _, m := range messages {
 			switch m.Header.Type {
-			// A kernel without tcp_diag ends the list at once, and only the error number here tells it from an empty one.
+			// A kernel without tcp_diag or udp_diag ends the list at once, and only the error number here tells it from an empty one.
 			case unix.NLMSG_DONE, unix.NLMSG_ERROR:
 				return list, status(m.Data)
 			}

@@ -39,11 +39,11 @@ func checkListeners(o deploy.Observation, note func(app, public string, err erro
 		case len(ours)+len(others) == 0:
 			note(service.App, public, errNobodyListens)
 		case len(ours) == 0:
-			note(service.App, public, fmt.Errorf("%s listens on it and not the engine, so clients come to the wrong place; stop it (ss -ltnp 'sport = :%d' names it) and restart the engine",
-				listeners.Who(others[0]), listen.Port))
+			note(service.App, public, fmt.Errorf("%s listens on it and not the engine, so clients come to the wrong place; stop it (%s names it) and restart the engine",
+				listeners.Who(others[0]), listeners.Command(listen.Frontend())))
 		case len(others) > 0:
-			note(service.App, public, fmt.Errorf("%s and %s both listen on it, so some connections go astray; stop the one that is not dokku-expose's (ss -ltnp 'sport = :%d' names them)",
-				listeners.Who(ours[0]), listeners.Who(others[0]), listen.Port))
+			note(service.App, public, fmt.Errorf("%s and %s both listen on it, so some clients go astray; stop the one that is not dokku-expose's (%s names them)",
+				listeners.Who(ours[0]), listeners.Who(others[0]), listeners.Command(listen.Frontend())))
 		}
 	}
 }

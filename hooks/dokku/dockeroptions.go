@@ -1,6 +1,7 @@
 package dokku
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -31,10 +32,10 @@ func (o DockerOption) Removal(app string) string {
 // anyProcess is Dokku's name for all process types in the names of the properties.
 const anyProcess = "_default_"
 
-// Publishing returns the app's options that publish a TCP port of the host, for a port that Docker publishes. Dokku keeps
-// options in the property PROCESS.deploy, one a line (plugins/docker-options, propertyKey), and kept them in a file of the app
-// before 0.38.
-func (e Env) Publishing(app string, port uint16) ([]DockerOption, error) {
+// Publishing returns the app's options that publish a port of the host, for a port that Docker publishes. The protocol has Docker's name,
+// "tcp" or "udp". Dokku keeps options in the property PROCESS.deploy, one a line (plugins/docker-options, propertyKey), and kept them in
+// a file of the app before 0.38.
+func (e Env) Publishing(app, protocol string, port uint16) ([]DockerOption, error) {
 	if err := ValidName(app); err != nil {
 		return nil, err
 	}
@@ -60,7 +61,7 @@ func (e Env) Publishing(app string, port uint16) ([]DockerOption, error) {
 			return nil, fmt.Errorf("can't read the docker-options of %s: %w", app, err)
 		}
 		for line := range strings.Lines(string(text)) {
-			if line = strings.TrimSpace(line); publishes(line, port) {
+			if line = strings.TrimSpace(line); publishes(line, protocol, port) {
 				options = append(options, DockerOption{process, line})
 			}
 		}
@@ -69,8 +70,8 @@ func (e Env) Publishing(app string, port uint16) ([]DockerOption, error) {
 }
 
 // publishes tells whether options of the docker command publish the port: "-p 2780:5025", "--publish=127.0.0.1:2780:5025/tcp",
-// "-p 2780-2790:5025-5035".
-func publishes(options string, port uint16) bool {
+// "-p 2780-2790:5025-5035/udp".
+func publishes(options, protocol string, port uint16) bool {
 	published := false
 	for _, word := range strings.Fields(strings.NewReplacer("=", " ", `"`, "", "'", "").Replace(options)) {
 		// A blank between -p and its value is optional.
@@ -85,8 +86,9 @@ func publishes(options string, port uint16) bool {
 			word = value
 		}
 		published = false
-		parts := strings.Split(strings.TrimSuffix(word, "/tcp"), ":")
-		if len(parts) < 2 || strings.Contains(parts[len(parts)-1], "/") {
+		addresses, of, _ := strings.Cut(word, "/")
+		parts := strings.Split(addresses, ":")
+		if len(parts) < 2 || !strings.EqualFold(cmp.Or(of, "tcp"), protocol) {
 			continue
 		}
 		first, last, isRange := strings.Cut(parts[len(parts)-2], "-")

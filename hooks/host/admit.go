@@ -116,7 +116,7 @@ func (h *Host) proxies(policy deploy.Policy) (occupied []deploy.Occupied) {
 	for _, m := range mapped {
 		if !policy.Excepts(m.Host) {
 			occupied = append(occupied, deploy.Occupied{
-				Conflicts: func(f deploy.Frontend) bool { return f.Port == m.Host },
+				Conflicts: func(f deploy.Frontend) bool { return f.Proto == deploy.TCP && f.Port == m.Host },
 				Reason:    func(deploy.Claim) error { return ProxyConflict(m) },
 			})
 		}

@@ -4,15 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/listeners"
 )
 
 // portLacks tells which routes lead to servers that this host has few local ports left for, or none, to connect to them. The kernel
-// knows that of every engine.
+// knows that of every engine. Sessions of UDP are bounded before it comes to that.
 func portLacks(routes []deploy.Route) ([]*deploy.Problem, error) {
 	var servers []netip.AddrPort
+	routes = slices.DeleteFunc(slices.Clone(routes), func(r deploy.Route) bool { return r.Key.Proto != deploy.TCP })
 	for _, r := range routes {
 		for _, s := range r.Servers {
 			servers = append(servers, s.Addr)

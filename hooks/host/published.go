@@ -12,8 +12,12 @@ func (h *Host) publishedBy(c deploy.Claim, p docker.Published) error {
 	if p.App == "" {
 		return fmt.Errorf("the container %s publishes it (docker run -p); use another port, or publish that one elsewhere", p.Container)
 	}
+	protocol := "tcp"
+	if p.Listen.Proto == deploy.UDP {
+		protocol = "udp"
+	}
 	// Without the option's text the message says less, and is right still.
-	options, err := h.Env.Publishing(p.App, p.Listen.Port)
+	options, err := h.Env.Publishing(p.App, protocol, p.Listen.Port)
 	if err != nil {
 		h.Out.Warn("%v", err)
 	}

@@ -209,10 +209,13 @@ func (d *daemon) respond(r request) response {
 func (d *daemon) handOver(w wire) (done bool, err error) {
 	d.changes.Lock()
 	defer d.changes.Unlock()
-	err = d.server.HandOver(func(t deploy.Table, sockets []syscall.Conn) error {
+	err = d.server.HandOver(func(t deploy.Table, files []syscall.Conn, flows []proxy.Flow) error {
+		for _, f := range flows {
+			files = append(files, f)
+		}
 		return d.predecessors.handOver(func(conns []syscall.Conn) error {
-			files := append(append(sockets, d.listener), conns...)
-			offer := handover{Table: t, Predecessors: len(conns)}
+			files := append(append(files, d.listener), conns...)
+			offer := handover{Table: t, Flows: flows, Predecessors: len(conns)}
 			if err := w.send(d.answer(response{Handover: &offer}), files...); err != nil {
 				return err
 			}

@@ -79,10 +79,11 @@ type observed struct {
 	Page      netip.AddrPort `json:"page,omitzero"`
 }
 
-// handover lists the files of the message: the sockets of the table's routes in their order, the control socket, and the connections
-// to that many predecessors.
+// handover lists the files of the message: the sockets of the table's routes in their order, those of the flows of UDP, the control socket,
+// and the connections to that many predecessors.
 type handover struct {
 	Table        deploy.Table `json:"table"`
+	Flows        []proxy.Flow `json:"flows,omitempty"`
 	Predecessors int          `json:"predecessors"`
 }
 

@@ -112,24 +112,24 @@ func (d *daemon) takeOver(conn *net.UnixConn) (err error) {
 		return proxy.ErrSuperseded
 	case answer.Error != "":
 		return fmt.Errorf("%s (version %s)", answer.Error, answer.Version)
-	case answer.Handover == nil, len(files) != len(answer.Handover.Table.Routes)+1+answer.Handover.Predecessors:
+	case answer.Handover == nil, len(files) != len(answer.Handover.Table.Routes)+len(answer.Handover.Flows)+1+answer.Handover.Predecessors:
 		return fmt.Errorf("it handed over %d sockets, which is not what it says", len(files))
 	}
-	table := answer.Handover.Table
-	ports := len(table.Routes)
-	if listener, err = inherit[*net.UnixListener](files[ports], net.FileListener); err != nil {
+	table, flows := answer.Handover.Table, answer.Handover.Flows
+	sockets := len(table.Routes) + len(flows)
+	if listener, err = inherit[*net.UnixListener](files[sockets], net.FileListener); err != nil {
 		return err
 	}
 	// A successor goes on with it.
 	listener.SetUnlinkOnClose(false)
-	for _, file := range files[ports+1:] {
+	for _, file := range files[sockets+1:] {
 		predecessor, err := inherit[*net.UnixConn](file, net.FileConn)
 		if err != nil {
 			return err
 		}
 		predecessors = append(predecessors, predecessor)
 	}
-	if err := d.server.TakeOver(table, files[:ports]); err != nil {
+	if err := d.server.TakeOver(table, flows, files[:sockets]); err != nil {
 		return err
 	}
 	// Both daemons serve until the other one has been told.
@@ -144,7 +144,7 @@ func (d *daemon) takeOver(conn *net.UnixConn) (err error) {
 	}
 	d.listener = listener
 	d.predecessors.add(predecessors...)
-	d.log.Info("took over", "version", answer.Version, "ports", ports)
+	d.log.Info("took over", "version", answer.Version, "ports", len(table.Routes))
 	return nil
 }
 

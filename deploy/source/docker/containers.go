@@ -57,14 +57,14 @@ func (c *Client) containers(ctx context.Context, what string, narrower ...filter
 	return containers, nil
 }
 
-// Published is a TCP port that Docker publishes on this host. With Docker's userland-proxy off no socket shows it.
+// Published is a TCP or UDP port that Docker publishes on this host. With Docker's userland-proxy off no socket shows it.
 type Published struct {
 	Listen deploy.Frontend
 	// Container is the container's name, App the app's that it belongs to, "" where it is no app's.
 	Container, App string
 }
 
-// PublishedPorts lists the TCP ports of this host that Docker publishes for any running container, of an app or not,
+// PublishedPorts lists the TCP and UDP ports of this host that Docker publishes for any running container, of an app or not,
 // ordered by address.
 func (c *Client) PublishedPorts(ctx context.Context) ([]Published, error) {
 	list, err := c.list(ctx, "listing the ports that Docker publishes", container.ListOptions{})
@@ -75,8 +75,9 @@ func (c *Client) PublishedPorts(ctx context.Context) ([]Published, error) {
 	for i := range list {
 		s := &list[i]
 		for _, port := range s.Ports {
-			if addr, ok := published(port); ok {
-				p := Published{Listen: deploy.Frontend{IP: addr, Port: port.PublicPort}, Container: name(s)}
+			proto, known := protocols[port.Type]
+			if addr, ok := published(port); ok && known {
+				p := Published{Listen: deploy.Frontend{Proto: proto, IP: addr, Port: port.PublicPort}, Container: name(s)}
 				// A container that somebody runs of an app's image has the labels of that, but no type.
 				if s.Labels[labelType] == typeDeploy {
 					p.App = s.Labels[labelApp]
@@ -167,13 +168,11 @@ func direct(mode string, networks map[string]*network.EndpointSettings, subnets 
 func publishedPorts(ports []container.Port) map[deploy.PrivatePort]netip.AddrPort {
 	found := make(map[deploy.PrivatePort]netip.AddrPort)
 	for _, port := range ports {
-		private := deploy.PrivatePort{Port: port.PrivatePort}
-		if port.Type == deploy.UDP.String() {
-			private.Proto = deploy.UDP
-		}
+		proto, known := protocols[port.Type]
+		private := deploy.PrivatePort{Proto: proto, Port: port.PrivatePort}
 		addr, ok := published(port)
 		switch {
-		case !ok:
+		case !ok || !known:
 			continue
 		case !addr.IsValid(), addr == netip.IPv4Unspecified():
 			addr = netip.AddrFrom4([4]byte{127, 0, 0, 1})
@@ -188,10 +187,13 @@ func publishedPorts(ports []container.Port) map[deploy.PrivatePort]netip.AddrPor
 	return found
 }
 
-// published is the host address at which a port of TCP or UDP is published, the zero Addr for every one, and whether it is at all:
+// protocols are those of public ports, by Docker's names. It has SCTP besides.
+var protocols = map[string]deploy.Proto{"tcp": deploy.TCP, "udp": deploy.UDP}
+
+// published is the host address at which a port is published, the zero Addr for every one, and whether it is at all:
 // a port that an image only exposes is listed too, without a public one.
 func published(port container.Port) (netip.Addr, bool) {
-	if port.Type != deploy.TCP.String() && port.Type != deploy.UDP.String() || port.PublicPort == 0 {
+	if port.PublicPort == 0 {
 		return netip.Addr{}, false
 	}
 	if port.IP == "" {

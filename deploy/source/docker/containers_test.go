@@ -129,8 +129,8 @@ func TestContainersAddressesAnswer(t *testing.T) {
 			}
 		})
 	}
-	if len(got.Published) != 2 {
-		t.Errorf("published: %v, want the two TCP ports", got.Published)
+	if len(got.Published) != 3 {
+		t.Errorf("published: %v, want two ports of TCP and one of UDP", got.Published)
 	}
 
 	ports, err := c.PublishedPorts(context.Background())
@@ -142,13 +142,24 @@ func TestContainersAddressesAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []deploy.Frontend{
-		{IP: netip.MustParseAddr("127.0.0.1"), Port: got.Published[deploy.PrivatePort{Port: 5025}].Port()},
-		{IP: netip.IPv4Unspecified(), Port: got.Published[deploy.PrivatePort{Port: 5993}].Port()},
+		{IP: netip.MustParseAddr("127.0.0.1"), Port: hostPort(t, inspected, "5025/tcp")},
+		{IP: netip.IPv4Unspecified(), Port: hostPort(t, inspected, "5993/tcp")},
+		{Proto: deploy.UDP, IP: netip.MustParseAddr("127.0.0.1"), Port: hostPort(t, inspected, "5025/udp")},
 	} {
 		if !slices.Contains(ports, Published{Listen: want, Container: strings.TrimPrefix(inspected.Name, "/"), App: "mail"}) {
 			t.Errorf("published ports %v, want %v of mail among them", ports, want)
 		}
 	}
+}
+
+// hostPort is the port of this host at which Docker publishes one of the container.
+func hostPort(t *testing.T, inspected container.InspectResponse, private nat.Port) uint16 {
+	t.Helper()
+	port, err := nat.ParsePort(inspected.NetworkSettings.Ports[private][0].HostPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint16(port)
 }
 
 func TestContainersNetworks(t *testing.T) {

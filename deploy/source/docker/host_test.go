@@ -63,7 +63,8 @@ func TestPublishedPortsOfAContainer(t *testing.T) {
 		want  string
 	}{
 		{"exposed only", []container.Port{{PrivatePort: 25, Type: "tcp"}}, "map[]"},
-		{"UDP", []container.Port{{IP: "0.0.0.0", PrivatePort: 25, PublicPort: 8000, Type: "udp"}}, "map[]"},
+		{"TCP and UDP", []container.Port{{PrivatePort: 25, PublicPort: 8000, Type: "tcp"}, {PrivatePort: 25, PublicPort: 8001, Type: "udp"}}, "map[25:127.0.0.1:8000 25/udp:127.0.0.1:8001]"},
+		{"SCTP", []container.Port{{PrivatePort: 25, PublicPort: 8000, Type: "sctp"}}, "map[]"},
 		{"an address of its own", []container.Port{{IP: "192.0.2.1", PrivatePort: 25, PublicPort: 8000, Type: "tcp"}}, "map[25:192.0.2.1:8000]"},
 		{"every IPv4 address", []container.Port{{IP: "0.0.0.0", PrivatePort: 25, PublicPort: 8000, Type: "tcp"}}, "map[25:127.0.0.1:8000]"},
 		{"every IPv6 address", []container.Port{{IP: "::", PrivatePort: 25, PublicPort: 8000, Type: "tcp"}}, "map[25:[::1]:8000]"},

@@ -1,0 +1,425 @@
+package proxy
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dokku-expose/deploy"
+	"dokku-expose/proxy/tcp"
+	"dokku-expose/proxy/udp"
+)
+
+// flow is what UDP has for a connection: a client's datagrams to one address of this host, and the answers. It stays with its container for
+// as long as that is vouched for and takes datagrams, and moves to another one with the client's next datagram. It belongs to the loop of
+// its public address.
+type flow struct {
+	datagrams *datagrams
+	route     *route
+	key       flowKey
+	peer      *udp.Peer
+	// session is what the route's servers count.
+	session *session
+	// socket leads to the container, nil while there is none.
+	socket *udp.Socket
+	place  tcp.Place
+	// last is when it had a datagram last. answered tells that the client has had one.
+	last     time.Time
+	answered bool
+	// young and youngOfSource are its places while the client has sent nothing since an answer, nil after that.
+	source               *flowSource
+	young, youngOfSource *list.Element
+	// held are datagrams that wait for a container since heldSince.
+	held      [][]byte
+	heldSince time.Time
+}
+
+// flowKey tells flows of one public address apart.
+type flowKey struct {
+	client netip.AddrPort
+	local  netip.Addr
+}
+
+func keyOf(b *udp.Batch, i int) flowKey { return flowKey{b.Source(i), b.Local(i)} }
+
+// datagramCounts are those of a route.
+type datagramCounts struct {
+	in, out atomic.Uint64
+	dropped [dropReasons]atomic.Uint64
+}
+
+func (c *datagramCounts) drop(why dropReason, n int) { c.dropped[why].Add(uint64(n)) }
+
+// receive sends datagrams of the client on, or has them wait for a container.
+func (f *flow) receive(b *udp.Batch, from, to int, now time.Time) {
+	f.route.datagrams.in.Add(uint64(to - from))
+	if f.last = now; f.answered {
+		f.grown()
+	}
+	if f.socket != nil && f.barred() {
+		f.detach()
+	}
+	for from < to {
+		if f.socket == nil {
+			if attached, changed := f.attach(); !attached {
+				f.hold(b, from, to, changed)
+				return
+			}
+		}
+		n, err := f.socket.Send(b, from, to, nil)
+		switch {
+		case err == nil:
+			f.session.upstream.counters.In.Add(b.Size(from, from+n))
+			from += n
+		case refusal(err):
+			f.refused()
+		case errors.Is(err, unix.EMSGSIZE):
+			f.route.datagrams.drop(congested, 1)
+			from++
+		default:
+			f.route.datagrams.drop(congested, to-from)
+			return
+		}
+	}
+}
+
+// ready sends the answers of the container to the client.
+func (f *flow) ready() {
+	if f.socket == nil || f.datagrams.paused {
+		return
+	}
+	b := udp.TakeBatch()
+	defer b.Release()
+	for range batchesAtOnce {
+		if f.barred() {
+			f.detach()
+			return
+		}
+		err := f.socket.Receive(b)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return
+		case err != nil:
+			f.refused()
+			return
+		}
+		f.answer(b)
+		if b.Len() < udp.BatchSize {
+			return
+		}
+	}
+	f.datagrams.loop.Post(f.ready)
+}
+
+func (f *flow) answer(b *udp.Batch) {
+	f.last, f.answered = time.Now(), true
+	for from, to := 0, b.Len(); from < to; {
+		n, err := f.datagrams.socket.Send(b, from, to, f.peer)
+		if err != nil {
+			f.route.datagrams.drop(congested, 1)
+			from++
+			continue
+		}
+		f.route.datagrams.out.Add(uint64(n))
+		f.session.upstream.counters.Out.Add(b.Size(from, from+n))
+		from += n
+	}
+}
+
+// barred tells that the server's address may be somebody else's by now.
+func (f *flow) barred() bool { return f.session.upstream != nil && f.session.upstream.barred.Load() }
+
+// attach gives the flow to a container. Without one it returns what closes when there may be one, nil where the route has none to wait for.
+func (f *flow) attach() (attached bool, changed <-chan struct{}) {
+	for {
+		a, changed := f.route.pick(f.session, nil)
+		if a.upstream == nil {
+			return false, changed
+		}
+		socket, err := udp.Dial(a.addr)
+		if err == nil {
+			err = f.watch(socket)
+		}
+		if err = f.route.attached(a, f.session, err); err == nil {
+			return true, nil
+		}
+		f.unwatch()
+		if isExhaustion(err) {
+			return false, changed
+		}
+	}
+}
+
+// watch makes a socket the flow's.
+func (f *flow) watch(socket *udp.Socket) error {
+	place, err := f.datagrams.loop.Watch(socket.FD(), f.ready)
+	if err != nil {
+		return errors.Join(err, socket.Close())
+	}
+	f.socket, f.place = socket, place
+	return nil
+}
+
+// unwatch closes the flow's socket if there is one. Neither call can fail of a descriptor that is open.
+func (f *flow) unwatch() {
+	if f.socket != nil {
+		_ = f.datagrams.loop.Forget(f.socket.FD(), f.place)
+		_ = f.socket.Close()
+		f.socket = nil
+	}
+}
+
+// detach takes the flow from its container.
+func (f *flow) detach() {
+	f.unwatch()
+	if f.session.upstream != nil {
+		f.route.detached(f.session)
+	}
+}
+
+// refused is detach of a container that does not take the client's datagrams.
+func (f *flow) refused() {
+	f.route.failedToServe(f.session.upstream)
+	f.detach()
+}
+
+// hold keeps datagrams until there is a container, as many as there is room for.
+func (f *flow) hold(b *udp.Batch, from, to int, changed <-chan struct{}) {
+	d := f.datagrams
+	if f.route.terms().hold <= 0 || changed == nil {
+		f.route.datagrams.drop(unserved, to-from)
+		f.route.unserved.Add(1)
+		d.end(f)
+		return
+	}
+	if !d.waiting[f] {
+		d.waiting[f], f.heldSince = true, f.last
+		f.route.held.Add(1)
+	}
+	size := 0
+	for _, datagram := range f.held {
+		size += len(datagram)
+	}
+	for i := from; i < to; i++ {
+		datagram := b.Datagram(i)
+		if size += len(datagram); len(f.held) == heldDatagrams || size > heldBytes || d.heldBytes+len(datagram) > heldAtOnce {
+			f.route.datagrams.drop(unserved, to-i)
+			break
+		}
+		d.heldBytes += len(datagram)
+		f.held = append(f.held, slices.Clone(datagram))
+	}
+	d.await(changed)
+}
+
+// release takes the datagrams that wait.
+func (f *flow) release() [][]byte {
+	d := f.datagrams
+	if d.waiting[f] {
+		delete(d.waiting, f)
+		f.route.held.Add(-1)
+	}
+	held := f.held
+	for _, datagram := range held {
+		d.heldBytes -= len(datagram)
+	}
+	f.held = nil
+	return held
+}
+
+// drop drops the datagrams that wait.
+func (f *flow) drop(why dropReason) { f.route.datagrams.drop(why, len(f.release())) }
+
+// flush sends the datagrams that wait. One that can't be sent is lost as on any network.
+func (f *flow) flush() {
+	for _, datagram := range f.release() {
+		if f.socket == nil || f.socket.SendOne(datagram) != nil {
+			f.route.datagrams.drop(congested, 1)
+			continue
+		}
+		f.session.upstream.counters.In.Add(uint64(len(datagram)))
+	}
+}
+
+// grown tells that the flow does not make room for others any more.
+func (f *flow) grown() {
+	if f.young != nil {
+		f.datagrams.young.Remove(f.young)
+		f.source.young.Remove(f.youngOfSource)
+		f.young, f.youngOfSource = nil, nil
+	}
+}
+
+// Reset implements [relay]: the time of its container is over.
+func (f *flow) Reset(then func(reset bool)) {
+	f.datagrams.loop.Post(func() {
+		is := f.datagrams.flows[f.key] == f && f.socket != nil
+		if is {
+			f.datagrams.end(f)
+		}
+		if then != nil {
+			then(is)
+		}
+	})
+}
+
+// attached ends an attempt to give a flow to a server.
+func (r *route) attached(a attempt, s *session, err error) error {
+	u := a.upstream
+	r.mu.Lock()
+	defer u.dials.Done()
+	defer r.mu.Unlock()
+	u.dialing--
+	if err == nil && (!u.retiredAt.IsZero() || !u.up && r.hasChecks()) {
+		err = context.Canceled
+	}
+	if err != nil {
+		if !errors.Is(err, context.Canceled) {
+			r.fail(u, err)
+		}
+		r.tidy(u)
+		return err
+	}
+	r.mark(u, true)
+	r.seat(u, s)
+	return nil
+}
+
+// seat counts a session on a server. The mutex is held.
+func (r *route) seat(u *upstream, s *session) {
+	s.upstream = u
+	u.sessions[s] = struct{}{}
+	u.total.Add(1)
+	if !u.retiredAt.IsZero() {
+		u.sessionsAtRetire++
+	}
+}
+
+// fail notes what an attempt to reach a server has failed for. The mutex is held.
+func (r *route) fail(u *upstream, err error) {
+	u.failed.Add(1)
+	switch {
+	case isExhaustion(err):
+		r.exhaustion.report(r.app, r.listen, err)
+	case u.retiredAt.IsZero():
+		r.mark(u, false)
+	}
+}
+
+// failedToServe notes that a server does not take datagrams.
+func (r *route) failedToServe(u *upstream) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fail(u, unix.ECONNREFUSED)
+}
+
+// detached forgets a flow that has left its server.
+func (r *route) detached(s *session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(s.upstream.sessions, s)
+	r.tidy(s.upstream)
+	s.upstream = nil
+}
+
+// bar has flows leave all former servers but those that the spec vouches for. The mutex is held.
+func (r *route) bar() {
+	for _, u := range r.current {
+		u.barred.Store(false)
+	}
+	for _, u := range r.retired {
+		u.barred.Store(!slices.ContainsFunc(r.spec.Former, u.stays))
+	}
+}
+
+// stays tells whether s, a server that a table vouches for, is this one.
+func (u *upstream) stays(s deploy.Server) bool {
+	return u.addr == s.Addr && (s.Container == "" || u.container == s.Container)
+}
+
+// seatFor is the server that a flow of another daemon was on, a former one if need be; nil where the table does not vouch for it.
+func (r *route) seatFor(s deploy.Server) *upstream {
+	for _, u := range slices.Concat(r.current, r.retired) {
+		if u.stays(s) {
+			return u
+		}
+	}
+	if !slices.ContainsFunc(r.spec.Former, func(f deploy.Server) bool {
+		return f.Addr == s.Addr && (f.Container == "" || f.Container == s.Container)
+	}) {
+		return nil
+	}
+	u := newUpstream(s)
+	u.retire()
+	r.retired = append(r.retired, u)
+	r.scheduleCuts(r.spec.CutOld)
+	return u
+}
+
+// Flow is a flow as a server hands it over, see [Server.HandOver].
+type Flow struct {
+	// Route is the place of its route in the table.
+	Route  int            `json:"route"`
+	Client netip.AddrPort `json:"client"`
+	Local  netip.Addr     `json:"local"`
+	// Server is where the socket leads to.
+	Server deploy.Server `json:"server"`
+	// Answered and Young say what the client has sent and got.
+	Answered bool `json:"answered,omitzero"`
+	Young    bool `json:"young,omitzero"`
+
+	socket *udp.Socket
+}
+
+// SyscallConn implements [syscall.Conn].
+func (f Flow) SyscallConn() (syscall.RawConn, error) { return f.socket.SyscallConn() }
+
+// handed is the flow for a successor. The server is paused.
+func (f *flow) handed(route int) Flow {
+	u := f.session.upstream
+	return Flow{
+		Route: route, Client: f.key.client, Local: f.key.local, Server: deploy.Server{Container: u.container, Dyno: u.dyno, Addr: u.addr},
+		Answered: f.answered, Young: f.young != nil, socket: f.socket,
+	}
+}
+
+// adopt takes over a flow of another daemon. What can't be taken over begins anew with the client's next datagram.
+func (d *datagrams) adopt(r *route, handed Flow, socket *udp.Socket) (err error) {
+	d.loop.Do(func() {
+		key := flowKey{handed.Client, handed.Local}
+		if d.flows[key] != nil || !d.budget.take(len(d.flows)) {
+			err = socket.Close()
+			return
+		}
+		f := d.begin(r, key, time.Now())
+		if f == nil {
+			err = socket.Close()
+			return
+		}
+		if f.answered = handed.Answered; !handed.Young {
+			f.grown()
+		}
+		r.mu.Lock()
+		u := r.seatFor(handed.Server)
+		if u != nil {
+			r.seat(u, f.session)
+		}
+		r.mu.Unlock()
+		if u == nil {
+			err = socket.Close()
+			d.end(f)
+			return
+		}
+		if err = f.watch(socket); err != nil {
+			d.end(f)
+		}
+	})
+	return err
+}
