@@ -125,6 +125,20 @@ func (r RouteState) AboutTLS() string {
 	return strings.Join(texts, ", ")
 }
 
+// AboutUDP says what became of datagrams, "" of TCP.
+func (r RouteState) AboutUDP() string {
+	if r.Datagrams == nil {
+		return ""
+	}
+	text := fmt.Sprintf("datagrams from clients: %d, to them: %d", r.Datagrams.In, r.Datagrams.Out)
+	for _, reason := range slices.Sorted(maps.Keys(r.Datagrams.Dropped)) {
+		if n := r.Datagrams.Dropped[reason]; n > 0 {
+			text += fmt.Sprintf(", dropped (%s): %d", reason, n)
+		}
+	}
+	return text
+}
+
 // ServerState is an address that a route leads to, or has led to.
 type ServerState struct {
 	// Dyno is Dokku's name for its place, Container the container's full id; "" when it is not known who has the address.

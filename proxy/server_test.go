@@ -21,6 +21,7 @@ func TestEngine(t *testing.T) {
 		enginetest.RunOptions(t, start)
 		enginetest.RunTLS(t, start)
 		enginetest.RunNames(t, start)
+		enginetest.RunUDP(t, start)
 	})
 }
 

@@ -13,6 +13,7 @@ func TestEngine(t *testing.T) {
 		start := func(t *testing.T) deploy.Engine { return runDaemon(t, Options{Control: controlPath(t)}) }
 		enginetest.Run(t, start)
 		enginetest.RunOptions(t, start)
+		enginetest.RunUDP(t, start)
 	})
 }
 
