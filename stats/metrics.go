@@ -50,6 +50,9 @@ var (
 	descVersions    = desc("tls_connections_total", "Clients that speak TLS, which ends here, by its version.", append(slices.Clone(routeLabels), "version")...)
 	descCertificate = desc("certificate_not_after_seconds", "When the certificate of the port's TLS ends.", routeLabels...)
 
+	descDatagrams = desc("datagrams_total", "Datagrams of UDP, from clients (in) and to them (out).", append(slices.Clone(routeLabels), "direction")...)
+	descDropped   = desc("datagrams_dropped_total", "Datagrams of clients and answers that were dropped, by reason.", append(slices.Clone(routeLabels), "reason")...)
+
 	descContainerUp      = desc("container_up", "Whether the container accepts connections: 1 or 0.", containerLabels...)
 	descContainerCurrent = desc("container_current", "Whether the container gets new connections: 1 or 0.", containerLabels...)
 	descContainerOpen    = desc("container_open_connections", "Connections that are open on the container.", containerLabels...)
@@ -147,6 +150,13 @@ func (s sink) route(r deploy.RouteState) {
 	if r.Options.TLS == deploy.TerminateTLS {
 		for version, count := range r.TLSVersions {
 			of.with(append(of.labels[:3:3], label(version))...).counter(descVersions, count)
+		}
+	}
+	if d := r.Datagrams; d != nil {
+		of.with(append(of.labels[:3:3], "in")...).counter(descDatagrams, d.In)
+		of.with(append(of.labels[:3:3], "out")...).counter(descDatagrams, d.Out)
+		for reason, count := range d.Dropped {
+			of.with(append(of.labels[:3:3], reason)...).counter(descDropped, count)
 		}
 	}
 	if !r.CertificateEnds.IsZero() {

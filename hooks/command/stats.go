@@ -46,7 +46,8 @@ For each public port there is a row with all its connections, and beneath it one
   draining      a former container, which gets no new connections and has some still
   serving, held, closed   what becomes of new connections to the port
 
-A total that an engine does not count is shown as "-": HAProxy counts by port only. With --watch the table is shown again
+Of UDP a connection is a session: the datagrams of one client. A total that an engine does not count is shown as "-": HAProxy
+counts by port only. With --watch the table is shown again
 every two seconds until it is interrupted.
 
   dokku expose:stats
@@ -201,6 +202,9 @@ func statsTable(facts deploy.Observation) string {
 	for _, r := range facts.Routes {
 		if text := r.AboutTLS(); text != "" {
 			table += dokku.Visible(fmt.Sprintf("TLS of public port %s of %s: %s.", r.Key, r.App, text)) + "\n"
+		}
+		if text := r.AboutUDP(); text != "" {
+			table += dokku.Visible(fmt.Sprintf("UDP of public port %s of %s: %s.", r.Key, r.App, text)) + "\n"
 		}
 	}
 	for _, p := range facts.Old {
