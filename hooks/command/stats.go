@@ -199,9 +199,7 @@ func statsTable(facts deploy.Observation) string {
 	}
 	table := columns(rows)
 	for _, r := range facts.Routes {
-		if text := r.AboutTLS(); text != "" {
-			table += dokku.Visible(fmt.Sprintf("TLS of public port %s of %s: %s.", r.Key, r.App, text)) + "\n"
-		}
+		table += aboutTLS(r.App, r.Key.String(), r)
 	}
 	for _, p := range facts.Old {
 		table += fmt.Sprintf("A former process of the engine (pid %d) still has %d connections.\n", p.PID, p.Connections)
