@@ -175,10 +175,20 @@ func TestCertificates(t *testing.T) {
 			h.must(before.echo())
 			// An open port that asks for none stays open, and a push gets no such port.
 			h.answers(plain, "v2")
-			h.wants(h.expose(1, "check").Stderr, fmt.Sprintf("mail: public port %d: it asks clients for no certificate", plain))
+			told := h.expose(1, "check").Stderr
+			h.wants(told, fmt.Sprintf("mail: public port %d: PORTS line 2: clients need a certificate (setting client-ca), and %d asks for none", plain, plain), "add tls=terminate")
+			if n := strings.Count(told, fmt.Sprintf("public port %d", plain)); n != 1 {
+				t.Errorf("expose:check tells of the port %d times, want once:\n%s", n, told)
+			}
 			h.wants(h.refused("pre-build", "mail", source("v3", lead(public, private)+" tls=terminate", lead(plain, private))), fmt.Sprintf("public port %d (PORTS line 2)", plain), "setting client-ca")
 			h.push("mail", source("v3", lead(public, private)+" tls=terminate"))
 			h.answersTLS(public, known, "v3")
+			h.expose(0, "check")
+			// An operator may open such a port, of which expose:check tells all the same.
+			own := h.port()
+			h.expose(0, "add", "mail", lead(own, private))
+			h.wants(h.expose(1, "check").Stderr, fmt.Sprintf("mail: public port %d: it asks clients for no certificate", own))
+			h.expose(0, "remove", "mail", fmt.Sprint(own))
 			h.expose(0, "check")
 			h.expose(0, "set", "mail", "client-ca")
 			h.answersTLS(public, first, "v3")
