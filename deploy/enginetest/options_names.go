@@ -80,6 +80,12 @@ var naming = []testCase{
 			b.Errorf("%s answers", got)
 		}
 	}},
+	{"nothing is read where there are no names", func(b *bench) {
+		r := with(b, route("mail", b.port(), proven(NewServer(b, "v1"))...), "tls=passthrough")
+		b.apply(r)
+		c := dial(b, local(r.Key))
+		c.echoAs("v1")
+	}},
 	{"a ClientHello of a named route may come in pieces, and be large", func(b *bench) {
 		n := newNames(b)
 		n.apply(n.ends("mail", "mail.example.com"), n.passes("news", "news.example.com"))
