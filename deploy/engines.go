@@ -78,6 +78,21 @@ func (e *Engines) forOther(routes []Route) func(Key) bool {
 	return func(k Key) bool { return frontends[k.Frontend()] }
 }
 
+// Split returns the part of a table that the engine in force serves, and the part that the other one serves beside it.
+func (e *Engines) Split(t Table) (own, others Table) {
+	own, others = t, t
+	own.Routes, others.Routes = nil, nil
+	isForOther := e.forOther(t.Routes)
+	for _, r := range t.Routes {
+		if isForOther(r.Key) {
+			others.Routes = append(others.Routes, r)
+		} else {
+			own.Routes = append(own.Routes, r)
+		}
+	}
+	return own, others
+}
+
 // askOther finds out what the other engine serves. One that can't be asked is taken to serve nothing.
 func (e *Engines) askOther(ctx context.Context, aspects ...Aspect) {
 	ctx, cancel := context.WithTimeout(ctx, AskOther)
@@ -92,16 +107,7 @@ func (e *Engines) askOther(ctx context.Context, aspects ...Aspect) {
 
 // Apply implements [Engine]. The other engine gives up what is not its own before the engine in force opens anything.
 func (e *Engines) Apply(ctx context.Context, t Table) (Applied, error) {
-	own, others := t, t
-	own.Routes, others.Routes = nil, nil
-	isForOther := e.forOther(t.Routes)
-	for _, r := range t.Routes {
-		if isForOther(r.Key) {
-			others.Routes = append(others.Routes, r)
-		} else {
-			own.Routes = append(own.Routes, r)
-		}
-	}
+	own, others := e.Split(t)
 	if e.other == nil {
 		e.askOther(ctx)
 	}

@@ -48,6 +48,11 @@ func (r *Refusal) Error() string {
 	return fmt.Sprintf("public %s %s (%s): %s; %s", plural(len(r.Claims), "port", "ports"), r.Ports(), whereAll(r.Claims), r.Reason, r.Remedy)
 }
 
+// WithoutPorts is the refusal for a place that names the ports already.
+func (r *Refusal) WithoutPorts() error {
+	return fmt.Errorf("%s: %s; %s", whereAll(r.Claims), r.Reason, r.Remedy)
+}
+
 func plural(n int, one, many string) string {
 	if n == 1 {
 		return one

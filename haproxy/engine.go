@@ -83,6 +83,9 @@ func (e *Engine) ShowConfig(context.Context) ([]byte, error) {
 
 var password = regexp.MustCompile(`(?m)(insecure-password ).*$`)
 
+// useBuiltin is what to do where nobody serves a route beside HAProxy.
+const useBuiltin = "use the built-in engine: dokku expose:set --global engine builtin"
+
 // Supports implements [deploy.Engine].
 func (e *Engine) Supports(r deploy.Route) error {
 	switch l := r.Key.Frontend(); {
@@ -95,7 +98,7 @@ func (e *Engine) Supports(r deploy.Route) error {
 	case e.cfg.StatsListen.IsValid() && l.Overlaps(deploy.FrontendAt(e.cfg.StatsListen)):
 		return fmt.Errorf("the statistics page listens on %s; choose another public port", e.cfg.StatsListen)
 	case r.Options.StartTLS == deploy.PostgresStartTLS:
-		return fmt.Errorf("starttls=%s is %w by HAProxy", deploy.PostgresStartTLS, deploy.ErrUnsupported)
+		return fmt.Errorf("starttls=%s is %w by HAProxy; %s", deploy.PostgresStartTLS, deploy.ErrUnsupported, useBuiltin)
 	case r.Key.ServerName != "":
 		return e.supportsNames()
 	case secure(r):
@@ -122,7 +125,7 @@ func (e *Engine) supportsTLS() error {
 		e.program, e.openSSL = installed, slices.Contains(strings.Fields(text), "+OPENSSL")
 	}
 	if !e.openSSL {
-		return fmt.Errorf("TLS is %w by %s, which was built without OpenSSL", deploy.ErrUnsupported, e.cfg.Binary)
+		return fmt.Errorf("TLS is %w by %s, which was built without OpenSSL: install another one, or %s", deploy.ErrUnsupported, e.cfg.Binary, useBuiltin)
 	}
 	return nil
 }

@@ -197,7 +197,7 @@ func (e *Engine) bindUnix(proxy string) string { return e.unixAddr(proxy) + " mo
 // supportsNames is Supports for routes with a server name.
 func (e *Engine) supportsNames() error {
 	if path := e.socketFile(alertFrontend); len(path) > maxUnixPath {
-		return fmt.Errorf("HAProxy needs a socket for each server name, and the path %s is longer than %d bytes", path, maxUnixPath)
+		return fmt.Errorf("HAProxy needs a socket for each server name, and the path %s is longer than %d bytes; %s", path, maxUnixPath, useBuiltin)
 	}
 	return e.supportsTLS()
 }

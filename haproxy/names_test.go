@@ -4,12 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -69,49 +66,13 @@ func nobody(t *testing.T, l deploy.Key, client *tls.Config) {
 	}
 }
 
-func TestNames(t *testing.T) {
+// The certificate that HAProxy has for clients of names which no route has is for a name, too.
+func TestNameOfOwnCertificate(t *testing.T) {
 	h := haproxytest.Start(t)
-	cert, listen := testcert.New(t, time.Hour, "a.example.com", anyHost, "deep.b.example.com", "example.com"), port(t)
-	exact, wild, app := enginetest.NewServer(t, "exact"), enginetest.NewServer(t, "wild"), enginetest.NewTLSServer(t, "app", cert)
-	apply(t, h, named(t, "one", listen, "a.example.com", exact, cert), named(t, "two", listen, anyHost, wild, cert),
-		passed(t, "two", listen, "b.example.com", app))
-	for name, want := range map[string]string{
-		"a.example.com": "exact", "A.Example.COM": "exact", "b.example.com": "app", "c.example.com": "wild",
-		"deep.b.example.com": "", "example.com": "", "other.test": "", "localhost": "", "unknown.invalid": "handshake",
-	} {
-		switch want {
-		case "":
-			nobody(t, listen, asking(cert, name))
-		case "handshake": // It leads nowhere, and the certificate is nobody's.
-			if _, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", listen.Port), asking(cert, name)); err == nil {
-				t.Errorf("%s: a connection", name)
-			}
-		default:
-			answersClient(t, listen, asking(cert, name), want)
-		}
-	}
-	silent := cert.Client.Clone()
-	silent.ServerName, silent.InsecureSkipVerify = "", true
-	nobody(t, listen, silent)
-
-	// Names that no other route has, and texts that are no names.
-	apply(t, h, named(t, "one", listen, "a.example.com", exact, cert), named(t, "two", listen, anyHost, wild, cert),
-		passed(t, "two", listen, "", app))
-	rest := asking(cert, "other.test")
-	rest.InsecureSkipVerify = true
-	answersClient(t, listen, rest, "app")
-	answersClient(t, listen, silent, "app")
-	answersClient(t, listen, asking(cert, "c.example.com"), "wild")
-	serving := serving(t, h)
-	for _, name := range []string{"a.example.com", anyHost, ""} {
-		key := listen
-		key.ServerName = name
-		if got := serving[key]; !got.Listening || len(got.Servers) != 1 {
-			t.Errorf("%s: %+v", key, got)
-		}
-	}
-	if len(serving) != 3 {
-		t.Errorf("%d routes, want 3", len(serving))
+	cert, listen, v1 := testcert.New(t, time.Hour, "a.example.com", anyHost), port(t), enginetest.NewServer(t, "v1")
+	apply(t, h, named(t, "one", listen, "a.example.com", v1, cert), named(t, "two", listen, anyHost, v1, cert))
+	if _, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", listen.Port), asking(cert, "unknown.invalid")); err == nil {
+		t.Error("a connection")
 	}
 	wantFresh(t, h)
 }
@@ -131,34 +92,6 @@ func TestNameWithADot(t *testing.T) {
 		conn := open(t, listen)
 		if err := tls.Client(dotted{conn}, asking(cert, name)).Handshake(); err == nil || !strings.Contains(err.Error(), unrecognized) {
 			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
-
-func TestNamesWithoutTLS(t *testing.T) {
-	h := haproxytest.Start(t)
-	cert, listen := testcert.New(t, time.Hour, "a.example.com"), port(t)
-	v1 := enginetest.NewServer(t, "v1")
-	apply(t, h, named(t, "one", listen, "a.example.com", v1, cert), passed(t, "two", listen, "", v1))
-	t.Run("clients", func(t *testing.T) {
-		for _, c := range []struct{ name, text string }{
-			{"text", "EHLO example.com\r\n"}, {"nothing", ""}, {"half a hello", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"},
-		} {
-			t.Run(c.name, func(t *testing.T) {
-				t.Parallel()
-				conn := open(t, listen)
-				if _, err := io.WriteString(conn, c.text); err != nil {
-					t.Fatal(err)
-				}
-				if got, err := io.ReadAll(conn); len(got) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
-					t.Errorf("got %q, %v", got, err)
-				}
-			})
-		}
-	})
-	for _, r := range traffic(t, h).Routes {
-		if r.Total > 0 {
-			t.Errorf("%s counts %d connections", r.Key, r.Total)
 		}
 	}
 }
@@ -253,35 +186,6 @@ func TestNamedAndHeldThroughReloads(t *testing.T) {
 	if got := firstLine(t, conn); !strings.HasPrefix(got, "v1 ") {
 		t.Errorf("%s answered", got)
 	}
-}
-
-// A port that somebody else has is an error of each route there, and of no other one.
-func TestNamesWhosePortIsTaken(t *testing.T) {
-	h := haproxytest.Start(t)
-	cert, taken, free := testcert.New(t, time.Hour, "a.example.com"), port(t), port(t)
-	v1 := enginetest.NewServer(t, "v1")
-	ln := occupy(t, taken)
-	routes := []deploy.Route{
-		named(t, "one", taken, "a.example.com", v1, cert), passed(t, "two", taken, "", v1), named(t, "two", free, "a.example.com", v1, cert),
-	}
-	_, err := h.Engine.Apply(t.Context(), table(routes...))
-	for _, r := range routes[:2] {
-		if text := fmt.Sprintf("%s: public port %s: ", r.App, r.Key); err == nil || strings.Count(err.Error(), text) != 1 {
-			t.Errorf("%v: want an error of %s", err, text)
-		}
-	}
-	if err == nil || strings.Contains(err.Error(), free.String()) {
-		t.Errorf("%v", err)
-	}
-	answersClient(t, free, cert.Client, "v1")
-	if got := serving(t, h); len(got) != 1 {
-		t.Errorf("serving %v", got)
-	}
-	if err := ln.Close(); err != nil {
-		t.Fatal(err)
-	}
-	apply(t, h, routes...)
-	answersClient(t, taken, cert.Client, "v1")
 }
 
 // Named routes must not wait for connections that they have taken themselves.

@@ -87,7 +87,14 @@ func TestCertificates(t *testing.T) {
 		if end := time.Unix(int64(metric("certificate_not_after_seconds")), 0); time.Until(end) < year-time.Hour {
 			t.Errorf("its certificate ends on %s", end)
 		}
-		h.wants(h.expose(0, "stats", "mail").Stdout, fmt.Sprintf("TLS of public port %d of mail: clients by TLSv1.3: 1, certificate until ", public))
+		about := fmt.Sprintf("TLS of public port %d of mail: clients by TLSv1.3: 1, certificate until ", public)
+		h.wants(h.expose(0, "stats", "mail").Stdout, about)
+		listed := h.expose(0, "list", "mail").Stdout
+		h.wants(listed, about)
+		if n := strings.Count(listed, "TLS of"); n != 1 {
+			t.Errorf("expose:list says %d times something of TLS, want once:\n%s", n, listed)
+		}
+		h.wants(h.expose(0, "list", "mail", "--format", "json").Stdout, "\"tls\": {\n      \"versions\": {\n        \"TLSv1.3\": 1\n      },\n      \"handshakes_failed\": 0,\n      \"certificate_ends\": \"2")
 		_, metrics := h.page(shown, shown.Password, "/metrics")
 		h.wants(metrics, fmt.Sprintf("dokku_expose_tls_connections_total{app=\"mail\",port=\"%d\",process=\"web\",version=\"TLSv1.3\"} 1", public))
 		path := map[string]string{"haproxy": "/containers", "builtin": "/"}[filepath.Base(t.Name())]
@@ -98,6 +105,7 @@ func TestCertificates(t *testing.T) {
 		_, err = plainly.Write([]byte("EHLO mail.example.com\r\n"))
 		h.must(errors.Join(err, plainly.Close()))
 		await(t, "the client without TLS counts", func() bool { return metric("tls_handshake_failures_total") > 0 })
+		h.wants(h.expose(0, "list", "mail").Stdout, "clients by TLSv1.3: 1, failed handshakes: 1, ")
 
 		h.run("another one is in force at once, and a deploy costs nobody anything", func() {
 			l := h.loadAt(load.Config{Addr: loopback(public), Openers: 4, Holders: 12, TLS: testcert.Clients(first, second)})
@@ -167,10 +175,20 @@ func TestCertificates(t *testing.T) {
 			h.must(before.echo())
 			// An open port that asks for none stays open, and a push gets no such port.
 			h.answers(plain, "v2")
-			h.wants(h.expose(1, "check").Stderr, fmt.Sprintf("mail: public port %d: it asks clients for no certificate", plain))
+			told := h.expose(1, "check").Stderr
+			h.wants(told, fmt.Sprintf("mail: public port %d: PORTS line 2: clients need a certificate (setting client-ca), and %d asks for none", plain, plain), "add tls=terminate")
+			if n := strings.Count(told, fmt.Sprintf("public port %d", plain)); n != 1 {
+				t.Errorf("expose:check tells of the port %d times, want once:\n%s", n, told)
+			}
 			h.wants(h.refused("pre-build", "mail", source("v3", lead(public, private)+" tls=terminate", lead(plain, private))), fmt.Sprintf("public port %d (PORTS line 2)", plain), "setting client-ca")
 			h.push("mail", source("v3", lead(public, private)+" tls=terminate"))
 			h.answersTLS(public, known, "v3")
+			h.expose(0, "check")
+			// An operator may open such a port, of which expose:check tells all the same.
+			own := h.port()
+			h.expose(0, "add", "mail", lead(own, private))
+			h.wants(h.expose(1, "check").Stderr, fmt.Sprintf("mail: public port %d: it asks clients for no certificate", own))
+			h.expose(0, "remove", "mail", fmt.Sprint(own))
 			h.expose(0, "check")
 			h.expose(0, "set", "mail", "client-ca")
 			h.answersTLS(public, first, "v3")
@@ -202,6 +220,10 @@ func TestCertificates(t *testing.T) {
 				h.wants(h.expose(0, "stats", "mail").Stdout, fmt.Sprint(plain))
 			}
 			h.expose(0, "check")
+			if filepath.Base(t.Name()) == "haproxy" {
+				// HAProxy starts without that port, and that is no error.
+				h.must(h.prepare())
+			}
 		})
 	})
 }

@@ -40,7 +40,9 @@ func TestServerNames(t *testing.T) {
 			t.Errorf("a name that nobody has hears %v", err)
 		}
 		h.expose(0, "check")
-		h.wants(h.expose(0, "list").Stdout, fmt.Sprintf("%d@mail.example.com", public), fmt.Sprintf("%d@*.example.com,news.example.com", public))
+		h.wants(h.expose(0, "list").Stdout, fmt.Sprintf("%d@mail.example.com", public), fmt.Sprintf("%d@*.example.com,news.example.com", public),
+			fmt.Sprintf("TLS of public port %d@mail.example.com of mail: clients by TLSv1.3: 1, certificate until ", public),
+			fmt.Sprintf("TLS of public port %d@*.example.com,news.example.com of news: clients by TLSv1.3: 2, certificate until ", public))
 
 		h.run("deploys cost neither of the two anything", func() {
 			one := h.loadAt(load.Config{Addr: loopback(public), Openers: 4, Holders: 6, TLS: ask(mail, "mail.example.com").Client})

@@ -174,6 +174,8 @@ func prepare(ctx context.Context, h *host.Host) error {
 			if table, _, err = r.Preview(ctx); err != nil {
 				return err
 			}
+			// The daemon serves the rest, and needs those ports to be free.
+			table, _ = (&deploy.Engines{InForce: engine, Fallback: true}).Split(table)
 		}
 		return engine.Prepare(ctx, table)
 	})

@@ -128,6 +128,16 @@ func TestPortThatIsTakenCanBeRemoved(t *testing.T) {
 	h.answers(good, "v1")
 }
 
+// prepare writes the configuration that HAProxy starts with.
+func (h *host) prepare() error {
+	cmd := exec.Command(rigtest.Plugin(h.t), "prepare")
+	cmd.Env = append(os.Environ(), "DOKKU_ROOT="+h.Root, "DOKKU_LIB_ROOT="+h.Lib, "DOKKU_EXPOSE_RUN_DIR="+h.Run)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, text)
+	}
+	return nil
+}
+
 // When HAProxy starts and nobody can say whose container has which address now, it has no address to send anything to.
 func TestHAProxyStartsWithoutAddressesThatNobodyConfirmed(t *testing.T) {
 	t.Parallel()
@@ -143,17 +153,12 @@ func TestHAProxyStartsWithoutAddressesThatNobodyConfirmed(t *testing.T) {
 		h.must(err)
 		return strings.Contains(string(text), address+":")
 	}
-	prepare := func() error {
-		cmd := exec.Command(rigtest.Plugin(t), "prepare")
-		cmd.Env = append(os.Environ(), "DOKKU_ROOT="+h.Root, "DOKKU_LIB_ROOT="+h.Lib, "DOKKU_EXPOSE_RUN_DIR="+h.Run)
-		return cmd.Run()
-	}
 	h.must(h.StopHAProxy())
 	settings := filepath.Join(h.Lib, "config", rig.Plugin, "global.toml")
 	text, err := os.ReadFile(settings)
 	h.must(err)
 	h.must(renameio.WriteFile(settings, append(text, "no setting\n"...), 0o644))
-	if err := prepare(); err == nil {
+	if err := h.prepare(); err == nil {
 		t.Error("broken settings are no error")
 	}
 	if configured() {
@@ -172,7 +177,7 @@ func TestHAProxyStartsWithoutAddressesThatNobodyConfirmed(t *testing.T) {
 	h.must(h.StopHAProxy())
 	h.must(renameio.WriteFile(settings, append(text, "no setting\n"...), 0o644))
 	prepared := make(chan error, 1)
-	go func() { prepared <- prepare() }()
+	go func() { prepared <- h.prepare() }()
 	await(t, "the addresses are out of the configuration", func() bool { return !configured() })
 	h.must(renameio.WriteFile(file, before, 0o640))
 	h.must(lock.Release())
@@ -184,7 +189,7 @@ func TestHAProxyStartsWithoutAddressesThatNobodyConfirmed(t *testing.T) {
 	}
 	h.must(renameio.WriteFile(settings, text, 0o644))
 
-	h.must(prepare())
+	h.must(h.prepare())
 	if !configured() {
 		t.Error("the container that Docker confirms is not in the configuration")
 	}

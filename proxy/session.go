@@ -161,7 +161,9 @@ func (s *session) terminate(server *tls.Server, r *route) {
 		s.release()
 		return
 	}
-	if s.secure, err = server.Handshake(client); err != nil {
+	// Postgres too takes TLS without a question before it only from clients that say by ALPN that they mean Postgres.
+	direct := s.opening == beginsTLS && r.postgres.Load()
+	if s.secure, err = server.Handshake(client, direct); err != nil {
 		r.handshakesFailed.Add(1)
 		s.release()
 		return

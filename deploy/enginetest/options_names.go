@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -44,8 +45,8 @@ var naming = []testCase{
 	}},
 	{"a name that nobody has is told so", func(b *bench) {
 		n := newNames(b)
-		n.apply(n.ends("mail", "mail.example.com"), n.passes("news", "news.example.com"))
-		for _, name := range []string{"other.example.com", "a.mail.example.com", ""} {
+		n.apply(n.ends("mail", "mail.example.com"), n.passes("news", "news.example.com"), n.ends("wild", "*.b.example.com"))
+		for _, name := range []string{"other.example.com", "a.mail.example.com", "b.example.com", "a.a.b.example.com", "localhost", ""} {
 			_, err := n.dial(name)
 			if err == nil || !strings.Contains(err.Error(), "unrecognized name") {
 				b.Errorf("%q hears %v, want the alert of an unrecognized name", name, err)
@@ -67,7 +68,9 @@ var naming = []testCase{
 	{"a client that does not say TLS is closed", func(b *bench) {
 		n := newNames(b)
 		n.apply(n.ends("mail", "mail.example.com"), n.passes("rest", ""))
-		silent := dial(b, local(n.port))
+		plain, silent, half := dial(b, local(n.port)), dial(b, local(n.port)), dial(b, local(n.port))
+		plain.write("EHLO example.com\r\n")
+		half.write("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
 		for _, text := range []string{"EHLO example.com\r\n\r\n", "\x16\x02\x00\x00\x05hello", "\x16\x03\x01\x00\x05\x02\x00\x00\x01\x00", "\x80\x2e\x01\x03\x01"} {
 			c := dial(b, local(n.port))
 			c.write(text)
@@ -75,10 +78,27 @@ var naming = []testCase{
 				b.Errorf("%q is answered with %q", text, answer)
 			}
 		}
-		silent.closed()
+		for _, c := range []*client{plain, silent, half} {
+			c.closed()
+		}
+		o, err := b.engine.Observe(b.Context(), deploy.Counters)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, r := range o.Routes {
+			if r.Total > 0 {
+				b.Errorf("%s counts %d connections", r.Key, r.Total)
+			}
+		}
 		if got := n.asks("mail.example.com"); got != "mail" {
 			b.Errorf("%s answers", got)
 		}
+	}},
+	{"nothing is read where there are no names", func(b *bench) {
+		r := with(b, route("mail", b.port(), proven(NewServer(b, "v1"))...), "tls=passthrough")
+		b.apply(r)
+		c := dial(b, local(r.Key))
+		c.echoAs("v1")
 	}},
 	{"a ClientHello of a named route may come in pieces, and be large", func(b *bench) {
 		n := newNames(b)
@@ -265,9 +285,13 @@ var naming = []testCase{
 		mail, news, plain := n.ends("mail", "mail.example.com"), n.passes("news", "news.example.com"), route("plain", b.port(), proven(other)...)
 		other.Listen()
 		_, err = b.tryApply(mail, news, plain)
-		if list := b.routeErrors(err); len(list) != 2 {
-			b.Errorf("got %v, want an error of each name", err)
+		list := b.routeErrors(err)
+		for _, r := range []deploy.Route{mail, news} {
+			if !slices.ContainsFunc(list, func(e *deploy.RouteError) bool { return e.App == r.App && e.Key == r.Key }) || len(list) != 2 {
+				b.Errorf("got %v, want an error of %s, and of the other name", err, r.App)
+			}
 		}
+		b.serving(map[deploy.Key]service{plain.Key: {App: "plain", Options: plain.Options, Servers: []netip.AddrPort{other.Addr}}})
 		if got := greeted(b, local(plain.Key)); got != "other" {
 			b.Errorf("%s answers", got)
 		}

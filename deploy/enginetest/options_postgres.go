@@ -54,6 +54,19 @@ var opening = []testCase{
 			b.Fatal(err)
 		}
 		old.echoAs("v1")
+		// Postgres takes no others without a question either.
+		for _, offered := range [][]string{nil, {"http/1.1"}} {
+			config := cert.client.Clone()
+			config.NextProtos = offered
+			err := dial(b, local(r.Key)).secure(config)
+			if err == nil || !strings.Contains(err.Error(), "no application protocol") {
+				b.Errorf("a client that offers %q hears %v, want the alert no_application_protocol", offered, err)
+			}
+		}
+		wait.Until(b, "both have failed", func() bool {
+			o, err := b.engine.Observe(b.Context(), deploy.Counters)
+			return err == nil && len(o.Routes) == 1 && o.Routes[0].HandshakesFailed == 2
+		})
 		// A switch is what it is for all connections.
 		r.Servers = proven(NewServer(b, "v2"))
 		b.switchTo(r)

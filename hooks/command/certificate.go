@@ -15,15 +15,16 @@ import (
 // soon is how long before its end a certificate is told of: letsencrypt renews those that end in less than a month.
 const soon = 14 * 24 * time.Hour
 
-// checkCertificates looks for certificates that have ended or are about to, or are for other names. Those that can't be served are problems of the plan.
-func checkCertificates(h *host.Host, apps []deploy.App, table deploy.Table, note func(app, public string, err error)) {
+// checkCertificates looks for certificates that have ended or are about to, or are for other names. Those that can't be served are problems of
+// the plan. Of the ports in refused it is known that they ask clients for no certificate.
+func checkCertificates(h *host.Host, apps []deploy.App, table deploy.Table, refused map[deploy.Key]bool, note func(app, public string, err error)) {
 	leaves, certifies := h.Leaves(), make(map[string]bool)
 	for i := range apps {
 		certifies[apps[i].Name] = apps[i].ClientCA != ""
 	}
 	for _, r := range table.Routes {
 		if r.Options.TLS != deploy.TerminateTLS {
-			if certifies[r.App] {
+			if certifies[r.App] && !refused[r.Key] {
 				note(r.App, r.Key.String(), fmt.Errorf("it asks clients for no certificate, whatever the setting client-ca says, because its TLS does not end here; "+
 					"add tls=%s to the mapping, or say that none is needed: dokku expose:set %s client-ca %s", deploy.TerminateTLS, r.App, settings.NoFile))
 			}

@@ -108,8 +108,11 @@ func check(ctx context.Context, h *host.Host) []finding {
 	if err != nil || !used {
 		return findings
 	}
+	refused := make(map[deploy.Key]bool)
 	for i := range apps {
-		checkClaims(h, &apps[i], note)
+		for _, c := range checkClaims(h, &apps[i], note) {
+			refused[c.Key] = true
+		}
 		checkClientAddress(h, &apps[i], note)
 	}
 	for _, err := range checkEntries(ctx, h) {
@@ -153,7 +156,7 @@ func check(ctx context.Context, h *host.Host) []finding {
 	for _, p := range problems {
 		note(p.App, p.Ports(), p.Err)
 	}
-	checkCertificates(h, apps, table, note)
+	checkCertificates(h, apps, table, refused, note)
 	if askedErr == nil && err == nil && before.Running {
 		// Asked anew: the engine may have found servers down since.
 		o, err := engine.Observe(ctx, deploy.Health)
@@ -206,18 +209,22 @@ func checkAccepting(ctx context.Context, table deploy.Table, note func(app, publ
 	}
 }
 
-// checkClaims looks at what an app asks for.
-func checkClaims(h *host.Host, a *deploy.App, note func(app, public string, err error)) {
+// checkClaims looks at what an app asks for, and returns the claims that the setting client-ca refuses.
+func checkClaims(h *host.Host, a *deploy.App, note func(app, public string, err error)) (uncertified []deploy.Claim) {
 	values, err := h.Settings.Effective(a.Name)
 	if err != nil {
-		return // The app's Err says so.
+		return nil // The app's Err says so.
 	}
 	if err := h.DrainsInVain(a.Name, values); err != nil {
 		note(a.Name, "", err)
 	}
 	for _, refusal := range values.Policy.Check(a.Name, a.Claims()) {
-		note(a.Name, refusal.Ports(), refusal)
+		note(a.Name, refusal.Ports(), refusal.WithoutPorts())
+		if refusal.Rule == "client-ca" {
+			uncertified = append(uncertified, refusal.Claims...)
+		}
 	}
+	return uncertified
 }
 
 // checkProxies looks for public ports that a proxy of Dokku's maps as well.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"dokku-expose/deploy"
 	"dokku-expose/hooks/dokku"
 	"dokku-expose/hooks/host"
 	"dokku-expose/portsfile"
@@ -24,6 +25,8 @@ The state of a port is one of these:
   stopped, disabled   an operator wanted that: new connections are refused
   closed    nobody listens although somebody should: expose:check says why
   unknown   HAProxy or Docker could not be asked: expose:check says why
+
+Beneath the table there is a line for each mapping that ends TLS: clients by version, failed handshakes, the certificate's end.
 
   dokku expose:list
   dokku expose:list mail --format json`,
@@ -43,6 +46,9 @@ The state of a port is one of these:
 			v    = look(ctx, s)
 			errs = []error{h.Broken(apps...)}
 		)
+		if err := v.countTLS(ctx, s, apps); err != nil {
+			h.Out.Warn("%v", err)
+		}
 		for _, app := range apps {
 			if !h.Concerns(app) {
 				continue
@@ -64,15 +70,27 @@ The state of a port is one of these:
 func listTable(list []exposed) string {
 	rows := [][]string{{"APP", "PUBLIC", "PRIVATE", "PROCESS", "FROM", "STATE", "CONTAINERS"}}
 	for _, e := range list {
-		public := e.Public
-		if len(e.Hosts) > 0 {
-			public += portsfile.HostSeparator + strings.Join(e.Hosts, ",")
-		}
 		rows = append(rows, []string{
-			e.App, public, e.Private, e.Process, dokku.Visible(e.From), e.State, strings.Join(e.Containers, " "),
+			e.App, e.publicName(), e.Private, e.Process, dokku.Visible(e.From), e.State, strings.Join(e.Containers, " "),
 		})
 	}
-	return columns(rows)
+	table := columns(rows)
+	for _, e := range list {
+		if e.TLS != nil {
+			table += aboutTLS(e.App, e.publicName(), deploy.RouteState{
+				TLSVersions: e.TLS.Versions, HandshakesFailed: e.TLS.HandshakesFailed, CertificateEnds: e.TLS.CertificateEnds,
+			})
+		}
+	}
+	return table
+}
+
+// publicName is the public port with its server names: "443@mail.example.com".
+func (e exposed) publicName() string {
+	if len(e.Hosts) == 0 {
+		return e.Public
+	}
+	return e.Public + portsfile.HostSeparator + strings.Join(e.Hosts, ",")
 }
 
 func writeJSON(w io.Writer, value any) error {

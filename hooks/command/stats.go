@@ -200,9 +200,7 @@ func statsTable(facts deploy.Observation) string {
 	}
 	table := columns(rows)
 	for _, r := range facts.Routes {
-		if text := r.AboutTLS(); text != "" {
-			table += dokku.Visible(fmt.Sprintf("TLS of public port %s of %s: %s.", r.Key, r.App, text)) + "\n"
-		}
+		table += aboutTLS(r.App, r.Key.String(), r)
 		if text := r.AboutUDP(); text != "" {
 			table += dokku.Visible(fmt.Sprintf("UDP of public port %s of %s: %s.", r.Key, r.App, text)) + "\n"
 		}

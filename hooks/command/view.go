@@ -8,9 +8,11 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"dokku-expose/deploy"
 	"dokku-expose/deploy/listeners"
+	"dokku-expose/hooks/dokku"
 	"dokku-expose/hooks/host"
 	"dokku-expose/portsfile"
 )
@@ -29,12 +31,25 @@ type exposed struct {
 	State string `json:"state"`
 	// Containers are the dynos that get new connections.
 	Containers []string `json:"containers"`
+	// TLS is nil where TLS does not end here, or nobody listens.
+	TLS *endedTLS `json:"tls,omitempty"`
+}
+
+// endedTLS sums up the TLS of the ports and names of one mapping.
+type endedTLS struct {
+	// Versions counts clients by version: "TLSv1.3".
+	Versions         map[string]uint64 `json:"versions"`
+	HandshakesFailed uint64            `json:"handshakes_failed"`
+	// CertificateEnds is zero where the certificate can't be read.
+	CertificateEnds time.Time `json:"certificate_ends,omitzero"`
 }
 
 // view shows mappings beside what the engine and Docker say at this moment.
 type view struct {
 	serving    map[deploy.Key]deploy.RouteState
 	containers []deploy.Endpoint
+	// counted has the counters of what is served, nil where they are not asked for.
+	counted map[deploy.Key]deploy.RouteState
 	// ports are the local ports in use for connections to what is served.
 	ports map[netip.AddrPort]listeners.Use
 	// err is why the engine could not be asked, lost why a source of endpoints could not, by its name.
@@ -52,6 +67,23 @@ func look(ctx context.Context, h *host.Host) view {
 	v.containers, v.lost = h.Endpoints(ctx)
 	v.err = errors.Join(err, v.countPorts())
 	return v
+}
+
+// countTLS asks for counters where an app has a route that ends TLS: to count takes HAProxy several times as long as to say what it serves.
+func (v *view) countTLS(ctx context.Context, h *host.Host, apps []string) error {
+	endsTLS := func(r deploy.RouteState) bool {
+		return r.Options.TLS == deploy.TerminateTLS && slices.Contains(apps, r.App)
+	}
+	if !slices.ContainsFunc(slices.Collect(maps.Values(v.serving)), endsTLS) {
+		return nil
+	}
+	o, err := h.Counters(ctx)
+	if err != nil {
+		return fmt.Errorf("clients with TLS are not shown, since they can't be counted: %w", err)
+	}
+	h.AddCertificates(o.Routes)
+	v.counted = o.Serving()
+	return nil
 }
 
 // countPorts counts the local ports in use.
@@ -136,6 +168,9 @@ func (v view) exposed(a deploy.App, m deploy.Mapping, from string) exposed {
 			use, known := v.ports[addr]
 			out = out || known && use.Out()
 		}
+		if counted := v.counted[c.Key]; counted.Options.TLS == deploy.TerminateTLS {
+			e.addTLS(counted)
+		}
 		for _, dyno := range v.dynos(a.Name, service) {
 			if !slices.Contains(e.Containers, dyno) {
 				e.Containers = append(e.Containers, dyno)
@@ -160,6 +195,27 @@ func (v view) exposed(a deploy.App, m deploy.Mapping, from string) exposed {
 		e.State = "closed"
 	}
 	return e
+}
+
+// addTLS adds a route that ends TLS.
+func (e *exposed) addTLS(r deploy.RouteState) {
+	if e.TLS == nil {
+		e.TLS = &endedTLS{Versions: make(map[string]uint64)}
+	}
+	for version, clients := range r.TLSVersions {
+		e.TLS.Versions[version] += clients
+	}
+	e.TLS.HandshakesFailed += r.HandshakesFailed
+	e.TLS.CertificateEnds = r.CertificateEnds // That of the app, for all its routes.
+}
+
+// aboutTLS is a line that says what [deploy.RouteState.AboutTLS] does, "" without TLS.
+func aboutTLS(app, public string, r deploy.RouteState) string {
+	text := r.AboutTLS()
+	if text == "" {
+		return ""
+	}
+	return dokku.Visible(fmt.Sprintf("TLS of public port %s of %s: %s.", public, app, text)) + "\n"
 }
 
 // dynos names the containers behind a service.

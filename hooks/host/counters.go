@@ -27,14 +27,7 @@ func (h *Host) Counters(ctx context.Context) (deploy.Observation, error) {
 // NamedCounters are the counters with all that is known of the containers behind addresses.
 func (h *Host) NamedCounters(ctx context.Context) (deploy.Observation, error) {
 	o, err := h.Counters(ctx)
-	leaves := h.Leaves()
-	for i := range o.Routes {
-		if r := &o.Routes[i]; r.Options.TLS == deploy.TerminateTLS {
-			if leaf := leaves(r.App); leaf.Certificate != nil {
-				r.CertificateEnds = leaf.NotAfter
-			}
-		}
-	}
+	h.AddCertificates(o.Routes)
 	if err != nil || !slices.ContainsFunc(o.Routes, isNameless) {
 		return o, err
 	}
@@ -50,6 +43,18 @@ func (h *Host) NamedCounters(ctx context.Context) (deploy.Observation, error) {
 	}
 	o.Sort()
 	return o, nil
+}
+
+// AddCertificates adds the end of its certificate to each route that ends TLS.
+func (h *Host) AddCertificates(routes []deploy.RouteState) {
+	leaves := h.Leaves()
+	for i := range routes {
+		if r := &routes[i]; r.Options.TLS == deploy.TerminateTLS {
+			if leaf := leaves(r.App); leaf.Certificate != nil {
+				r.CertificateEnds = leaf.NotAfter
+			}
+		}
+	}
 }
 
 // askDocker bounds what is waited for names: the page and a scrape don't wait much longer for all of it.

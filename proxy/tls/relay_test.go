@@ -62,7 +62,7 @@ func newRelayed(t *testing.T, options tcp.RelayOptions) *relayed {
 	r := &relayed{client: tls.Client(clientTCP, cert.Client), clientTCP: clientTCP, server: server, done: make(chan error, 1)}
 	failed := make(chan error, 1)
 	go func() { failed <- r.client.Handshake() }()
-	secure, err := s.Handshake(in)
+	secure, err := s.Handshake(in, false)
 	if err := errors.Join(err, <-failed); err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func TestHandshakeWithoutCertificate(t *testing.T) {
 	client, in := pair(t)
 	failed := make(chan error, 1)
 	go func() { failed <- tls.Client(client, &tls.Config{ServerName: "mail.example.com"}).Handshake() }()
-	if _, err := NewServer().Handshake(in); err == nil {
+	if _, err := NewServer().Handshake(in, false); err == nil {
 		t.Error("a server without a certificate shows one")
 	}
 	var alert *net.OpError

@@ -25,7 +25,8 @@ type Server struct {
 
 // Options are what a server asks of clients. The zero value asks for nothing in particular.
 type Options struct {
-	// Protocols are those that ALPN chooses from, the best first. A client that offers none of them goes on without one.
+	// Protocols are those that ALPN chooses from, the best first. A client that offers none of them goes on without one, unless its
+	// handshake needs one.
 	Protocols []string
 	// ClientCA are the authorities of which a client needs a certificate, in PEM; "" asks for none.
 	ClientCA string
@@ -75,8 +76,11 @@ func (s *Server) Configure(o Options) error {
 		plain := config.Clone()
 		config.NextProtos = o.Protocols
 		config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-			if slices.ContainsFunc(hello.SupportedProtos, func(p string) bool { return slices.Contains(o.Protocols, p) }) {
+			switch {
+			case slices.ContainsFunc(hello.SupportedProtos, func(p string) bool { return slices.Contains(o.Protocols, p) }):
 				return nil, nil
+			case hello.Context().Value(needsProtocol{}) != nil:
+				return nil, refuseProtocol(hello.Conn)
 			}
 			return plain, nil
 		}
@@ -97,10 +101,27 @@ func (s *Server) Use(chain, key string) error {
 	return nil
 }
 
-// Handshake makes a connection to a client one in which both speak through TLS. After an error it is closed.
-func (s *Server) Handshake(client *net.TCPConn) (*Conn, error) {
+// needsProtocol is the key of a value in the context of handshakes that need a protocol.
+type needsProtocol struct{}
+
+// errNoProtocol is of a client that offers no protocol of those that its handshake needs.
+var errNoProtocol = errors.New("the client offers no protocol that is known here")
+
+// refuseProtocol ends a handshake by the alert no_application_protocol (RFC 7301): fatal, 120. The library sends another one after an error,
+// which a closed connection does not take.
+func refuseProtocol(client net.Conn) error {
+	_, err := client.Write([]byte{21, 3, 3, 0, 2, 2, 120})
+	return errors.Join(errNoProtocol, err, client.Close())
+}
+
+// Handshake makes a connection to a client one in which both speak through TLS. With protocol the client has to offer one of the Protocols,
+// if there are any. After an error the connection is closed.
+func (s *Server) Handshake(client *net.TCPConn, protocol bool) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), HandshakeTimeout)
 	defer cancel()
+	if protocol {
+		ctx = context.WithValue(ctx, needsProtocol{}, true)
+	}
 	c := &Conn{Conn: tls.Server(client, s.config.Load()), tcp: client}
 	if err := c.HandshakeContext(ctx); err != nil {
 		// A reset could overtake the alert that tells the client what is wrong.
