@@ -23,6 +23,10 @@ const (
 	// heldDatagrams and heldBytes are what a flow may have waiting for a container, heldAtOnce what a public address may.
 	heldDatagrams, heldBytes = 8, 16 << 10
 	heldAtOnce               = 4 << 20
+	// grownAfter is how often a client has to send something after an answer for its flow to count as a talk.
+	grownAfter = 4
+	// restIdle is how long such a flow is idle before it makes room for another one.
+	restIdle = 10 * time.Second
 )
 
 // datagrams serves a public address of UDP: a flow for each client. All of it happens in one loop, so that nothing here needs a lock.
@@ -33,9 +37,8 @@ type datagrams struct {
 	place    tcp.Place
 	budget   *flowBudget
 
-	flows map[flowKey]*flow
-	// young are the flows of which the client has sent nothing since an answer, the oldest first: they make room for others.
-	young   *list.List
+	flows   map[flowKey]*flow
+	ages    ages
 	sources map[[16]byte]*flowSource
 	// waiting are flows without a container, heldBytes what they have waiting. awaits tells that somebody looks for one.
 	waiting   map[*flow]bool
@@ -49,7 +52,32 @@ type datagrams struct {
 // flowSource is what one source has of a public address, see [sourceOf].
 type flowSource struct {
 	flows int
-	young *list.List
+	ages  ages
+}
+
+// ages are flows in the order of their last datagrams, the idlest first. Young ones make room for others: nothing shows yet that somebody
+// talks there, who is not just the sender of a question, or of a flood.
+type ages struct{ young, grown *list.List }
+
+func newAges() ages { return ages{list.New(), list.New()} }
+
+// idlest is the flow that is to make room, nil for none.
+func (a ages) idlest() *flow {
+	if e := a.young.Front(); e != nil {
+		return e.Value.(*flow)
+	}
+	if e := a.grown.Front(); e != nil && time.Since(e.Value.(*flow).last) >= restIdle {
+		return e.Value.(*flow)
+	}
+	return nil
+}
+
+// of is the list for a flow.
+func (a ages) of(f *flow) *list.List {
+	if f.grown() {
+		return a.grown
+	}
+	return a.young
 }
 
 func newDatagrams(l *listener, socket *udp.Socket, budget *flowBudget) (*datagrams, error) {
@@ -58,7 +86,7 @@ func newDatagrams(l *listener, socket *udp.Socket, budget *flowBudget) (*datagra
 		return nil, err
 	}
 	return &datagrams{
-		listener: l, socket: socket, loop: loop, budget: budget, flows: make(map[flowKey]*flow), young: list.New(),
+		listener: l, socket: socket, loop: loop, budget: budget, flows: make(map[flowKey]*flow), ages: newAges(),
 		sources: make(map[[16]byte]*flowSource), waiting: make(map[*flow]bool),
 	}, nil
 }
@@ -133,25 +161,24 @@ func (d *datagrams) flow(r *route, key flowKey, datagrams int, now time.Time) *f
 	return f
 }
 
-// room makes room for one more flow of a source: where there is none, the oldest flow has to go that may be the work of one who only sends.
+// room makes room for one more flow of a source: where there is none, another one has to go, of the same source or the same port.
 func (d *datagrams) room(r *route, source netip.Addr) bool {
 	of := d.sources[sourceOf(source)]
-	if of != nil && of.flows >= d.budget.max/2 && !d.evict(of.young) {
+	if of != nil && of.flows >= d.budget.max/2 && !d.evict(of.ages) {
 		return false
 	}
-	if most := r.terms().most; most > 0 && len(d.flows) >= most && !d.evict(d.young) {
+	if most := r.terms().most; most > 0 && len(d.flows) >= most && !d.evict(d.ages) {
 		return false
 	}
-	return d.budget.take(len(d.flows)) || d.evict(d.young) && d.budget.take(len(d.flows))
+	return d.budget.take(len(d.flows)) || d.evict(d.ages) && d.budget.take(len(d.flows))
 }
 
-func (d *datagrams) evict(young *list.List) bool {
-	oldest := young.Front()
-	if oldest == nil {
-		return false
+func (d *datagrams) evict(of ages) bool {
+	f := of.idlest()
+	if f != nil {
+		d.end(f)
 	}
-	d.end(oldest.Value.(*flow))
-	return true
+	return f != nil
 }
 
 // begin makes a flow, for which there is room.
@@ -167,11 +194,11 @@ func (d *datagrams) begin(r *route, key flowKey, now time.Time) *flow {
 	source := sourceOf(key.client.Addr())
 	of := d.sources[source]
 	if of == nil {
-		of = &flowSource{young: list.New()}
+		of = &flowSource{ages: newAges()}
 		d.sources[source] = of
 	}
 	of.flows++
-	f.source, f.young, f.youngOfSource = of, d.young.PushBack(f), of.young.PushBack(f)
+	f.source, f.age, f.ageOfSource = of, d.ages.young.PushBack(f), of.ages.young.PushBack(f)
 	d.flows[key] = f
 	d.sweepLater()
 	return f
@@ -179,9 +206,13 @@ func (d *datagrams) begin(r *route, key flowKey, now time.Time) *flow {
 
 // end forgets a flow. Whatever its client sends next begins another one.
 func (d *datagrams) end(f *flow) {
+	waited := d.waiting[f]
+	if held := f.release(); waited {
+		f.route.datagrams.drop(unserved, len(held))
+	}
 	f.detach()
-	f.drop(unserved)
-	f.grown()
+	d.ages.of(f).Remove(f.age)
+	f.source.ages.of(f).Remove(f.ageOfSource)
 	delete(d.flows, f.key)
 	if f.source.flows--; f.source.flows == 0 {
 		delete(d.sources, sourceOf(f.key.client.Addr()))
@@ -198,7 +229,7 @@ func (d *datagrams) settle() {
 			case f.route != r:
 				d.end(f)
 			case f.barred():
-				f.detach()
+				f.leave()
 			}
 		}
 		d.retry()

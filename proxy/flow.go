@@ -30,13 +30,15 @@ type flow struct {
 	// socket leads to the container, nil while there is none.
 	socket *udp.Socket
 	place  tcp.Place
-	// last is when it had a datagram last. answered tells that the client has had one.
+	// last is when it had a datagram last. answered tells that this was an answer, turns how often the client has sent something after one.
 	last     time.Time
 	answered bool
-	// young and youngOfSource are its places while the client has sent nothing since an answer, nil after that.
-	source               *flowSource
-	young, youngOfSource *list.Element
-	// held are datagrams that wait for a container since heldSince.
+	turns    int
+	// age and ageOfSource are its places among all flows, and among those of its source.
+	source           *flowSource
+	age, ageOfSource *list.Element
+	// held are datagrams that wait for a container since heldSince; or that a former server has got since its last answer, for it may end
+	// before it has read them.
 	held      [][]byte
 	heldSince time.Time
 }
@@ -60,10 +62,8 @@ func (c *datagramCounts) drop(why dropReason, n int) { c.dropped[why].Add(uint64
 // receive sends datagrams of the client on, or has them wait for a container.
 func (f *flow) receive(b *udp.Batch, from, to int, now time.Time) {
 	f.route.datagrams.in.Add(uint64(to - from))
-	if f.last = now; f.answered {
-		f.grown()
-	}
-	if f.socket != nil && f.barred() {
+	f.touch(now, false)
+	if f.barred() {
 		f.detach()
 	}
 	for from < to {
@@ -72,11 +72,16 @@ func (f *flow) receive(b *udp.Batch, from, to int, now time.Time) {
 				f.hold(b, from, to, changed)
 				return
 			}
+			f.flush()
+			continue
 		}
 		n, err := f.socket.Send(b, from, to, nil)
 		switch {
 		case err == nil:
 			f.session.upstream.counters.In.Add(b.Size(from, from+n))
+			if f.session.upstream.standing.Load() == former {
+				f.keep(b, from, from+n)
+			}
 			from += n
 		case refusal(err):
 			f.refused()
@@ -99,7 +104,7 @@ func (f *flow) ready() {
 	defer b.Release()
 	for range batchesAtOnce {
 		if f.barred() {
-			f.detach()
+			f.leave()
 			return
 		}
 		err := f.socket.Receive(b)
@@ -108,6 +113,7 @@ func (f *flow) ready() {
 			return
 		case err != nil:
 			f.refused()
+			f.leave()
 			return
 		}
 		f.answer(b)
@@ -119,7 +125,8 @@ func (f *flow) ready() {
 }
 
 func (f *flow) answer(b *udp.Batch) {
-	f.last, f.answered = time.Now(), true
+	f.touch(time.Now(), true)
+	f.release()
 	for from, to := 0, b.Len(); from < to; {
 		n, err := f.datagrams.socket.Send(b, from, to, f.peer)
 		if err != nil {
@@ -134,7 +141,9 @@ func (f *flow) answer(b *udp.Batch) {
 }
 
 // barred tells that the server's address may be somebody else's by now.
-func (f *flow) barred() bool { return f.session.upstream != nil && f.session.upstream.barred.Load() }
+func (f *flow) barred() bool {
+	return f.session.upstream != nil && f.session.upstream.standing.Load() == barred
+}
 
 // attach gives the flow to a container. Without one it returns what closes when there may be one, nil where the route has none to wait for.
 func (f *flow) attach() (attached bool, changed <-chan struct{}) {
@@ -184,18 +193,37 @@ func (f *flow) detach() {
 	}
 }
 
+// leave is detach of a server that the client's last datagrams may have got lost with: the next one gets them.
+func (f *flow) leave() {
+	f.detach()
+	if len(f.held) == 0 {
+		return
+	}
+	if attached, changed := f.attach(); attached {
+		f.flush()
+	} else {
+		f.wait(changed)
+	}
+}
+
 // refused is detach of a container that does not take the client's datagrams.
 func (f *flow) refused() {
 	f.route.failedToServe(f.session.upstream)
 	f.detach()
 }
 
-// hold keeps datagrams until there is a container, as many as there is room for.
+// hold has datagrams wait until there is a container.
 func (f *flow) hold(b *udp.Batch, from, to int, changed <-chan struct{}) {
+	f.keep(b, from, to)
+	f.wait(changed)
+}
+
+// wait has the flow wait for a container, until changed is closed or the time is over.
+func (f *flow) wait(changed <-chan struct{}) {
 	d := f.datagrams
 	if f.route.terms().hold <= 0 || changed == nil {
-		f.route.datagrams.drop(unserved, to-from)
 		f.route.unserved.Add(1)
+		f.route.datagrams.drop(unserved, len(f.release()))
 		d.end(f)
 		return
 	}
@@ -203,20 +231,26 @@ func (f *flow) hold(b *udp.Batch, from, to int, changed <-chan struct{}) {
 		d.waiting[f], f.heldSince = true, f.last
 		f.route.held.Add(1)
 	}
+	d.await(changed)
+}
+
+// keep keeps copies of datagrams, as many as there is room for.
+func (f *flow) keep(b *udp.Batch, from, to int) {
 	size := 0
 	for _, datagram := range f.held {
 		size += len(datagram)
 	}
 	for i := from; i < to; i++ {
 		datagram := b.Datagram(i)
-		if size += len(datagram); len(f.held) == heldDatagrams || size > heldBytes || d.heldBytes+len(datagram) > heldAtOnce {
-			f.route.datagrams.drop(unserved, to-i)
-			break
+		if size += len(datagram); len(f.held) == heldDatagrams || size > heldBytes || f.datagrams.heldBytes+len(datagram) > heldAtOnce {
+			if f.socket == nil {
+				f.route.datagrams.drop(unserved, to-i)
+			}
+			return
 		}
-		d.heldBytes += len(datagram)
+		f.datagrams.heldBytes += len(datagram)
 		f.held = append(f.held, slices.Clone(datagram))
 	}
-	d.await(changed)
 }
 
 // release takes the datagrams that wait.
@@ -234,9 +268,6 @@ func (f *flow) release() [][]byte {
 	return held
 }
 
-// drop drops the datagrams that wait.
-func (f *flow) drop(why dropReason) { f.route.datagrams.drop(why, len(f.release())) }
-
 // flush sends the datagrams that wait. One that can't be sent is lost as on any network.
 func (f *flow) flush() {
 	for _, datagram := range f.release() {
@@ -248,13 +279,32 @@ func (f *flow) flush() {
 	}
 }
 
-// grown tells that the flow does not make room for others any more.
-func (f *flow) grown() {
-	if f.young != nil {
-		f.datagrams.young.Remove(f.young)
-		f.source.young.Remove(f.youngOfSource)
-		f.young, f.youngOfSource = nil, nil
+// grown tells that somebody talks there.
+func (f *flow) grown() bool { return f.turns >= grownAfter }
+
+// touch notes a datagram.
+func (f *flow) touch(now time.Time, answer bool) {
+	turns := f.turns
+	if f.answered && !answer {
+		turns++
 	}
+	f.last, f.answered = now, answer
+	f.turn(turns)
+}
+
+// turn makes it the last one to be idle, after so many turns.
+func (f *flow) turn(turns int) {
+	all, own := f.datagrams.ages, f.source.ages
+	if (turns >= grownAfter) == f.grown() {
+		f.turns = turns
+		all.of(f).MoveToBack(f.age)
+		own.of(f).MoveToBack(f.ageOfSource)
+		return
+	}
+	all.of(f).Remove(f.age)
+	own.of(f).Remove(f.ageOfSource)
+	f.turns = turns
+	f.age, f.ageOfSource = all.of(f).PushBack(f), own.of(f).PushBack(f)
 }
 
 // Reset implements [relay]: the time of its container is over.
@@ -332,10 +382,14 @@ func (r *route) detached(s *session) {
 // bar has flows leave all former servers but those that the spec vouches for. The mutex is held.
 func (r *route) bar() {
 	for _, u := range r.current {
-		u.barred.Store(false)
+		u.standing.Store(serving)
 	}
 	for _, u := range r.retired {
-		u.barred.Store(!slices.ContainsFunc(r.spec.Former, u.stays))
+		standing := barred
+		if slices.ContainsFunc(r.spec.Former, u.stays) {
+			standing = former
+		}
+		u.standing.Store(standing)
 	}
 }
 
@@ -371,9 +425,8 @@ type Flow struct {
 	Local  netip.Addr     `json:"local"`
 	// Server is where the socket leads to.
 	Server deploy.Server `json:"server"`
-	// Answered and Young say what the client has sent and got.
-	Answered bool `json:"answered,omitzero"`
-	Young    bool `json:"young,omitzero"`
+	// Turns are how often the client has sent something after an answer.
+	Turns int `json:"turns,omitzero"`
 
 	socket *udp.Socket
 }
@@ -386,7 +439,7 @@ func (f *flow) handed(route int) Flow {
 	u := f.session.upstream
 	return Flow{
 		Route: route, Client: f.key.client, Local: f.key.local, Server: deploy.Server{Container: u.container, Dyno: u.dyno, Addr: u.addr},
-		Answered: f.answered, Young: f.young != nil, socket: f.socket,
+		Turns: f.turns, socket: f.socket,
 	}
 }
 
@@ -403,9 +456,7 @@ func (d *datagrams) adopt(r *route, handed Flow, socket *udp.Socket) (err error)
 			err = socket.Close()
 			return
 		}
-		if f.answered = handed.Answered; !handed.Young {
-			f.grown()
-		}
+		f.turn(handed.Turns)
 		r.mu.Lock()
 		u := r.seatFor(handed.Server)
 		if u != nil {

@@ -23,6 +23,14 @@ const (
 	publishedStay = 100 * time.Millisecond
 )
 
+// The standing of a server.
+const (
+	// serving: it is current. former: it is not, and flows stay. barred: its address may be somebody else's by now.
+	serving int32 = iota
+	former
+	barred
+)
+
 // upstream is one server of a route, and the connections on it. Its fields but the counters are guarded by the route's mutex.
 type upstream struct {
 	container, dyno string
@@ -47,8 +55,8 @@ type upstream struct {
 	drained          uint64
 	// cutTimer cuts its connections some time after that, nil for never.
 	cutTimer *time.Timer
-	// barred tells that its address may be somebody else's by now, which matters to UDP alone. Any goroutine may read it.
-	barred atomic.Bool
+	// standing is for flows of UDP, in whose loop it is read.
+	standing atomic.Int32
 	// ctx ends when it is retired.
 	ctx    context.Context
 	cancel context.CancelFunc
