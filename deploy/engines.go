@@ -95,11 +95,13 @@ func (e *Engines) Split(t Table) (own, others Table) {
 
 // askOther finds out what the other engine serves. One that can't be asked is taken to serve nothing.
 func (e *Engines) askOther(ctx context.Context, aspects ...Aspect) {
-	ctx, cancel := context.WithTimeout(ctx, AskOther)
+	bounded, cancel := context.WithTimeout(ctx, AskOther)
 	defer cancel()
-	o, err := e.Other.Observe(ctx, aspects...)
+	o, err := e.Other.Observe(bounded, aspects...)
 	if err != nil {
 		o = Observation{}
+	}
+	if err != nil && ctx.Err() == nil {
 		e.Warn(fmt.Errorf("whether the engine %s, which is not in force, still has ports is not known: %w", e.Other.Name(), err))
 	}
 	e.other = &o

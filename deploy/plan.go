@@ -56,9 +56,10 @@ type Loss struct {
 // Reduce makes what is served less by a loss; nil where nothing is to change. It is for whatever is not as sure as Plan wants it: it
 // never adds a server, and opens a port only where nothing is served at all, with connections held.
 func Reduce(s Snapshot, loss Loss) *Table {
-	// Where something is served that is none of the containers these are out of date, and a reconcile has to find out.
+	// Where something is served that is none of the containers these are out of date, and a reconcile has to find out. Whom the engine itself
+	// knows to have died is gone all the same: its address may be another one's before the reconcile is done.
 	if len(loss.Gone) == 0 && !s.anyFresh() && confirmed(s).lacks(s.Serving) {
-		return nil
+		return alive(s, loss.Died)
 	}
 	table := confirmed(s.without(loss.Died))
 	for i := range table.Routes {
@@ -72,12 +73,43 @@ func Reduce(s Snapshot, loss Loss) *Table {
 	return &table
 }
 
+// alive is what is served but for the servers that are containers which have died; nil where none is.
+func alive(s Snapshot, died []string) *Table {
+	table, n := inService(s, func(string, Key) bool { return true }), 0
+	for i := range table.Routes {
+		hasDied := func(server Server) bool {
+			for _, state := range s.Serving[table.Routes[i].Key].Servers {
+				if state.Addr == server.Addr && slices.Contains(died, state.Container) {
+					n++
+					return true
+				}
+			}
+			return false
+		}
+		r := &table.Routes[i]
+		r.Servers, r.Former = slices.DeleteFunc(r.Servers, hasDied), slices.DeleteFunc(r.Former, hasDied)
+	}
+	if n == 0 {
+		return nil
+	}
+	return &table
+}
+
 // Without is what is served but for the addresses that are given up; nil where none of them is served. All else stays as it is served,
 // whatever can be read of its settings.
 func Without(s Snapshot, givenUp func(app string, f Key) bool) *Table {
+	table := inService(s, func(app string, f Key) bool { return !givenUp(app, f) })
+	if len(table.Routes) == len(s.Serving) {
+		return nil
+	}
+	return &table
+}
+
+// inService is what is served of the addresses that stay.
+func inService(s Snapshot, stays func(app string, f Key) bool) Table {
 	var table Table
 	for frontend, state := range s.Serving {
-		if givenUp(state.App, frontend) {
+		if !stays(state.App, frontend) {
 			continue
 		}
 		app := App{Name: state.App}
@@ -88,9 +120,6 @@ func Without(s Snapshot, givenUp func(app string, f Key) bool) *Table {
 		r.Servers, r.Former = serversAt(state.All()), serversAt(state.Former())
 		table.Routes = append(table.Routes, r)
 	}
-	if len(table.Routes) == len(s.Serving) {
-		return nil
-	}
 	table.sort()
-	return &table
+	return table
 }

@@ -46,7 +46,7 @@ func (t Target) Address() Address { return Address{t.Proto, t.Addr} }
 func AcceptAll(ctx context.Context, targets []Target) map[Address]error {
 	return askAll(targets, dialsAtOnce(), func(t Target) error {
 		if t.Proto == UDP {
-			return probeUDP(ctx, t.Addr)
+			return probeUDP(ctx, t.Addr, dialTimeout)
 		}
 		if t.Published {
 			return stays(ctx, t.Addr)
@@ -80,8 +80,6 @@ func probed(ctx context.Context, s Snapshot) (Planned, error) {
 // The servers of a route that wants no checks are not asked either. Only the network of a known container's own address is, at a port
 // that no app has (see there): without an answer, and where Docker publishes the port or the container has the host's network, they
 // are taken for gone.
-//
-// A datagram that nobody has refused proves nothing either, so the network of a server of UDP is asked as well.
 func gone(ctx context.Context, s Snapshot, of func(app string) bool) []Address {
 	var addrs, gone, unchecked []Address
 	endpoints := Endpoints(s.Sources)
@@ -112,16 +110,9 @@ func gone(ctx context.Context, s Snapshot, of func(app string) bool) []Address {
 			silent = append(silent, addr)
 		}
 	}
-	var mute []Address
-	for _, addr := range addrs {
-		if failed[addr] == nil && addr.Proto == UDP && own(addr) {
-			mute = append(mute, addr)
-		}
-	}
-	alive := there(ctx, slices.DeleteFunc(slices.Concat(silent, unchecked, mute), func(addr Address) bool { return !own(addr) }))
+	alive := there(ctx, slices.DeleteFunc(slices.Concat(silent, unchecked), func(addr Address) bool { return !own(addr) }))
 	silent = slices.DeleteFunc(silent, func(addr Address) bool { return alive[addr] })
 	gone = slices.AppendSeq(gone, maps.Keys(acceptSoon(ctx, silent)))
-	gone = append(gone, slices.DeleteFunc(mute, func(addr Address) bool { return alive[addr] })...)
 	// Another route may lead to the same address, and want checks.
 	return append(gone, slices.DeleteFunc(unchecked, func(addr Address) bool { return alive[addr] || slices.Contains(addrs, addr) })...)
 }
@@ -146,7 +137,7 @@ func listening(ctx context.Context, addrs []Address, timeout time.Duration) map[
 	}
 	return askAll(targets, dialsAtOnce(), func(t Target) error {
 		if t.Proto == UDP {
-			return probeUDP(ctx, t.Addr)
+			return probeUDP(ctx, t.Addr, timeout)
 		}
 		return probe(ctx, t.Addr, timeout)
 	})
@@ -207,8 +198,12 @@ func probe(ctx context.Context, addr netip.AddrPort, timeout time.Duration) erro
 }
 
 // probeUDP tells whether addr is not known to be closed: nothing says so in answer to an empty datagram, in the time in which the kernel of
-// a host nearby would. Most apps ignore such a datagram.
-func probeUDP(ctx context.Context, addr netip.AddrPort) error {
+// a host nearby would. Most apps ignore such a datagram. The silence of a network that is not there yet, or not any more, is no answer: it
+// has to refuse a connection before.
+func probeUDP(ctx context.Context, addr netip.AddrPort, timeout time.Duration) error {
+	if err := probe(ctx, netip.AddrPortFrom(addr.Addr(), unusedPort), timeout); err != nil && !errors.Is(err, syscall.ECONNREFUSED) {
+		return err
+	}
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "udp", addr.String())
 	if err != nil {

@@ -147,7 +147,8 @@ func mail(places ...Place) App {
 	}
 }
 
-// lines writes a table shortly: "25 mail: web.1=mail-1@15025 web.2=mail-2@15025?" where ? stands for unproven.
+// lines writes a table shortly: "25 mail: web.1=mail-1@15025 web.2=mail-2@15025?" where ? stands for unproven, and former servers are in
+// brackets.
 func lines(t Table) []string {
 	var out []string
 	for _, r := range t.Routes {
@@ -157,6 +158,9 @@ func lines(t Table) []string {
 			if !s.Proven {
 				line += "?"
 			}
+		}
+		for _, s := range r.Former {
+			line += fmt.Sprintf(" (%s=%s@%d)", s.Dyno, s.Container, s.Addr.Port())
 		}
 		out = append(out, line)
 	}
