@@ -1,7 +1,8 @@
 // Command testapp is the app that tests and the demo deploy: a line server that says who it is, so that a client knows
 // which container answered it.
 //
-// On each of its ports it greets a connection with one line, "VERSION ID PORT", and then sends back every line it gets. On
+// On each of its ports it greets a connection with one line, "VERSION ID PORT", and then sends back every line it gets. Datagrams of UDP it
+// sends back with that line before them. On
 // SIGTERM it does what a well-made server does: it stops accepting, and the connections it has may go on for a while. All
 // of it is set by flags or, in a container, by the environment variables of the same name (LISTEN_DELAY for
 // -listen-delay); a flag wins. It also misbehaves on demand, as apps do.
@@ -33,6 +34,7 @@ func main() {
 // config is what the app was told to be.
 type config struct {
 	ports   []uint16
+	udp     []uint16
 	bind    string
 	network string
 	version string
@@ -71,6 +73,10 @@ func configure(args []string, env func(string) (string, bool), stderr io.Writer)
 		cfg.ports, err = parsePorts(s)
 		return err
 	})
+	flags.Func("udp-ports", "UDP `ports` to answer on", func(s string) (err error) {
+		cfg.udp, err = parsePorts(s)
+		return err
+	})
 	flags.StringVar(&cfg.bind, "bind", "", "`address` to listen on; empty for all of them")
 	flags.StringVar(&cfg.network, "network", "tcp", "`tcp` or tcp6; tcp6 leaves IPv4 out where every address is listened on")
 	flags.StringVar(&cfg.version, "version", "v0", "the version named in the greeting")
@@ -102,7 +108,7 @@ func configure(args []string, env func(string) (string, bool), stderr io.Writer)
 	if flags.NArg() > 0 {
 		return config{}, fmt.Errorf("unexpected argument %q: everything is set by flags", flags.Arg(0))
 	}
-	if len(cfg.ports) == 0 && !cfg.noListen {
+	if len(cfg.ports)+len(cfg.udp) == 0 && !cfg.noListen {
 		return config{}, fmt.Errorf("no port to listen on: set PORTS or -ports, for example 5025,5993")
 	}
 	if cfg.id == "" {

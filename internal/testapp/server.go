@@ -67,6 +67,15 @@ func (s *server) listen() error {
 		}
 		s.listeners = append(s.listeners, ln)
 	}
+	for _, port := range s.cfg.udp {
+		conn, err := net.ListenPacket("udp", net.JoinHostPort(s.cfg.bind, strconv.Itoa(int(port))))
+		if err != nil {
+			s.close()
+			return fmt.Errorf("listening on port %d of UDP: %w", port, err)
+		}
+		// They are answered for as long as the process lives: no datagram is the last one.
+		go s.answer(conn, port)
+	}
 	for i, ln := range s.listeners {
 		s.serving.Go(func() { s.accept(ln, s.cfg.ports[i]) })
 	}
@@ -119,10 +128,28 @@ func (s *server) talk(conn net.Conn, port uint16) {
 	}
 }
 
+func (s *server) answer(conn net.PacketConn, port uint16) {
+	head := fmt.Sprintf("%s %s %d\n", s.cfg.version, s.cfg.id, port)
+	buffer := make([]byte, 64<<10)
+	for {
+		n, from, err := conn.ReadFrom(buffer)
+		if err == nil {
+			_, err = conn.WriteTo(append([]byte(head), buffer[:n]...), from)
+		}
+		if err != nil {
+			fmt.Fprintf(s.log, "testapp: UDP port %d: %v\n", port, err)
+		}
+	}
+}
+
 // shutdown refuses new connections at once, and cuts those that are still there when the linger time is over.
 func (s *server) shutdown() {
 	s.close()
 	over := make(chan struct{})
+	if len(s.cfg.udp) > 0 {
+		// No session of UDP tells that it is over.
+		s.serving.Go(func() { time.Sleep(s.cfg.linger) })
+	}
 	go func() {
 		s.serving.Wait()
 		close(over)
