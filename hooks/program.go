@@ -26,7 +26,7 @@ import (
 // programUsage is what `dokku-expose help` prints.
 const programUsage = `Usage: dokku-expose COMMAND
 
-Gives Dokku apps public TCP ports without downtime. It is the program behind ` + "`dokku expose`" + `;
+Gives Dokku apps public TCP and UDP ports without downtime. It is the program behind ` + "`dokku expose`" + `;
 of its own commands only lint is for app developers.
 
     lint [FILE]      Checks a PORTS file (default ./PORTS; - is the standard input) and prints

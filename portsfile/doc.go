@@ -1,4 +1,4 @@
-// Package portsfile is the PORTS language: the file in an app's repository that says which public TCP ports the app wants.
+// Package portsfile is the PORTS language: the file in an app's repository that says which public TCP and UDP ports the app wants.
 //
 //	25:5025                  # PUBLIC:PRIVATE: clients connect to port 25, the app listens on 5025 in its container
 //	127.0.0.1:5432:5432      # BIND:PUBLIC:PRIVATE: only on this address of the host

@@ -96,6 +96,8 @@ func TestMetrics(t *testing.T) {
 		`dokku_expose_tls_handshake_failures_total{app="mail",port="993",process="imap"} 7`,
 		`dokku_expose_tls_connections_total{app="mail",port="993",process="imap",version="TLSv1.2"} 3`,
 		`dokku_expose_certificate_not_after_seconds{app="mail",port="993",process="imap"} 1.893456e+09`,
+		`dokku_expose_datagrams_total{app="dns",direction="in",port="53/udp",process="web"} 9`, `dokku_expose_datagrams_total{app="dns",direction="out",port="53/udp",process="web"} 8`,
+		`dokku_expose_datagrams_dropped_total{app="dns",port="53/udp",process="web",reason="rate"} 2`,
 		`dokku_expose_container_open_connections` + web1 + ` 20`, `dokku_expose_container_current` + web1 + ` 1`, `dokku_expose_container_connections_total` + web1 + ` 345`,
 	} {
 		if !strings.Contains(body, "\n"+want+"\n") {

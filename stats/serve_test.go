@@ -45,6 +45,7 @@ func observed() deploy.Observation {
 				},
 			},
 			{App: "mail", Process: "imap", Key: deploy.Key{Port: 993}, Listening: true, Held: 6, CertificateEnds: time.Unix(1893456000, 0), Options: deploy.Options{TLS: deploy.TerminateTLS}, HandshakesFailed: 7, TLSVersions: map[string]uint64{"TLSv1.2": 3, "TLSv1.3": 20}},
+			{App: "dns", Process: "web", Key: deploy.Key{Proto: deploy.UDP, Port: 53}, Listening: true, Datagrams: &deploy.Datagrams{In: 9, Out: 8, Dropped: map[string]uint64{"rate": 2, "allow": 0}}},
 			{App: "gone", Key: deploy.Key{IP: netip.MustParseAddr("127.0.0.1"), Port: 5432}, Servers: []deploy.ServerState{{Addr: netip.MustParseAddrPort("172.17.0.9:5432"), Old: true, Connections: 1}}},
 			{App: hostile, Process: hostile, Key: deploy.Key{Port: 26}, Listening: true, Servers: []deploy.ServerState{{Dyno: hostile, Container: hostile}}},
 		},

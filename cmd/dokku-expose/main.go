@@ -1,4 +1,4 @@
-// Command dokku-expose gives Dokku apps public TCP ports without downtime. Dokku calls it through links with the names of
+// Command dokku-expose gives Dokku apps public TCP and UDP ports without downtime. Dokku calls it through links with the names of
 // its triggers and subcommands; run by hand, `dokku-expose help` lists its own commands.
 package main
 

@@ -11,8 +11,8 @@ var addCommand = command{
 	args: "<app> <mapping>... [<key>=<value>...]",
 	text: "Adds public ports to an app beside those of its PORTS file",
 	more: `
-A mapping is written as in a PORTS file: 25:5025, 127.0.0.1:5432:5432, 6000-6010:7000-7010. Options go for all of the
-mappings. They take effect at once, without a deploy, and stay until expose:remove. Options but for process and host
+A mapping is written as in a PORTS file: 25:5025, 53:5353/udp, 127.0.0.1:5432:5432, 6000-6010:7000-7010. Options go for all
+of the mappings. They take effect at once, without a deploy, and stay until expose:remove. Options but for process and host
 are settings, too (expose:set), for all mappings that don't say otherwise:
 
 ` + deploy.OptionsReference() + `

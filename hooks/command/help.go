@@ -14,7 +14,7 @@ import (
 
 // Help is what `dokku help` and `dokku expose:help` list.
 func Help() dokku.Help {
-	h := dokku.Help{Summary: "Public TCP ports for apps without downtime"}
+	h := dokku.Help{Summary: "Public TCP and UDP ports for apps without downtime"}
 	for _, name := range Names() {
 		if c := subcommands[name]; name != byItself {
 			h.Commands = append(h.Commands, dokku.Command{Usage: usage(name, c), Text: c.text})

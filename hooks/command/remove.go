@@ -16,11 +16,12 @@ var removeCommand = command{
 	args: "<app> <public>...",
 	text: "Removes public ports that expose:add added to an app",
 	more: `
-A public port is named as it was added: 25, 127.0.0.1:5432, 6000-6010. That is all mappings of the port; with @ and the
+A public port is named as it was added: 25, 53/udp, 127.0.0.1:5432, 6000-6010. That is all mappings of the port; with @ and the
 host names it is one of them. New connections are refused at once, established ones go on. Ports of the app's PORTS file
 go with the next deploy of a PORTS without them.
 
   dokku expose:remove mail 25
+  dokku expose:remove dns 53/udp
   dokku expose:remove mail 8883@mqtt.example.com`,
 	run: func(ctx context.Context, h *host.Host, call call) error {
 		app, args, err := takeApp(h, call.args)
