@@ -73,7 +73,7 @@ func TestFormerServersOfUDP(t *testing.T) {
 	}
 }
 
-// What has died, or is known to be gone, keeps no session.
+// A server that has died, or is known to be gone, keeps no session.
 func TestReduceOfUDP(t *testing.T) {
 	for name, loss := range map[string]Loss{
 		"died": {Died: []string{"dns-1"}}, "gone": {Gone: []Address{{UDP, udpWeb1}}},
@@ -119,7 +119,7 @@ func TestReduceOfUDPThatIsOutOfDate(t *testing.T) {
 	}
 }
 
-// What is proven of 15053/tcp says nothing of 15053/udp.
+// Evidence of 15053/tcp says nothing of 15053/udp.
 func TestEvidenceIsOfOneProtocol(t *testing.T) {
 	s := new(scene)
 	s.container("dns-1", imageA, "web.1", 1)

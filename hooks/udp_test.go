@@ -94,7 +94,7 @@ func (h *host) queries(port uint16) func() (asked, lost int64) {
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {
-			// What is measured is not how fast it is, and the deploys need the processor.
+			// The deploys need the processor.
 			for pace := time.NewTicker(2 * time.Millisecond); !stop.Load(); <-pace.C {
 				began := time.Now()
 				conn, err := elsewhere.Dial("udp", loopback(port).String())

@@ -17,7 +17,7 @@ import (
 
 // bufferSize is how many bytes wait in the kernel for a socket that many clients send to, while the one who reads has others to look
 // after or hands over to a successor.
-const bufferSize = 4 << 20
+const bufferSize = 1 << 20
 
 // Socket is a socket of UDP.
 type Socket struct {
