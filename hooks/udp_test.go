@@ -210,3 +210,54 @@ func TestUDP(t *testing.T) {
 		})
 	})
 }
+
+// Two containers that come back in the other order have swapped addresses: no session, old or new, gets an answer of the other app.
+func TestUDPAfterAddressesAreSwapped(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, engine func(*rig.Options)) {
+		h := start(t, engine)
+		dnsPort, gamePort := h.port(), h.port()
+		h.push("dns", sourceUDP("dns", leadUDP(dnsPort)))
+		h.push("game", sourceUDP("game", leadUDP(gamePort)))
+		dns, game := h.current("dns", "web.1"), h.current("game", "web.1")
+		h.watched()
+
+		var stop atomic.Bool
+		var wg sync.WaitGroup
+		answers := make(map[string]*atomic.Int64)
+		for app, port := range map[string]uint16{"dns": dnsPort, "game": gamePort} {
+			n := new(atomic.Int64)
+			answers[app] = n
+			held := h.dialUDP(port)
+			wg.Go(func() {
+				for !stop.Load() {
+					conn, err := net.Dial("udp", loopback(port).String())
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					for _, c := range []*client{held, {conn, h}} {
+						if version, err := c.ask(20 * time.Millisecond); err == nil && version != app {
+							t.Errorf("a session of %s is answered by %s", app, version)
+						} else if err == nil {
+							n.Add(1)
+						}
+					}
+					_ = conn.Close()
+				}
+			})
+		}
+		for range 3 {
+			h.kill(dns, game)
+			h.startAgain(game, dns)
+			for app, n := range answers {
+				before := n.Load()
+				await(t, app+" is answered again", func() bool { return n.Load() > before+10 })
+			}
+			dns, game = game, dns
+		}
+		stop.Store(true)
+		wg.Wait()
+		h.answersUDP(dnsPort, "dns")
+		h.answersUDP(gamePort, "game")
+	})
+}
