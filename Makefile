@@ -47,7 +47,7 @@ demo: ## deploys under load and shows what clients see; ENGINE=haproxy shows it 
 	if [[ $(ENGINE) == haproxy ]]; then scripts/setup-machine demo; fi
 	$(GO) run ./cmd/demo -engine $(ENGINE)
 
-bench: ## the engines and their peers side by side, for BENCHFLAGS (-help; -tls); as root it installs what is missing
+bench: ## the engines and their peers side by side, for BENCHFLAGS (-help; -tls; -udp); as root it installs what is missing
 	scripts/setup-machine bench
 	$(GO) run ./bench $(BENCHFLAGS)
 

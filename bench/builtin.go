@@ -10,27 +10,29 @@ import (
 	"dokku-expose/internal/testcert"
 )
 
-// serveBuiltin is the project's own engine, as its daemon runs it: builtin LISTEN ORIGIN [CHAIN KEY].
+// serveBuiltin is the project's own engine, as its daemon runs it: builtin MODE LISTEN ORIGIN [CHAIN KEY].
 func serveBuiltin(ctx context.Context, args []string, _ io.Reader, _ io.Writer) error {
 	var cert *testcert.Certificate
-	if len(args) == 4 {
-		cert = &testcert.Certificate{Chain: args[2], Key: args[3]}
-		args = args[:2]
+	if len(args) == 5 {
+		cert = &testcert.Certificate{Chain: args[3], Key: args[4]}
+		args = args[:3]
 	}
-	listen, origin, err := addresses(args)
+	s, err := siteOf(args)
 	if err != nil {
 		return err
 	}
-	return measure.ServeBuiltin(ctx, route(site{listen: listen, origin: origin, cert: cert}))
+	s.cert = cert
+	return measure.ServeBuiltin(ctx, route(s))
 }
 
-// addresses are the arguments of a proxy: LISTEN ORIGIN.
-func addresses(args []string) (listen, origin netip.AddrPort, err error) {
-	if len(args) != 2 {
-		return listen, origin, fmt.Errorf("expected LISTEN ORIGIN, got %q", args)
+// siteOf reads the arguments of a proxy: MODE LISTEN ORIGIN.
+func siteOf(args []string) (s site, err error) {
+	if len(args) != 3 {
+		return s, fmt.Errorf("expected MODE LISTEN ORIGIN, got %q", args)
 	}
-	if listen, err = netip.ParseAddrPort(args[0]); err == nil {
-		origin, err = netip.ParseAddrPort(args[1])
+	s.mode = mode(args[0])
+	if s.listen, err = netip.ParseAddrPort(args[1]); err == nil {
+		s.origin, err = netip.ParseAddrPort(args[2])
 	}
-	return listen, origin, err
+	return s, err
 }

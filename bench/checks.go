@@ -150,24 +150,29 @@ func (l *load) say(ctx context.Context, words ...string) (stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	return conns[0], conns[0].SetDeadline(time.Now().Add(checkTimeout))
+	return conns[0].(stream), conns[0].SetDeadline(time.Now().Add(checkTimeout))
 }
 
 // ending asks the origin itself how a connection ended.
 func (l *load) ending(ctx context.Context, token string) (end ending, err error) {
-	conn, err := connect(ctx, l.origin, 0, false)
-	if err != nil {
-		return end, err
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(checkTimeout)); err != nil {
-		return end, err
-	}
-	if _, err := io.WriteString(conn, sayAsk+" "+token+"\n"); err != nil {
-		return end, err
-	}
-	if err := json.NewDecoder(conn).Decode(&end); err != nil {
+	if err := l.ask(ctx, sayAsk+" "+token, &end); err != nil {
 		return end, fmt.Errorf("the origin saw no end of the connection: %w", err)
 	}
 	return end, nil
+}
+
+// ask asks the origin itself.
+func (l *load) ask(ctx context.Context, question string, answer any) error {
+	conn, err := connect(ctx, l.origin, 0, overTCP)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(checkTimeout)); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(conn, question+"\n"); err != nil {
+		return err
+	}
+	return json.NewDecoder(conn).Decode(answer)
 }

@@ -24,8 +24,9 @@ type options struct {
 	idle     int
 	kinds    []kind
 	peers    []peer
-	// tls has clients speak TLS.
-	tls      bool
+	mode     mode
+	// rate is how many datagrams a second are sent for the share that gets lost.
+	rate     int
 	progress io.Writer
 }
 
@@ -63,12 +64,15 @@ func compare(ctx context.Context, o options) (_ string, err error) {
 		c.note("%d idle connections are tried (a process may have %d files open here); one that is not answered within %s is not held.",
 			c.idle, files, answerTimeout)
 	}
+	if slices.ContainsFunc(o.kinds, func(k kind) bool { return k.name == loss }) {
+		c.note("The given rate is %s datagrams/s of %d bytes.", measure.Number(float64(o.rate)), requestSize)
+	}
 	if c.dir, err = os.MkdirTemp("", "bench-"); err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(c.dir)) }()
 
-	if o.tls {
+	if o.mode == overTLS {
 		cert, err := testcert.Make(c.dir, time.Hour, "bench.example.com")
 		if err != nil {
 			return "", err
@@ -128,11 +132,11 @@ func (c *comparison) start(ctx context.Context) (all []running, stop func(), err
 		peersOnly()
 		origin.Stop()
 	}
-	if err := awaitEcho(ctx, origins[len(origins)-1], false, origin); err != nil {
+	if err := awaitEcho(ctx, origins[len(origins)-1], overUDP, origin); err != nil {
 		return nil, stop, fmt.Errorf("the origin: %w", err)
 	}
 	for i, p := range c.peers {
-		r, err := p.serve(ctx, c.dir, origins[i], c.cert)
+		r, err := p.serve(ctx, site{mode: c.mode, dir: c.dir, origin: origins[i], cert: c.cert})
 		switch {
 		case errors.Is(err, measure.ErrMissing):
 			c.note("%s is left out: %v.", p.title, err)
@@ -148,6 +152,14 @@ func (c *comparison) start(ctx context.Context) (all []running, stop func(), err
 
 // sample takes one measurement of one peer.
 func (c *comparison) sample(ctx context.Context, k kind, r running) error {
+	if k.fresh && r.process != nil {
+		fresh, err := r.serve(ctx, r.site)
+		if err != nil {
+			return err
+		}
+		defer fresh.stop()
+		r = fresh
+	}
 	values, err := k.take(ctx, c, r)
 	if err != nil {
 		return err
@@ -163,7 +175,7 @@ func (c *comparison) sample(ctx context.Context, k kind, r running) error {
 
 // load runs clients against a peer. when they have a result, and before their connections end that are to stay, during is called.
 func (c *comparison) load(ctx context.Context, r running, during func(result) error, args ...string) (found result, err error) {
-	command, err := self(ctx, append([]string{"load", "-to", r.addr.String(), "-origin", r.origin.String(), "-for", c.duration.String(), fmt.Sprintf("-tls=%t", r.cert != nil)}, args...)...)
+	command, err := self(ctx, append([]string{"load", "-mode", string(r.mode), "-to", r.listen.String(), "-origin", r.origin.String(), "-for", c.duration.String()}, args...)...)
 	if err != nil {
 		return result{}, err
 	}

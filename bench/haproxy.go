@@ -13,7 +13,11 @@ import (
 
 // route is the one that both of the project's engines are measured with.
 func route(s site) deploy.Route {
-	r := measure.Route("bench", deploy.KeyAt(s.listen), s.origin)
+	key := deploy.KeyAt(s.listen)
+	if s.mode == overUDP {
+		key.Proto = deploy.UDP
+	}
+	r := measure.Route("bench", key, s.origin)
 	if s.cert != nil {
 		r.Options.TLS = deploy.TerminateTLS
 		r.Certificate = deploy.Certificate{Chain: s.cert.Chain, Key: s.cert.Key, ID: "bench"}

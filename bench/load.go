@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -24,6 +25,10 @@ const (
 	openers = 32
 	// requestSize is the size of a request and of its answer in bytes.
 	requestSize = 128
+	// packetSize is the size of a datagram that a network carries in one piece.
+	packetSize = 1400
+	// mostSessions are what proxies of UDP have room for with few files.
+	mostSessions = 1000
 	// mostFailures are told.
 	mostFailures = 5
 	// answerTimeout is how long a client waits for an answer.
@@ -36,6 +41,8 @@ type result struct {
 	Seconds float64
 	// Bytes were received, Count requests were answered or connections opened.
 	Bytes, Count int64
+	// Lost is the share of datagrams that did not arrive.
+	Lost float64
 	// P50 and P99 are the time of a request in seconds.
 	P50, P99 float64
 	// Failed counts what did not work, Failures say how the first of them failed.
@@ -54,12 +61,14 @@ func runLoad(ctx context.Context, args []string, stdin io.Reader, stdout io.Writ
 	flags.TextVar(&l.origin, "origin", netip.AddrPort{}, "the origin behind that")
 	flags.DurationVar(&l.duration, "for", time.Second, "how long")
 	flags.IntVar(&l.streams, "streams", 1, "connections")
-	flags.BoolVar(&l.tls, "tls", false, "speak TLS")
+	flags.StringVar((*string)(&l.mode), "mode", string(overTCP), "what to speak")
+	flags.IntVar(&l.size, "size", requestSize, "bytes of each datagram")
+	flags.IntVar(&l.rate, "rate", 0, "datagrams a second, 0 for as many as go")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	kinds := map[string]func(context.Context) (result, error){
-		"bulk": l.bulk, "requests": l.requests, "connections": l.connections, idle: l.idle, "checks": l.checks,
+		"bulk": l.bulk, "requests": l.requests, "connections": l.connections, idle: l.idle, "checks": l.checks, "send": l.send,
 	}
 	kind, ok := kinds[flags.Arg(0)]
 	if !ok {
@@ -82,14 +91,15 @@ type load struct {
 	to, origin netip.AddrPort
 	duration   time.Duration
 	streams    int
-	tls        bool
+	mode       mode
+	size, rate int
 	// sources counts the addresses that clients have connected from.
 	sources atomic.Uint32
 
 	mu     sync.Mutex
 	result result
 	// kept are connections that stay idle.
-	kept []stream
+	kept []net.Conn
 }
 
 // failed notes what did not work.
@@ -103,10 +113,10 @@ func (l *load) failed(err error) {
 }
 
 // open opens so many connections and says the line on each.
-func (l *load) open(ctx context.Context, n int, line string) ([]stream, error) {
-	var conns []stream
+func (l *load) open(ctx context.Context, n int, line string) ([]net.Conn, error) {
+	var conns []net.Conn
 	for range n {
-		conn, err := connect(ctx, l.to, l.sources.Add(1), l.tls)
+		conn, err := connect(ctx, l.to, l.sources.Add(1), l.mode)
 		if err == nil {
 			conns = append(conns, conn)
 			_, err = io.WriteString(conn, line+"\n")
@@ -154,19 +164,27 @@ func (l *load) bulk(ctx context.Context) (result, error) {
 	return l.result, nil
 }
 
+// openEchoed opens so many connections whose data the origin echoes.
+func (l *load) openEchoed(ctx context.Context, n int) ([]net.Conn, error) {
+	conns, err := l.open(ctx, n, sayEcho)
+	line := make([]byte, len(sayEcho)+1)
+	for _, conn := range conns {
+		err = errors.Join(err, readAnswer(conn, line))
+	}
+	if err != nil {
+		dropAll(conns)
+		return nil, err
+	}
+	return conns, nil
+}
+
 // requests sends one request after the other on each of some connections.
 func (l *load) requests(ctx context.Context) (result, error) {
-	conns, err := l.open(ctx, persistent, sayEcho)
+	conns, err := l.openEchoed(ctx, persistent)
 	if err != nil {
 		return result{}, err
 	}
 	defer dropAll(conns)
-	line := make([]byte, len(sayEcho)+1)
-	for _, conn := range conns {
-		if err := readAnswer(conn, line); err != nil {
-			return result{}, err
-		}
-	}
 	var (
 		clients sync.WaitGroup
 		times   = make([][]float64, len(conns))
@@ -214,7 +232,7 @@ func (l *load) connections(ctx context.Context) (result, error) {
 	for range openers {
 		clients.Go(func() {
 			for time.Now().Before(end) {
-				conn, err := connect(ctx, l.to, l.sources.Add(1), l.tls)
+				conn, err := connect(ctx, l.to, l.sources.Add(1), l.mode)
 				if err == nil {
 					err = echo(conn)
 					drop(conn)
@@ -242,7 +260,7 @@ func (l *load) idle(ctx context.Context) (result, error) {
 	for range openers {
 		clients.Go(func() {
 			for !full.Load() && tried.Add(1) <= int64(l.streams) {
-				conn, err := connect(ctx, l.to, l.sources.Add(1), l.tls)
+				conn, err := connect(ctx, l.to, l.sources.Add(1), l.mode)
 				if err == nil {
 					err = echo(conn)
 				}
@@ -260,26 +278,79 @@ func (l *load) idle(ctx context.Context) (result, error) {
 	return l.result, nil
 }
 
-func (l *load) keep(conn stream) {
+// send sends datagrams one way, and has the origin count them.
+func (l *load) send(ctx context.Context) (result, error) {
+	conns, err := l.openEchoed(ctx, l.streams)
+	if err != nil {
+		return result{}, err
+	}
+	defer dropAll(conns)
+	var before, during, after int64
+	if err := l.ask(ctx, sayCount, &before); err != nil {
+		return result{}, err
+	}
+	var (
+		clients sync.WaitGroup
+		sent    atomic.Int64
+		began   = time.Now()
+		end     = began.Add(l.duration)
+	)
+	for _, conn := range conns {
+		clients.Go(func() {
+			datagram := make([]byte, l.size)
+			copy(datagram, sayCount)
+			for n := 0; time.Now().Before(end); n++ {
+				if l.rate > 0 {
+					time.Sleep(time.Until(began.Add(time.Duration(n*l.streams) * time.Second / time.Duration(l.rate))))
+				}
+				if _, err := conn.Write(datagram); err != nil {
+					l.failed(err)
+					return
+				}
+				sent.Add(1)
+			}
+		})
+	}
+	clients.Wait()
+	if err := l.ask(ctx, sayCount, &during); err != nil {
+		return result{}, err
+	}
+	l.result.Seconds, l.result.Count = time.Since(began).Seconds(), during-before
+	l.result.Bytes = l.result.Count * int64(l.size)
+	// Some are still on their way.
+	for after != during {
+		during = after
+		time.Sleep(100 * time.Millisecond)
+		if err := l.ask(ctx, sayCount, &after); err != nil {
+			return result{}, err
+		}
+	}
+	l.result.Lost = 1 - float64(after-before)/float64(max(sent.Load(), 1))
+	return l.result, nil
+}
+
+func (l *load) keep(conn net.Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.kept = append(l.kept, conn)
 }
 
 // connect connects from an address of its own in 127.0.0.0/8, the nth, or from any for 0: from a single one ports would run out.
-func connect(ctx context.Context, to netip.AddrPort, n uint32, secure bool) (stream, error) {
+func connect(ctx context.Context, to netip.AddrPort, n uint32, m mode) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: answerTimeout, KeepAlive: -1}
 	dialer.SetMultipathTCP(false)
-	if n > 0 {
-		// 1 to 254 in each byte, and none of the addresses that the proxies and the origin have.
-		dialer.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, byte(2+n/254/254%253), byte(1+n/254%254), byte(1+n%254))}
+	// 1 to 254 in each byte, and none of the addresses that the proxies and the origin have.
+	from := net.IPv4(127, byte(2+n/254/254%253), byte(1+n/254%254), byte(1+n%254))
+	network := "tcp"
+	switch {
+	case m == overUDP:
+		network, dialer.LocalAddr = "udp", &net.UDPAddr{IP: from}
+	case n > 0:
+		dialer.LocalAddr = &net.TCPAddr{IP: from}
 	}
-	conn, err := dialer.DialContext(ctx, "tcp", to.String())
-	if err != nil {
-		return nil, err
-	}
-	if !secure {
-		return conn.(*net.TCPConn), nil
+	conn, err := dialer.DialContext(ctx, network, to.String())
+	if err != nil || m != overTLS {
+		return conn, err
 	}
 	// The server is not verified: that costs clients only. Without a cache of sessions each handshake is a whole one, with a key exchange that all have.
 	client := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256}})
@@ -297,7 +368,7 @@ type stream interface {
 }
 
 // echo says the line that has the origin echo, and waits for it.
-func echo(conn stream) error {
+func echo(conn net.Conn) error {
 	if _, err := io.WriteString(conn, sayEcho+"\n"); err != nil {
 		return err
 	}
@@ -305,7 +376,7 @@ func echo(conn stream) error {
 }
 
 // readAnswer fills the answer.
-func readAnswer(conn stream, answer []byte) error {
+func readAnswer(conn net.Conn, answer []byte) error {
 	if err := conn.SetReadDeadline(time.Now().Add(answerTimeout)); err != nil {
 		return err
 	}
@@ -314,16 +385,17 @@ func readAnswer(conn stream, answer []byte) error {
 }
 
 // drop resets a connection: a port that is in TIME_WAIT is one that the next connections can't have.
-func drop(conn stream) {
-	var tcp net.Conn = conn
+func drop(conn net.Conn) {
 	if secure, ok := conn.(*tls.Conn); ok {
-		tcp = secure.NetConn()
+		conn = secure.NetConn()
 	}
-	_ = tcp.(*net.TCPConn).SetLinger(0)
-	_ = tcp.Close()
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = conn.Close()
 }
 
-func dropAll(conns []stream) {
+func dropAll(conns []net.Conn) {
 	for _, conn := range conns {
 		drop(conn)
 	}

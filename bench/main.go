@@ -34,24 +34,30 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	flags.IntVar(&o.rounds, "rounds", 5, "how often each proxy is measured")
 	seconds := flags.Float64("seconds", 1, "how long each measurement takes")
-	flags.BoolVar(&o.tls, "tls", false, "have clients speak TLS, with the peers that can")
-	flags.IntVar(&o.idle, "idle", 10_000, "how many idle connections are tried")
-	only := flags.String("only", "", "measures to take, of "+names(kinds, kind.key)+"; all by default")
+	o.mode = overTCP
+	flags.BoolFunc("tls", "have clients speak TLS, with the peers that can", o.mode.set(overTLS))
+	flags.BoolFunc("udp", "have clients speak UDP, with the peers that can", o.mode.set(overUDP))
+	flags.IntVar(&o.idle, "idle", 10_000, fmt.Sprintf("how many idle connections are tried, of UDP %d at the most", mostSessions))
+	flags.IntVar(&o.rate, "rate", 10_000, "datagrams a second of which the loss is measured")
+	only := flags.String("only", "", "measures to take, of "+names(kinds, kind.key)+"; of UDP "+names(datagramKinds, kind.key)+"; all by default")
 	who := flags.String("peers", "", "proxies to measure, of "+names(peers, peer.key)+"; all by default")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
 	var err error
 	o.duration = time.Duration(*seconds * float64(time.Second))
-	if o.kinds, err = choose(kinds, kind.key, *only); err == nil {
+	if o.kinds, err = choose(o.mode.kinds(), kind.key, *only); err == nil {
 		o.peers, err = choose(peers, peer.key, *who)
 	}
-	o.peers = slices.DeleteFunc(slices.Clone(o.peers), func(p peer) bool { return !p.speaks(o.tls) })
-	if o.tls {
+	o.peers = slices.DeleteFunc(slices.Clone(o.peers), func(p peer) bool { return !p.speaks(o.mode) })
+	switch o.mode {
+	case overTLS:
 		// These are about TCP.
 		o.kinds = slices.DeleteFunc(slices.Clone(o.kinds), func(k kind) bool { return k.name == "checks" })
+	case overUDP:
+		o.idle = min(o.idle, mostSessions)
 	}
-	if err == nil && (o.rounds < 1 || o.duration <= 0 || o.idle < 1 || flags.NArg() > 0) {
+	if err == nil && (o.rounds < 1 || o.duration <= 0 || o.idle < 1 || o.rate < 1 || flags.NArg() > 0) {
 		err = fmt.Errorf("expected positive numbers and nothing else, got %s", strings.Join(args, " "))
 	}
 	if err != nil {

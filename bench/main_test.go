@@ -28,7 +28,7 @@ func TestBenchmarkOfTLS(t *testing.T) {
 	}
 	table := parseTable(t, stdout.String())
 	for _, p := range peers {
-		if missing := strings.Contains(stdout.String(), p.title+" is left out"); (table[p.title] != nil) != (p.speaks(true) && !missing) {
+		if missing := strings.Contains(stdout.String(), p.title+" is left out"); (table[p.title] != nil) != (p.speaks(overTLS) && !missing) {
 			t.Errorf("%s is in the table: %t\n%s", p.title, table[p.title] != nil, &stdout)
 		}
 	}
@@ -37,36 +37,7 @@ func TestBenchmarkOfTLS(t *testing.T) {
 // Not for the figures: so that the benchmark still works when it is wanted.
 func TestBenchmarkMeasuresAllThatThereIs(t *testing.T) {
 	need.HAProxy(t)
-	// The race detector has each process wait for a second at its end.
-	t.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0")
-	var stdout, stderr bytes.Buffer
-	code := run(t.Context(), []string{"-rounds", "1", "-seconds", "0.2", "-idle", "100"}, &stdout, &stderr)
-	if code != 0 {
-		t.Fatalf("exit status %d: %s", code, &stderr)
-	}
-	t.Logf("\n%s", &stdout)
-	table := parseTable(t, stdout.String())
-	for _, p := range peers {
-		if !p.speaks(false) {
-			continue
-		}
-		column, there := table[p.title]
-		if !there {
-			if !strings.Contains(stdout.String(), p.title+" is left out") {
-				t.Errorf("%s is not in the table, and nothing says why", p.title)
-			}
-			continue
-		}
-		for _, k := range kinds {
-			for _, row := range k.rows {
-				cell := column[row.title]
-				// Without a proxy there is none whose cost could be measured.
-				if want := p.command != nil || !(k.name == idle || strings.HasPrefix(row.title, "CPU")); (cell != "-") != want || cell == "" {
-					t.Errorf("%s: %s is %q", p.title, row.title, cell)
-				}
-			}
-		}
-	}
+	table := measureAll(t, overTCP)
 	for _, title := range []string{halfClose, resetPassed, noneLost} {
 		if table["built-in engine"][title] != "yes" || table["no proxy"][title] != "yes" {
 			t.Errorf("%s: %q by the built-in engine, %q without a proxy", title, table["built-in engine"][title], table["no proxy"][title])
@@ -78,6 +49,49 @@ func TestBenchmarkMeasuresAllThatThereIs(t *testing.T) {
 	if got, _, _ := strings.Cut(table["built-in engine"]["idle connections held"], " "); got != "100" {
 		t.Errorf("the built-in engine held %s of 100 idle connections", got)
 	}
+}
+
+func TestBenchmarkOfUDP(t *testing.T) {
+	table := measureAll(t, overUDP, "-udp", "-rate", "1000")
+	if got, _, _ := strings.Cut(table["built-in engine"]["idle sessions held"], " "); got != "100" {
+		t.Errorf("the built-in engine held %s of 100 idle sessions", got)
+	}
+}
+
+// measureAll returns the table of a short run, which has a value wherever there is one.
+func measureAll(t *testing.T, m mode, args ...string) map[string]map[string]string {
+	t.Helper()
+	// The race detector has each process wait for a second at its end.
+	t.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0")
+	var stdout, stderr bytes.Buffer
+	code := run(t.Context(), append(args, "-rounds", "1", "-seconds", "0.2", "-idle", "100"), &stdout, &stderr)
+	if code != 0 {
+		t.Fatalf("exit status %d: %s", code, &stderr)
+	}
+	t.Logf("\n%s", &stdout)
+	table := parseTable(t, stdout.String())
+	for _, p := range peers {
+		if !p.speaks(m) {
+			continue
+		}
+		column, there := table[p.title]
+		if !there {
+			if !strings.Contains(stdout.String(), p.title+" is left out") {
+				t.Errorf("%s is not in the table, and nothing says why", p.title)
+			}
+			continue
+		}
+		for _, k := range m.kinds() {
+			for _, row := range k.rows {
+				cell := column[row.title]
+				// Without a proxy there is none whose cost could be measured.
+				if want := p.command != nil || !(k.name == idle || strings.HasPrefix(row.title, "CPU")); (cell != "-") != want || cell == "" {
+					t.Errorf("%s: %s is %q", p.title, row.title, cell)
+				}
+			}
+		}
+	}
+	return table
 }
 
 // parseTable reads a table in Markdown, by column and row.
@@ -109,7 +123,7 @@ func parseTable(t *testing.T, text string) map[string]map[string]string {
 
 func TestChoiceOfPeersAndMeasures(t *testing.T) {
 	for _, tt := range []struct{ list, want string }{
-		{"", "builtin,haproxy,splice,auto,nginx,stunnel,plain,direct"},
+		{"", "builtin,haproxy,splice,auto,nginx,stunnel,docker,plain,direct"},
 		{"plain,builtin", "builtin,plain"},
 		{"direct", "direct"},
 	} {
@@ -118,7 +132,7 @@ func TestChoiceOfPeersAndMeasures(t *testing.T) {
 			t.Errorf("%q: got %s, %v, want %s", tt.list, got, err, tt.want)
 		}
 	}
-	for _, args := range [][]string{{"-peers", "squid"}, {"-only", "bulk"}, {"-rounds", "0"}, {"-seconds", "-1"}, {"all"}} {
+	for _, args := range [][]string{{"-peers", "squid"}, {"-only", "bulk"}, {"-udp", "-only", "checks"}, {"-udp", "-tls"}, {"-rounds", "0"}, {"-seconds", "-1"}, {"all"}} {
 		var stderr bytes.Buffer
 		if code := run(context.Background(), args, nil, &stderr); code != 2 || stderr.Len() == 0 {
 			t.Errorf("%q: exit status %d, %q", args, code, &stderr)

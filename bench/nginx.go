@@ -32,7 +32,7 @@ events {
 
 stream {
     server {
-        listen {{.Listen}}{{with .Cert}} ssl;
+        listen {{.Listen}}{{if eq .Mode "udp"}} udp{{end}}{{with .Cert}} ssl;
         ssl_certificate {{.Chain}};
         ssl_certificate_key {{.Key}}{{end}};
         proxy_pass {{.Origin}};
@@ -41,7 +41,7 @@ stream {
 }
 `))
 
-// nginxStream is nginx as a TCP proxy, with its defaults but the limits that would end connections.
+// nginxStream is nginx as a proxy of TCP or UDP, with its defaults but the limits that would end connections.
 func nginxStream(_ context.Context, s site) (*exec.Cmd, error) {
 	const packages = "nginx libnginx-mod-stream"
 	binary, err := measure.Find("nginx", packages)
@@ -61,7 +61,7 @@ func nginxStream(_ context.Context, s site) (*exec.Cmd, error) {
 	}
 	path := filepath.Join(s.dir, "nginx.conf")
 	err = writeTemplate(path, nginxConfiguration, map[string]any{
-		"Module": nginxModule, "User": user, "Dir": s.dir, "Connections": limit.Cur, "Listen": s.listen, "Origin": s.origin, "Cert": s.cert,
+		"Module": nginxModule, "User": user, "Dir": s.dir, "Connections": limit.Cur, "Mode": s.mode, "Listen": s.listen, "Origin": s.origin, "Cert": s.cert,
 	})
 	return exec.Command(binary, "-p", s.dir, "-c", path, "-e", "stderr"), err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -13,7 +14,10 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
+
+	"golang.org/x/net/ipv4"
 )
 
 // What a client says first on a connection, as a line, is what the origin does with it.
@@ -31,6 +35,8 @@ const (
 	sayBefore, sayAfter, sayBoth = "before", "after", "both"
 	// sayAsk TOKEN: it says how another connection ended, in JSON.
 	sayAsk = "ask"
+	// sayCount: it says how many datagrams that begin with this word have come to the address, in JSON. All others are echoed.
+	sayCount = "count"
 )
 
 // chunk is how much is written and read at a time in bulk.
@@ -49,11 +55,13 @@ type server struct {
 
 	mu      sync.Mutex
 	endings map[string]chan ending // by token
+	// counts are those of the datagrams that have come to an address.
+	counts map[netip.AddrPort]*atomic.Int64
 }
 
 // serveOrigin listens on the addresses that it is given.
 func serveOrigin(ctx context.Context, args []string, _ io.Reader, _ io.Writer) error {
-	s := &server{zeros: make([]byte, chunk), endings: make(map[string]chan ending)}
+	s := &server{zeros: make([]byte, chunk), endings: make(map[string]chan ending), counts: make(map[netip.AddrPort]*atomic.Int64)}
 	for _, arg := range args {
 		addr, err := netip.ParseAddrPort(arg)
 		if err != nil {
@@ -64,10 +72,42 @@ func serveOrigin(ctx context.Context, args []string, _ io.Reader, _ io.Writer) e
 			return err
 		}
 		defer ln.Close()
+		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr))
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		// It must not be the one that loses datagrams.
+		if err := conn.SetReadBuffer(4 << 20); err != nil {
+			return err
+		}
+		go serveDatagrams(conn, s.count(addr))
 		go s.accept(ln)
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// serveDatagrams takes many with each call: what the origin costs is in the way of the proxies.
+func serveDatagrams(conn *net.UDPConn, count *atomic.Int64) {
+	batch := ipv4.NewPacketConn(conn)
+	messages := make([]ipv4.Message, 32)
+	for i := range messages {
+		messages[i].Buffers = [][]byte{make([]byte, 2048)}
+	}
+	for {
+		n, err := batch.ReadBatch(messages, 0)
+		if err != nil {
+			return
+		}
+		for _, m := range messages[:n] {
+			if datagram := m.Buffers[0][:m.N]; bytes.HasPrefix(datagram, []byte(sayCount)) {
+				count.Add(1)
+			} else {
+				_, _ = conn.WriteTo(datagram, m.Addr) // a client that is gone
+			}
+		}
+	}
 }
 
 func (s *server) accept(ln *net.TCPListener) {
@@ -112,6 +152,8 @@ func (s *server) serve(conn *net.TCPConn) {
 		s.ending(token) <- receive(reader)
 	case sayBefore, sayAfter, sayBoth:
 		s.ending(token) <- exchange(verb, conn, reader, size)
+	case sayCount:
+		_ = json.NewEncoder(conn).Encode(s.count(conn.LocalAddr().(*net.TCPAddr).AddrPort()).Load())
 	case sayAsk:
 		_ = json.NewEncoder(conn).Encode(<-s.ending(token))
 	}
@@ -125,6 +167,16 @@ func (s *server) ending(token string) chan ending {
 		s.endings[token] = make(chan ending, 1)
 	}
 	return s.endings[token]
+}
+
+// count is that of an address.
+func (s *server) count(addr netip.AddrPort) *atomic.Int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.counts[addr] == nil {
+		s.counts[addr] = new(atomic.Int64)
+	}
+	return s.counts[addr]
 }
 
 // exchange sends size bytes in the order that verb says, and returns what was received.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"dokku-expose/bench/measure"
@@ -21,15 +22,16 @@ type peer struct {
 	// command makes what it needs for its site, and the command that proxies there. An error that wraps measure.ErrMissing says what is
 	// not installed. Nil: there is no proxy, clients connect to the origin itself.
 	command func(ctx context.Context, s site) (*exec.Cmd, error)
-	// tls tells that it can end TLS.
-	tls bool
+	// modes are those that it has a part in.
+	modes []mode
 }
 
-// site is where a peer proxies from and to, and the folder for its files. Clients speak TLS where there is a certificate.
+// site is where a peer proxies from and to, and the folder for its files.
 type site struct {
+	mode           mode
 	dir            string
 	listen, origin netip.AddrPort
-	cert           *testcert.Certificate
+	cert           *testcert.Certificate // nil without TLS
 }
 
 // bundle is the file that has certificate and key.
@@ -42,35 +44,25 @@ func (s site) bundle() (string, error) {
 
 func (p peer) key() string { return p.name }
 
-// speaks tells whether the peer has a part in a comparison with TLS, or without.
-func (p peer) speaks(tls bool) bool {
-	if tls {
-		return p.tls
-	}
-	return p.name != onlyTLS
-}
-
-// onlyTLS is the name of the peer that has no other use.
-const onlyTLS = "stunnel"
-
-// reference is the name of the peer that all others are compared with.
-const reference = "haproxy"
+// speaks tells whether the peer has a part in a comparison of that mode.
+func (p peer) speaks(m mode) bool { return slices.Contains(p.modes, m) }
 
 var peers = []peer{
-	{"builtin", "built-in engine", ownRole("builtin"), true},
-	{reference, "HAProxy, this project's", haproxyAsConfigured, true},
-	{"splice", "HAProxy, forced splice", haproxyByHand("tune.pipesize 524288", "option splice-request", "option splice-response"), false},
-	{"auto", "HAProxy, splice-auto", haproxyByHand("", "option splice-auto"), true},
-	{"nginx", "nginx stream", nginxStream, true},
-	{onlyTLS, "stunnel", stunnel, true},
-	{"plain", "two io.Copy in Go", ownRole("plain"), false},
-	{"direct", "no proxy", nil, false},
+	{"builtin", "built-in engine", ownRole("builtin"), []mode{overTCP, overTLS, overUDP}},
+	{"haproxy", "HAProxy, this project's", haproxyAsConfigured, []mode{overTCP, overTLS}},
+	{"splice", "HAProxy, forced splice", haproxyByHand("tune.pipesize 524288", "option splice-request", "option splice-response"), []mode{overTCP}},
+	{"auto", "HAProxy, splice-auto", haproxyByHand("", "option splice-auto"), []mode{overTCP, overTLS}},
+	{"nginx", "nginx stream", nginxStream, []mode{overTCP, overTLS, overUDP}},
+	{"stunnel", "stunnel", stunnel, []mode{overTLS}},
+	{"docker", "docker-proxy", dockerProxy, []mode{overUDP}},
+	{"plain", "two io.Copy in Go", ownRole("plain"), []mode{overTCP}},
+	{"direct", "no proxy", nil, []mode{overTCP, overUDP}},
 }
 
 // ownRole is a proxy that this program is itself.
 func ownRole(role string) func(context.Context, site) (*exec.Cmd, error) {
 	return func(ctx context.Context, s site) (*exec.Cmd, error) {
-		args := []string{role, s.listen.String(), s.origin.String()}
+		args := []string{role, string(s.mode), s.listen.String(), s.origin.String()}
 		if s.cert != nil {
 			args = append(args, s.cert.Chain, s.cert.Key)
 		}
@@ -90,27 +82,25 @@ func self(ctx context.Context, args ...string) (*exec.Cmd, error) {
 // running is a peer that serves.
 type running struct {
 	peer
-	// addr is where clients connect, origin what answers them in the end.
-	addr, origin netip.AddrPort
-	cert         *testcert.Certificate
-	process      *measure.Process // nil without a proxy
+	site
+	process *measure.Process // nil without a proxy
 }
 
-// serve starts the peer and returns when it serves. Its files are in a folder of its own below dir.
-func (p peer) serve(ctx context.Context, dir string, origin netip.AddrPort, cert *testcert.Certificate) (running, error) {
+// serve starts the peer at a port of its own and returns when it serves. Its files are in a folder of its own below that of the site.
+func (p peer) serve(ctx context.Context, s site) (_ running, err error) {
 	if p.command == nil {
-		return running{peer: p, addr: origin, origin: origin}, nil
+		s.listen = s.origin
+		return running{peer: p, site: s}, nil
 	}
-	dir, err := os.MkdirTemp(dir, p.name)
-	if err != nil {
+	if s.dir, err = os.MkdirTemp(s.dir, p.name); err != nil {
 		return running{}, err
 	}
 	port, err := freeport.Take()
 	if err != nil {
 		return running{}, err
 	}
-	listen := netip.AddrPortFrom(loopback, port)
-	command, err := p.command(ctx, site{dir, listen, origin, cert})
+	s.listen = netip.AddrPortFrom(loopback, port)
+	command, err := p.command(ctx, s)
 	if err != nil {
 		return running{}, err
 	}
@@ -118,8 +108,8 @@ func (p peer) serve(ctx context.Context, dir string, origin netip.AddrPort, cert
 	if err != nil {
 		return running{}, err
 	}
-	r := running{peer: p, addr: listen, origin: origin, cert: cert, process: process}
-	if err := awaitEcho(ctx, listen, cert != nil, process); err != nil {
+	r := running{peer: p, site: s, process: process}
+	if err := awaitEcho(ctx, s.listen, s.mode, process); err != nil {
 		r.stop()
 		return running{}, fmt.Errorf("%s: %w", p.title, err)
 	}
@@ -144,11 +134,11 @@ func (r running) usage() (measure.Usage, error) {
 const startPatience = 10 * time.Second
 
 // awaitEcho returns when a connection to addr leads to the origin.
-func awaitEcho(ctx context.Context, addr netip.AddrPort, secure bool, process *measure.Process) error {
+func awaitEcho(ctx context.Context, addr netip.AddrPort, m mode, process *measure.Process) error {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
 	for {
-		err := tryEcho(ctx, addr, secure)
+		err := tryEcho(ctx, addr, m)
 		if err == nil {
 			return nil
 		}
@@ -162,8 +152,8 @@ func awaitEcho(ctx context.Context, addr netip.AddrPort, secure bool, process *m
 	}
 }
 
-func tryEcho(ctx context.Context, addr netip.AddrPort, secure bool) error {
-	conn, err := connect(ctx, addr, 0, secure)
+func tryEcho(ctx context.Context, addr netip.AddrPort, m mode) error {
+	conn, err := connect(ctx, addr, 0, m)
 	if err != nil {
 		return err
 	}

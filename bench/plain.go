@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// servePlain is the proxy that everybody writes first in Go: plain LISTEN ORIGIN.
+// servePlain is the proxy that everybody writes first in Go: plain MODE LISTEN ORIGIN.
 func servePlain(ctx context.Context, args []string, _ io.Reader, _ io.Writer) error {
-	listen, origin, err := addresses(args)
+	s, err := siteOf(args)
 	if err != nil {
 		return err
 	}
-	ln, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(listen))
+	ln, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(s.listen))
 	if err != nil {
 		return err
 	}
@@ -24,7 +24,7 @@ func servePlain(ctx context.Context, args []string, _ io.Reader, _ io.Writer) er
 		client, err := ln.AcceptTCP()
 		switch {
 		case err == nil:
-			go relay(client, origin)
+			go relay(client, s.origin)
 		case ctx.Err() != nil:
 			return nil
 		default:

@@ -11,10 +11,11 @@ import (
 
 // report is what was measured, in Markdown.
 func (c *comparison) report(all []running) string {
+	reference := c.mode.reference()
 	text := []string{
 		fmt.Sprintf("Medians of %d rounds of %s each, the proxies in turn, in one run on loopback, on whose cores the clients and the "+
-			"server run too; in brackets the ratio to HAProxy as this project configures it (the median of each round's ratio).",
-			c.rounds, c.duration),
+			"server run too; in brackets the ratio to %s (the median of each round's ratio).",
+			c.rounds, c.duration, peers[slices.IndexFunc(peers, func(p peer) bool { return p.name == reference })].title),
 		"Machine: " + c.machine + c.versions() + ".",
 		c.table(all),
 		"- " + strings.Join(c.notes, "\n- "),
@@ -40,7 +41,7 @@ func (c *comparison) table(all []running) string {
 	for _, r := range all {
 		heading = append(heading, r.title)
 	}
-	rows := [][]string{heading}
+	rows, reference := [][]string{heading}, c.mode.reference()
 	for _, k := range c.kinds {
 		for _, row := range k.rows {
 			cells := []string{row.title}
