@@ -183,13 +183,7 @@ func (d *datagrams) evict(of ages) bool {
 
 // begin makes a flow, for which there is room.
 func (d *datagrams) begin(r *route, key flowKey, now time.Time) *flow {
-	peer, err := d.socket.NewPeer(key.client, key.local)
-	if err != nil {
-		d.budget.give()
-		r.short(err)
-		return nil
-	}
-	f := &flow{datagrams: d, route: r, key: key, peer: peer, last: now}
+	f := &flow{datagrams: d, route: r, key: key, peer: d.socket.NewPeer(key.client, key.local), last: now}
 	f.session = &session{listener: d.listener, ends: &ends{key.client, netip.AddrPortFrom(key.local, d.listener.listen.Port)}, relay: f}
 	source := sourceOf(key.client.Addr())
 	of := d.sources[source]

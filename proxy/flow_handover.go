@@ -64,10 +64,6 @@ func (d *datagrams) adopt(r *route, handed Flow, socket *udp.Socket) (err error)
 			return
 		}
 		f := d.begin(r, key, time.Now())
-		if f == nil {
-			err = socket.Close()
-			return
-		}
 		f.turn(handed.Turns)
 		r.mu.Lock()
 		u := r.seatFor(handed.Server)

@@ -1,6 +1,7 @@
 package udp
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -23,6 +24,8 @@ const bufferSize = 1 << 20
 type Socket struct {
 	fd   int
 	info bool
+	// four tells that it takes addresses of IPv4, and not those of IPv6.
+	four bool
 }
 
 // Listen opens a public address. The zero ip stands for every address of the host, IPv4 and IPv6, or IPv4 only where the host has no
@@ -83,8 +86,10 @@ func duplicate(socket syscall.Conn) (*Socket, error) {
 	s := &Socket{fd: -1, info: true}
 	var dupErr error
 	err = raw.Control(func(fd uintptr) {
-		kind, optErr := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TYPE)
-		switch {
+		kind, kindErr := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TYPE)
+		domain, domainErr := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DOMAIN)
+		s.four = domain == unix.AF_INET
+		switch optErr := cmp.Or(kindErr, domainErr); {
 		case optErr != nil:
 			dupErr = os.NewSyscallError("getsockopt", optErr)
 		case kind != unix.SOCK_DGRAM:
@@ -192,13 +197,9 @@ type Peer struct {
 }
 
 // NewPeer is the client for datagrams through s. The zero local leaves the address to the kernel.
-func (s *Socket) NewPeer(client netip.AddrPort, local netip.Addr) (*Peer, error) {
-	name, err := unix.Getsockname(s.fd)
-	if err != nil {
-		return nil, os.NewSyscallError("getsockname", err)
-	}
+func (s *Socket) NewPeer(client netip.AddrPort, local netip.Addr) *Peer {
 	p := new(Peer)
-	if _, four := name.(*unix.SockaddrInet4); four {
+	if s.four {
 		to := (*unix.RawSockaddrInet4)(unsafe.Pointer(&p.name))
 		to.Family, to.Addr = unix.AF_INET, client.Addr().As4()
 		p.nameLength = unix.SizeofSockaddrInet4
@@ -218,7 +219,7 @@ func (s *Socket) NewPeer(client netip.AddrPort, local netip.Addr) (*Peer, error)
 		}
 	}
 	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&p.name.Port))[:], client.Port())
-	return p, nil
+	return p
 }
 
 // control begins the control message, and returns where its content goes.
