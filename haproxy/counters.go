@@ -53,7 +53,7 @@ func (e *Engine) count(ctx context.Context, live *snapshot, o *deploy.Observatio
 		switch {
 		case err == nil:
 			o.Old = append(o.Old, deploy.Process{PID: pid, Connections: old.addTo(routes, stat, false)})
-		case ctx.Err() != nil || !gone(pid):
+		case ctx.Err() != nil || !ends(ctx, pid):
 			return fmt.Errorf("HAProxy's old worker %d: %w", pid, err)
 		}
 	}

@@ -109,6 +109,13 @@ func wantedBy(t deploy.Table) map[string]map[netip.AddrPort]bool {
 	return wanted
 }
 
+// ends tells whether a worker that did not answer in full is about to end: it lets go of its sockets before it is gone.
+func ends(ctx context.Context, pid int) bool {
+	ctx, cancel := context.WithTimeout(ctx, oldTimeout)
+	defer cancel()
+	return await(ctx, "the old worker has ended", func() (bool, error) { return gone(pid), nil }) == nil
+}
+
 // cutInOldWorkers ends those connections of old workers that must not go on there: such as have reached no server yet and may yet be
 // led to one that is not wanted, whose address may be another app's by now; and such as are on old servers for longer than
 // limits allow (see cutLimits), which it adds to counts, by proxy. An old worker's servers can't be changed any more, but its
@@ -133,7 +140,7 @@ func (e *Engine) cutInOldWorkers(ctx context.Context, wanted map[string]map[neti
 				counts[s.proxy]++
 			}
 		})
-		if err := unlessUnreachable(err); err != nil && !gone(w.pid) {
+		if err := unlessUnreachable(err); err != nil && !ends(ctx, w.pid) {
 			return fmt.Errorf("HAProxy's old worker %d: %w", w.pid, err)
 		}
 	}
