@@ -309,7 +309,8 @@ func (f *flow) turn(turns int) {
 // Reset implements [relay]: the time of its container is over.
 func (f *flow) Reset(then func(reset bool)) {
 	f.datagrams.loop.Post(func() {
-		is := f.datagrams.flows[f.key] == f && f.socket != nil
+		// One that is being handed over is the successor's to cut.
+		is := f.datagrams.flows[f.key] == f && f.socket != nil && !f.datagrams.paused
 		if is {
 			f.datagrams.end(f)
 		}
