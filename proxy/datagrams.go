@@ -44,9 +44,9 @@ type datagrams struct {
 	waiting   map[*flow]bool
 	heldBytes int
 	awaits    bool
-	// paused tells that a successor is about to take over. closed tells that nothing is served any more.
-	paused, closed bool
-	sweeps         bool
+	// serves tells that it has begun to receive. paused tells that a successor is about to take over, closed that nothing is served any more.
+	serves, paused, closed bool
+	sweeps                 bool
 }
 
 // flowSource is what one source has of a public address, see [sourceOf].
@@ -85,21 +85,27 @@ func newDatagrams(l *listener, socket *udp.Socket, budget *flowBudget) (*datagra
 	if err != nil {
 		return nil, err
 	}
-	return &datagrams{
+	d := &datagrams{
 		listener: l, socket: socket, loop: loop, budget: budget, flows: make(map[flowKey]*flow), ages: newAges(),
 		sources: make(map[[16]byte]*flowSource), waiting: make(map[*flow]bool),
-	}, nil
+	}
+	if loop.Do(func() { d.place, err = loop.Watch(socket.FD(), d.ready) }); err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
-// serve begins to receive datagrams.
-func (d *datagrams) serve() (err error) {
-	d.loop.Do(func() { d.place, err = d.loop.Watch(d.socket.FD(), d.ready) })
-	return err
+// serve begins to receive datagrams, and does not wait.
+func (d *datagrams) serve() {
+	d.loop.Post(func() {
+		d.serves = true
+		d.ready()
+	})
 }
 
 // ready receives what clients have sent.
 func (d *datagrams) ready() {
-	if d.paused || d.closed {
+	if !d.serves || d.paused || d.closed {
 		return
 	}
 	b := udp.TakeBatch()
@@ -236,13 +242,12 @@ func (d *datagrams) sweepLater() {
 		return
 	}
 	d.sweeps = true
-	after := min(maxSweep, d.listener.names.Load().first.terms().idle/8)
-	time.AfterFunc(after, func() {
+	time.AfterFunc(min(maxSweep, d.terms().idle/8), func() {
 		d.loop.Post(func() {
 			d.sweeps = false
-			now := time.Now()
+			now, idle := time.Now(), d.terms().idle
 			for _, f := range d.flows {
-				if !d.paused && !d.waiting[f] && now.Sub(f.last) >= f.route.terms().idle {
+				if !d.paused && !d.waiting[f] && now.Sub(f.last) >= idle {
 					d.end(f)
 				}
 			}
@@ -274,7 +279,7 @@ func (d *datagrams) retry() {
 	if d.paused {
 		return
 	}
-	now, none := time.Now(), false
+	now, hold, none := time.Now(), d.terms().hold, false
 	var changed <-chan struct{}
 	for f := range d.waiting {
 		if !none {
@@ -285,7 +290,7 @@ func (d *datagrams) retry() {
 			}
 			none, changed = true, c
 		}
-		if now.Sub(f.heldSince) >= f.route.terms().hold || changed == nil {
+		if now.Sub(f.heldSince) >= hold || changed == nil {
 			f.route.unserved.Add(1)
 			d.end(f)
 		}
@@ -370,6 +375,8 @@ type flowTerms struct {
 	hold, idle time.Duration
 	most       int
 }
+
+func (d *datagrams) terms() flowTerms { return d.listener.names.Load().first.terms() }
 
 func (r *route) terms() flowTerms {
 	r.mu.Lock()

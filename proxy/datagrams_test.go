@@ -4,7 +4,9 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -52,7 +54,7 @@ func TestHandOverOfSessions(t *testing.T) {
 	for range 5 {
 		successor := newServer(t)
 		err := s.HandOver(func(table deploy.Table, sockets []syscall.Conn, flows []Flow) error {
-			// What comes now is for the successor.
+			// These are for the successor.
 			old.Send("?")
 			current.Send("?")
 			for _, f := range flows {
@@ -121,6 +123,36 @@ func TestHandOverRefusesFlows(t *testing.T) {
 				t.Errorf("the one before has %d sessions still", closed)
 			}
 		})
+	}
+}
+
+// A handover of which one socket is none of UDP is given back whole: each socket that was opened is closed, and nothing else with it.
+func TestTakeOverRefusesOtherSockets(t *testing.T) {
+	v1 := enginetest.NewUDPServer(t, "v1")
+	dns := enginetest.UDPRoute(t, "dns", v1)
+	other := enginetest.UDPRoute(t, "other", v1)
+	s := newServer(t)
+	proxytest.Apply(t, s, dns)
+	stream, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	for range runtime.GOMAXPROCS(0) + 1 { // each loop has its turn
+		err = s.HandOver(func(table deploy.Table, sockets []syscall.Conn, _ []Flow) error {
+			table.Routes = append(table.Routes, other)
+			return newServer(t).TakeOver(table, nil, filesOf(t, append(sockets, stream)...))
+		})
+		if err == nil || !strings.Contains(err.Error(), "none of UDP") || errors.Is(err, syscall.ENOENT) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	if got := enginetest.DialUDP(t, dns.Key).Ask(); got != "v1" {
+		t.Errorf("%s answered", got)
+	}
+	proxytest.Apply(t, s, dns, other)
+	if got := enginetest.DialUDP(t, other.Key).Ask(); got != "v1" {
+		t.Errorf("%s answered at the other port", got)
 	}
 }
 

@@ -96,9 +96,7 @@ func (s *Server) TakeOver(t deploy.Table, flows []Flow, sockets []*os.File) (err
 		if l.udp != nil {
 			s.adopt(l, specs[0], t, flows, sockets[len(t.Routes):])
 		}
-		if err := s.accept(l); err != nil {
-			return err
-		}
+		s.accept(l)
 	}
 	t.Routes = slices.Concat(byFrontend...)
 	s.table = t

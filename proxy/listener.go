@@ -86,12 +86,12 @@ func (s *Server) inherit(l *listener, file *os.File) (err error) {
 }
 
 // accept begins to accept what is new.
-func (l *listener) accept() error {
+func (l *listener) accept() {
 	if l.udp != nil {
-		return l.udp.serve()
+		l.udp.serve()
+	} else {
+		l.tcp.Serve(l)
 	}
-	l.tcp.Serve(l)
-	return nil
 }
 
 // socket is what is passed on to a successor, and closed.

@@ -204,7 +204,7 @@ func (s *Server) applyRoutes(specs []deploy.Route) (gone []*upstream, switched [
 	}
 	gone, switched = s.bind(l, specs)
 	if opened {
-		return gone, switched, s.accept(l)
+		s.accept(l)
 	}
 	return gone, switched, nil
 }
@@ -289,9 +289,9 @@ func (s *Server) giveUp(before, now *names) (gone []*upstream) {
 }
 
 // accept begins to accept connections.
-func (s *Server) accept(l *listener) error {
+func (s *Server) accept(l *listener) {
 	s.listeners[l.listen] = l
-	return l.accept()
+	l.accept()
 }
 
 func (s *Server) route(spec deploy.Route) *route {
