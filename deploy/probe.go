@@ -45,13 +45,10 @@ func (t Target) Address() Address { return Address{t.Proto, t.Addr} }
 // stay open, since the proxy closes it at once when nobody listens in the container.
 func AcceptAll(ctx context.Context, targets []Target) map[Address]error {
 	return askAll(targets, dialsAtOnce(), func(t Target) error {
-		if t.Proto == UDP {
-			return probeUDP(ctx, t.Addr, dialTimeout)
-		}
-		if t.Published {
+		if t.Published && t.Proto == TCP {
 			return stays(ctx, t.Addr)
 		}
-		return probe(ctx, t.Addr, dialTimeout)
+		return ask(ctx, t, dialTimeout)
 	})
 }
 
@@ -135,12 +132,15 @@ func listening(ctx context.Context, addrs []Address, timeout time.Duration) map[
 	for i, addr := range addrs {
 		targets[i] = Target{Proto: addr.Proto, Addr: addr.AddrPort}
 	}
-	return askAll(targets, dialsAtOnce(), func(t Target) error {
-		if t.Proto == UDP {
-			return probeUDP(ctx, t.Addr, timeout)
-		}
-		return probe(ctx, t.Addr, timeout)
-	})
+	return askAll(targets, dialsAtOnce(), func(t Target) error { return ask(ctx, t, timeout) })
+}
+
+// ask tells whether somebody listens at a target.
+func ask(ctx context.Context, t Target, timeout time.Duration) error {
+	if t.Proto == UDP {
+		return probeUDP(ctx, t.Addr, timeout)
+	}
+	return probe(ctx, t.Addr, timeout)
 }
 
 // askAll asks all targets, as many of them at once as may be, and returns the errors.

@@ -327,7 +327,7 @@ func (r *route) attached(a attempt, s *session, err error) error {
 	defer u.dials.Done()
 	defer r.mu.Unlock()
 	u.dialing--
-	if err == nil && (!u.retiredAt.IsZero() || !u.up && r.hasChecks()) {
+	if err == nil && r.isLate(u) {
 		err = context.Canceled
 	}
 	if err != nil {

@@ -17,13 +17,11 @@ func (r *route) seatFor(s deploy.Server) *upstream {
 			return u
 		}
 	}
-	if !slices.ContainsFunc(r.spec.Former, func(f deploy.Server) bool {
-		return f.Addr == s.Addr && (f.Container == "" || f.Container == s.Container)
-	}) {
-		return nil
-	}
 	u := newUpstream(s)
 	u.retire()
+	if !slices.ContainsFunc(r.spec.Former, u.stays) {
+		return nil
+	}
 	r.retired = append(r.retired, u)
 	r.scheduleCuts(r.spec.CutOld)
 	return u

@@ -306,8 +306,7 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 	defer u.dials.Done()
 	defer r.mu.Unlock()
 	u.dialing--
-	if err == nil && (!u.retiredAt.IsZero() || !u.up && r.hasChecks()) {
-		// The connection came too late: the server has been retired or has gone down meanwhile.
+	if err == nil && r.isLate(u) {
 		server.Reset()
 		err = context.Canceled
 	}
@@ -340,7 +339,6 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 		r.tidy(u)
 		return err
 	}
-	s.upstream = u
 	closed := func(err error) {
 		r.short(err)
 		r.closed(s)
@@ -357,10 +355,12 @@ func (r *route) connected(ctx context.Context, a attempt, s *session, server *tc
 		s.relay = tls.NewRelay(s.secure, plain, terms, &u.counters, closed)
 	}
 	s.client, s.ends = nil, nil
-	u.sessions[s] = struct{}{}
-	u.total.Add(1)
+	r.seat(u, s)
 	return nil
 }
+
+// isLate tells that a server has been retired or has gone down while an attempt to reach it was made. The mutex is held.
+func (r *route) isLate(u *upstream) bool { return !u.retiredAt.IsZero() || !u.up && r.hasChecks() }
 
 // short logs what a connection has failed for if this host is short of it. Other ends are between client and server, and not worth a line.
 func (r *route) short(err error) {

@@ -11,7 +11,7 @@ import (
 	"dokku-expose/internal/freeport"
 )
 
-// Whoever listens for the other protocol is not who is looked for.
+// A process that listens for the other protocol is not the one that is looked for.
 func TestCheckListenersByProtocol(t *testing.T) {
 	port, err := freeport.Take()
 	if err != nil {

@@ -104,7 +104,7 @@ func (c *Client) call(ctx context.Context, r request) (response, error) {
 		answer := c.local.respond(r)
 		switch {
 		case answer.Superseded:
-			// Whatever asks is about to be stopped, and has nothing to tell anybody any more.
+			// The caller is about to be stopped, and has nothing to tell anybody any more.
 			<-ctx.Done()
 			return response{}, proxy.ErrSuperseded
 		case answer.Error != "":
